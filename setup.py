@@ -1,0 +1,45 @@
+"""The package `convzoo` is this folder itself: `import convzoo.layers` reads ./layers, and nothing else is installed."""
+
+from setuptools import setup
+
+# TensorFlow is an extra and never a hard requirement: `tensorflow` and `tensorflow-tpu` install the same folder, so a
+# hard requirement would put the CPU wheel on top of the TPU wheel.
+TENSORFLOW = ">=2.19,<2.22"
+
+setup(
+    name="convzoo",
+    version="0.1.0",
+    description="A Keras model zoo of conditional, region-aware, uneven and lean convolutions, with TPU training",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    package_dir={"convzoo": "."},
+    packages=[
+        "convzoo",
+        "convzoo.configs",
+        "convzoo.data",
+        "convzoo.layers",
+        "convzoo.models",
+        "convzoo.serving",
+        "convzoo.training",
+    ],
+    install_requires=[
+        "absl-py>=2.1",
+        "keras>=3.10,<4",
+        "ml-collections>=1.0",
+        "numpy",
+        "scikit-learn>=1.3",  # the embedded digits data set
+        "tabulate>=0.9",
+        "tensorboard>=2.19",
+        "tensorflow-datasets>=4.9.7",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cpu": [f"tensorflow{TENSORFLOW}"],
+        "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
+        "tpu": ["tensorflow-tpu==2.19.1"],
+        "cloud": ["cloud-tpu-client==0.10", "six"],  # the client imports six without declaring it
+        "test": ["jax>=0.5", "pillow", "pytest>=8", "pytest-xdist", "ruff==0.17.*"],
+    },
+)
