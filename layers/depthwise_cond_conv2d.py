@@ -1,0 +1,146 @@
+"""A conditionally parameterised depthwise convolution."""
+
+import keras
+from keras import constraints, initializers, ops, regularizers
+
+from convzoo.layers.depthwise_taps import depthwise_taps
+from convzoo.layers.expert_conv import ExpertConv
+from convzoo.layers.expert_layer import positive
+from convzoo.layers.target import get_target
+
+
+@keras.saving.register_keras_serializable(package="convzoo")
+class DepthwiseCondConv2D(ExpertConv):
+    """A depthwise convolution of each example with a kernel mixed for it, a1 W1 + ... + an Wn, from routing weights a.
+
+    CondConv (arXiv 1904.04971), section 3. Any batch size, known or not.
+
+    Call arguments:
+        inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
+        routing_weights: [batch, num_experts], of `ExpertRouting`; layers of one block share them.
+
+    Returns:
+        [batch, output height, output width, channels * depth_multiplier], or with the channels first.
+
+    Args:
+        kernel_size, strides, dilation_rate: a positive integer or a pair of them; strides or dilation_rate must be 1.
+        num_experts: number of experts, at least 1.
+        padding: "valid" or "same".
+        depth_multiplier: number of outputs of each channel.
+        data_format: "channels_last" or "channels_first"; Keras's own setting by default. The second is transposed to
+            the first inside.
+        activation, use_bias: as in `keras.layers.DepthwiseConv2D`; the bias is mixed as the kernels are.
+        depthwise_initializer, bias_initializer, depthwise_regularizer, bias_regularizer, depthwise_constraint,
+        bias_constraint: as in `keras.layers.DepthwiseConv2D`, applied to each expert by itself: kernels
+            [kh, kw, channels, depth_multiplier], biases [channels * depth_multiplier].
+        activity_regularizer: of the outputs.
+        form: how it is computed; all forms agree.
+            "map": one example after another, each an ordinary depthwise convolution; square strides only. A sequential
+                loop, which a TPU or GPU does not fill.
+            "taps": a sum over the positions of the window, with a gradient of its own. Few passes where the compiler
+                fuses them (XLA), kh * kw passes over the images where it does not.
+            "group": the batch folded into the channels, one depthwise convolution of batch * channels channels.
+            "auto": by the strides and `convzoo.layers.set_target`.
+
+    Raises:
+        ValueError: sizes below 1, strides and dilation together, an unknown form or one that does not apply, routing
+            weights of another width.
+    """
+
+    FORMS = ("map", "taps", "group")
+
+    def __init__(
+        self,
+        kernel_size,
+        num_experts,
+        strides=(1, 1),
+        padding="valid",
+        depth_multiplier=1,
+        data_format=None,
+        dilation_rate=(1, 1),
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
+        form="auto",
+        **kwargs,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            data_format,
+            dilation_rate,
+            num_experts=num_experts,
+            activation=activation,
+            use_bias=use_bias,
+            bias_initializer=bias_initializer,
+            bias_regularizer=bias_regularizer,
+            bias_constraint=bias_constraint,
+            form=form,
+            activity_regularizer=activity_regularizer,
+            **kwargs,
+        )
+        self.depth_multiplier = positive(depth_multiplier, "depth_multiplier")
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        if self.strides[0] != self.strides[1]:
+            # TensorFlow's depthwise convolution has no others.
+            self.refuse_form("map", f"it is for square strides, strides are {self.strides}")
+            self.refuse_form("group", f"it is for square strides, strides are {self.strides}")
+
+    def build_weights(self, channels):
+        self.depthwise_kernel = self.add_expert_weight(
+            "depthwise_kernel",
+            (*self.kernel_size, channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            self.depthwise_regularizer,
+            self.depthwise_constraint,
+        )
+        self.add_bias(channels * self.depth_multiplier)
+
+    def count_outputs(self, channels):
+        return channels * self.depth_multiplier
+
+    def choose_form(self, images_shape):
+        """The form that "auto" stands for, for channels-last inputs of this shape."""
+        if self.form != "auto":
+            return self.form
+        return "map" if get_target() == "cpu" and self.strides[0] == self.strides[1] else "taps"
+
+    def convolve(self, images, routing_weights):
+        kernels = self.mix(routing_weights, self.depthwise_kernel)
+        form = self.choose_form(images.shape)
+        if form == "taps":
+            return depthwise_taps(images, kernels, *self.geometry)
+        if form == "group":
+            return self._group(images, kernels)
+        return ops.map(lambda pair: self._conv(pair[0][None], pair[1])[0], (images, kernels))
+
+    def _conv(self, images, kernel):
+        return ops.depthwise_conv(
+            images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
+        )
+
+    def _group(self, images, kernels):
+        batch, height, width, channels = ops.shape(images)
+        x = ops.reshape(ops.transpose(images, (1, 2, 0, 3)), (1, height, width, batch * channels))
+        kernels = ops.transpose(kernels, (1, 2, 0, 3, 4))
+        y = self._conv(x, ops.reshape(kernels, (*self.kernel_size, batch * channels, self.depth_multiplier)))
+        y = ops.reshape(y, (*ops.shape(y)[1:3], batch, channels * self.depth_multiplier))
+        return ops.transpose(y, (2, 0, 1, 3))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "depth_multiplier": self.depth_multiplier,
+            "depthwise_initializer": initializers.serialize(self.depthwise_initializer),
+            "depthwise_regularizer": regularizers.serialize(self.depthwise_regularizer),
+            "depthwise_constraint": constraints.serialize(self.depthwise_constraint),
+        }

@@ -1,0 +1,59 @@
+"""The geometry of a two-dimensional convolution window: sizes, padding, and the taps of a window."""
+
+from keras import ops
+
+
+def pair(value, name):
+    """`value` as a tuple of two positive integers."""
+    result = (value, value) if isinstance(value, int) else tuple(value)
+    if len(result) != 2 or not all(isinstance(v, int) and v > 0 for v in result):
+        raise ValueError(f"{name} {value!r} is not a positive integer or a pair of them")
+    return result
+
+
+def output_size(size, kernel, stride, padding, dilation):
+    """The number of windows along one axis of `size` elements; None if the size is unknown.
+
+    Works on integers and on integer tensors.
+    """
+    if size is None:
+        return None
+    reach = (kernel - 1) * dilation
+    return (size - 1) // stride + 1 if padding == "same" else (size - reach - 1) // stride + 1
+
+
+def margin(size, kernel, stride, padding, dilation):
+    """How many zeros `padding` puts before an axis of `size` elements, TensorFlow's way: the odd one goes after."""
+    if padding == "valid":
+        return 0
+    short = (output_size(size, kernel, stride, padding, dilation) - 1) * stride + (kernel - 1) * dilation + 1 - size
+    return max(short, 0) // 2 if isinstance(short, int) else ops.maximum(short, 0) // 2
+
+
+def taps(images, kernel_size, strides, padding, dilation_rate):
+    """The pixels under each position of the window, position by position.
+
+    Args:
+        images: [batch, height, width, channels].
+
+    Returns:
+        A list of kh * kw tensors [batch, output height, output width, channels], row by row of the window.
+    """
+    starts, lengths, pads = [], [], []
+    for axis in (0, 1):
+        size, geometry = ops.shape(images)[axis + 1], (kernel_size[axis], strides[axis], padding, dilation_rate[axis])
+        reach = (kernel_size[axis] - 1) * dilation_rate[axis]
+        # Padding by the most that can be needed keeps it static where the size is not; the slices then start later.
+        most = (0, 0) if padding == "valid" else (reach // 2, reach - reach // 2)
+        pads.append(most)
+        starts.append(most[0] - margin(size, *geometry))
+        lengths.append((output_size(size, *geometry) - 1) * strides[axis] + 1)
+    if any(any(p) for p in pads):
+        images = ops.pad(images, ((0, 0), *pads, (0, 0)))
+    result = []
+    for i in range(kernel_size[0]):
+        top = starts[0] + i * dilation_rate[0]
+        for j in range(kernel_size[1]):
+            left = starts[1] + j * dilation_rate[1]
+            result.append(images[:, top : top + lengths[0] : strides[0], left : left + lengths[1] : strides[1]])
+    return result
