@@ -1,1 +1,21 @@
+"""Input pipelines: a source of labelled pictures, and the batches that training and evaluation read from it.
 
+source = data.open_source("digits")
+batches = data.train_dataset(source, "train", image_size=(32, 32), mean=(127.5,) * 3, std=(127.5,) * 3,
+                             batch_size=64, seed=0)
+"""
+
+from convzoo.data.errors import DataError
+from convzoo.data.pipeline import eval_dataset, num_eval_batches, train_dataset
+from convzoo.data.sources import open_source
+from convzoo.data.transforms import decode_image, eval_transform
+
+__all__ = [
+    "DataError",
+    "decode_image",
+    "eval_dataset",
+    "eval_transform",
+    "num_eval_batches",
+    "open_source",
+    "train_dataset",
+]

@@ -1,0 +1,146 @@
+"""`tfds:NAME`: any classification data set of TensorFlow Datasets."""
+
+import os
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from convzoo.data.base import Source, epoch_seed
+from convzoo.data.errors import DataError, one_line
+
+
+def open_named(spec, name, data_dir):
+    """Open `tfds:NAME`, `tfds:NAME:VERSION` or `tfds:NAME/CONFIG:VERSION`; prepare it first where that is missing.
+
+    Args:
+        spec: str, the whole source string.
+        name: str, the part behind `tfds:`.
+        data_dir: str or None, where TFDS keeps its data sets.
+
+    Returns:
+        Source with the splits of the data set.
+
+    Raises:
+        DataError: the name is unknown, the data cannot be prepared, or they are no labelled pictures.
+    """
+    if not name:
+        raise DataError(f"source {spec!r} lacks a name; write for example tfds:cifar10")
+    builder = prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir), data_dir)
+    return NamedSource(spec, builder)
+
+
+def prepared_builder(spec, make_builder, data_dir):
+    """A TFDS builder whose files are there.
+
+    Args:
+        spec: str, the source string for messages.
+        make_builder: function without arguments that makes the builder.
+        data_dir: str or None, where TFDS keeps its data sets, for messages.
+
+    Returns:
+        tfds.core.DatasetBuilder, prepared.
+
+    Raises:
+        DataError: TFDS does not know the name, or downloading or writing fails.
+    """
+    try:
+        builder = make_builder()
+    except Exception as error:  # a name that TFDS refuses raises one of a dozen kinds
+        raise DataError(
+            f"source {spec!r}: TFDS has no such data set ({one_line(error)}); names stand in its catalogue, "
+            "https://www.tensorflow.org/datasets/catalog"
+        ) from error
+    if builder.is_prepared():
+        return builder
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # network, disk, checksums, missing manual files: every data set fails its own way
+        # Another process may have prepared it meanwhile: TFDS lets the second one fail when it moves its folder there.
+        builder = make_builder()
+        if not builder.is_prepared():
+            raise DataError(
+                f"source {spec!r} is not prepared under {data_dir or tfds_folder()} and preparing it failed "
+                f"({one_line(error)}); prepare it where there is a network, then set data_dir or TFDS_DATA_DIR"
+            ) from error
+    return builder
+
+
+def tfds_folder():
+    """Where TFDS keeps data sets when nobody says: TFDS_DATA_DIR as it is now, not as it was when TFDS was imported."""
+    return os.environ.get("TFDS_DATA_DIR") or os.path.join(os.path.expanduser("~"), "tensorflow_datasets")
+
+
+class NamedSource(Source):
+    """A TFDS data set, read as a stream of records whose pictures stay encoded until they are cropped."""
+
+    def __init__(self, spec, builder):
+        """Make the source of a prepared builder.
+
+        Args:
+            spec: str.
+            builder: tfds.core.DatasetBuilder, prepared.
+
+        Raises:
+            DataError: the data set has no picture with one label.
+        """
+        self._builder = builder
+        features = dict(builder.info.features.items())
+        keys = builder.info.supervised_keys
+        keys = keys if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys) else ("image", "label")
+        self._image_key, self._label_key = keys
+        found = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
+        image, label = (features.get(key) for key in keys)
+        if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+            raise DataError(f"source {spec!r} has no Image with one ClassLabel but {found}; choose another data set")
+        if tf.as_dtype(image.np_dtype) not in (tf.uint8, tf.uint16):
+            raise DataError(f"source {spec!r} holds {image.np_dtype} pictures; only uint8 and uint16 ones can be read")
+        if not label.num_classes:
+            raise DataError(f"source {spec!r} does not say how many classes it has; choose another data set")
+        super().__init__(spec, label.names, {name: info.num_examples for name, info in builder.info.splits.items()})
+
+    def _read(self, split, shuffle_seed):
+        """The examples of a split; the order of the files follows shuffle_seed (int64 []), or is fixed for None."""
+        examples = self._builder.as_dataset(
+            split=split,
+            shuffle_files=shuffle_seed is not None,
+            decoders=tfds.decode.PartialDecoding(
+                {self._image_key: True, self._label_key: True},
+                decoders={self._image_key: tfds.decode.SkipDecoding()},
+            ),
+            read_config=tfds.ReadConfig(
+                shuffle_seed=shuffle_seed,
+                shuffle_reshuffle_each_iteration=False,
+                try_autocache=False,  # one cache per epoch would never be read again
+                enable_ordering_guard=False,  # a data set with an order of its own is shuffled like any other
+            ),
+        )
+        return examples.map(
+            lambda example: {"image": example[self._image_key], "label": example[self._label_key]},
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    def ordered(self, split, shard):
+        self.ranges(split)
+        index, count = shard
+        return self._read(split, None).shard(count, index)
+
+    def shuffled(self, split, *, seed, first_example, shard, shuffle_buffer):
+        index, count = shard
+        size = self.num_examples(split)
+
+        @tf.autograph.experimental.do_not_convert
+        def epoch_examples(epoch):
+            # tf.data mixes the graph's seed into every shuffle. This one belongs to the function being traced: without
+            # it the order would follow the caller's tf.random.set_seed, and fail to trace after set_seed(0).
+            tf.compat.v1.set_random_seed(1)
+            files, records = tf.unstack(
+                tf.random.stateless_uniform([2], epoch_seed(seed, epoch), 1, tf.int32.max, tf.int64)
+            )
+            skipped = tf.maximum(first_example - epoch * size, 0)
+            examples = self._read(split, files).shuffle(shuffle_buffer, records, reshuffle_each_iteration=False)
+            numbers = tf.data.Dataset.range(epoch * size + skipped, tf.int64.max)
+            return tf.data.Dataset.zip((numbers, examples.skip(skipped)))
+
+        epochs = tf.data.Dataset.range(first_example // size, tf.int64.max)
+        return epochs.flat_map(epoch_examples).shard(count, (index - first_example) % count)
