@@ -1,0 +1,122 @@
+"""Networks by name: register, list, look up and build them."""
+
+import dataclasses
+import difflib
+import fnmatch
+import inspect
+from collections.abc import Callable
+
+import keras
+
+from convzoo.models.info import ModelInfo
+
+
+class ModelError(ValueError):
+    """A network that cannot be had as asked: one line with what is wrong, the value, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    builder: Callable[..., keras.Model]
+    defaults: dict
+    info: ModelInfo
+
+
+_ENTRIES: dict[str, _Entry] = {}
+
+
+def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defaults) -> None:
+    """Registers `info.name` as `builder` called with `defaults`.
+
+    Args:
+        builder: A function of keyword arguments alone, `num_classes` and `input_shape` among them, that returns a
+            `keras.Model`. Its other keywords are what users may override.
+        info: The record of the network.
+        **defaults: What makes this network of the family: widths, blocks, experts.
+
+    Raises:
+        ModelError: The name is taken, or a default is no argument of `builder`.
+    """
+    if info.name in _ENTRIES:
+        raise ModelError(f"a network named {info.name!r} is registered already; choose another name")
+    _check_overrides(info.name, builder, defaults)
+    _ENTRIES[info.name] = _Entry(builder, defaults, info)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the registered networks that match a shell wildcard such as "*condconv*", sorted."""
+    return sorted(fnmatch.filter(_ENTRIES, pattern))
+
+
+def info(name: str) -> ModelInfo:
+    """The record of network `name`. Raises ModelError, naming the nearest networks, where there is none."""
+    return _entry(name).info
+
+
+def create_model(
+    name: str,
+    num_classes: int = 1000,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    weights: str | None = None,
+    **overrides,
+) -> keras.Model:
+    """Builds a registered network.
+
+    Args:
+        name: One of `list_models()`.
+        num_classes: Width of the logits.
+        input_shape: Height, width and channels of one picture; by default the published size and 3 channels. Height
+            and width may be None where the size is not known.
+        weights: A `.weights.h5` file written by `model.save_weights` for the same network, or None for the network's
+            own random initialisation.
+        **overrides: Any keyword of the family's builder (`num_experts=4`); `include_top=False` ends the network at
+            its last feature map, `features=True` makes it return a dict of named feature maps.
+
+    Returns:
+        A `keras.Model` from float images [batch, height, width, channels], normalised as `info(name).preprocessing`
+        says, to float32 logits [batch, num_classes].
+
+    Raises:
+        ModelError: Unknown name or override (the nearest known ones are named), or weights of another network.
+    """
+    entry = _entry(name)
+    _check_overrides(name, entry.builder, overrides)
+    if num_classes < 1:
+        raise ModelError(f"num_classes must be at least 1, not {num_classes}")
+    if input_shape is None:
+        input_shape = (entry.info.input_size, entry.info.input_size, 3)
+    arguments = {**entry.defaults, **overrides}
+    model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
+    if weights is not None:
+        _load_weights(model, weights)
+    return model
+
+
+def _load_weights(model: keras.Model, path: str) -> None:
+    if not path.endswith(".weights.h5"):
+        raise ModelError(f"weights {path!r} do not end in .weights.h5; give a file written by model.save_weights")
+    try:
+        model.load_weights(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"weights {path!r} are not there; check the path") from error
+    except ValueError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelError(f"weights {path!r} are not of {model.name!r} as built here: {first_line}") from error
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _ENTRIES:
+        raise ModelError(f"unknown network {name!r}; {_nearest(name, list(_ENTRIES))}")
+    return _ENTRIES[name]
+
+
+def _check_overrides(name: str, builder: Callable, overrides: dict) -> None:
+    known = [key for key in inspect.signature(builder).parameters if key not in ("num_classes", "input_shape", "name")]
+    for key in overrides:
+        if key not in known:
+            raise ModelError(f"{name} has no override {key!r}; {_nearest(key, known)}")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"nearest: {', '.join(near)}" if near else f"known: {', '.join(sorted(known))}"

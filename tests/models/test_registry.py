@@ -1,0 +1,99 @@
+"""Looking networks up, building them, and what a wrong name or file is answered."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo.models import ModelError, ModelInfo, Preprocessing, count, create_model, info, list_models, register_model
+
+
+def test_listing_by_wildcard():
+    assert list_models("efficientnet_condconv*") == [
+        "efficientnet_condconv_b0_4e",
+        "efficientnet_condconv_b0_8e",
+        "efficientnet_condconv_b0_8e_depth",
+    ]
+    assert list_models() == sorted(list_models())
+    assert list_models("nothing*") == []
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_figures_of_the_record_are_those_of_the_network(name):
+    record = info(name)
+    model = create_model(name)
+    counted = count(model)
+    assert counted.params == record.params
+    assert counted.madds == record.madds
+    assert model.input_shape == (None, record.input_size, record.input_size, 3)
+    assert model.output_shape == (None, 1000)
+    assert model.name == name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record.params = 0
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "published", "within"),
+    [
+        # From the stage tables by hand: convolutions, classifier and squeeze-and-excitation, plus the mixing.
+        ("efficientnet_b0", 224, 385.8e6, 0.1e6),
+        ("efficientnet_condconv_b0_4e", 224, 396.5e6, 0.1e6),
+        ("efficientnet_condconv_b0_8e", 224, 407.2e6, 0.1e6),
+        ("efficientnet_condconv_b0_8e_depth", 224, 606.1e6, 0.1e6),
+        ("efficientnet_condconv_b0_8e_depth", 240, 723.3e6, 0.1e6),
+    ],
+)
+def test_multiply_adds_against_an_independent_sum(name, size, published, within):
+    assert count(create_model(name, input_shape=(size, size, 3))).madds == pytest.approx(published, abs=within)
+
+
+def test_count_adds_up_and_refuses_an_unknown_size():
+    counted = count(create_model("efficientnet_b0", num_classes=7))
+    assert sum(row.madds for row in counted.layers) == counted.madds
+    head = counted.layers[-1]
+    assert (head.name, head.params, head.madds) == ("head_dense", 1280 * 7 + 7, 1280 * 7)
+    assert counted.non_trainable_params == 42_016
+    with pytest.raises(ModelError, match="build the network with a fixed input_shape"):
+        count(create_model("efficientnet_b0", input_shape=(None, None, 3)))
+
+
+def test_count_refuses_a_layer_it_does_not_know():
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.SeparableConv2D(2, 3, name="odd")(inputs))
+    with pytest.raises(ModelError, match=r"cannot count a SeparableConv2D layer \('odd'\)"):
+        count(model)
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ModelError, match=r"unknown network 'efficientnet_b9'; nearest: efficientnet_b\d"):
+        create_model("efficientnet_b9")
+    with pytest.raises(ModelError, match="has no override 'num_expert'; nearest: num_experts"):
+        create_model("efficientnet_condconv_b0_4e", num_expert=2)
+    with pytest.raises(ModelError, match="known: efficientnet_b0, "):
+        info("q")
+    with pytest.raises(ModelError, match="num_classes must be at least 1, not 0"):
+        create_model("efficientnet_b0", num_classes=0)
+    assert issubclass(ModelError, ValueError)
+
+
+def test_a_name_is_registered_once():
+    record = ModelInfo("efficientnet_b0", "other", "", 1, 1, 8, Preprocessing((0, 0, 0), (1, 1, 1), 1.0))
+    with pytest.raises(ModelError, match="registered already"):
+        register_model(lambda **_: None, record)
+
+
+def test_weights_file_round_trip(tmp_path):
+    small = {"input_shape": (32, 32, 3), "num_classes": 4, "width_coefficient": 0.25, "num_experts": 2}
+    model = create_model("efficientnet_condconv_b0_4e", **small)
+    path = str(tmp_path / "model.weights.h5")
+    model.save_weights(path)
+    again = create_model("efficientnet_condconv_b0_4e", weights=path, **small)
+    images = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(images)), keras.ops.convert_to_numpy(again(images)))
+    with pytest.raises(ModelError, match="are not of 'efficientnet_condconv_b0_4e' as built here"):
+        create_model("efficientnet_condconv_b0_4e", weights=path, **{**small, "num_experts": 3})
+    with pytest.raises(ModelError, match="are not there"):
+        create_model("efficientnet_b0", weights=str(tmp_path / "none.weights.h5"))
+    with pytest.raises(ModelError, match=r"do not end in \.weights\.h5"):
+        create_model("efficientnet_b0", weights=str(tmp_path / "model.ckpt"))
