@@ -5,6 +5,7 @@ batches = data.train_dataset(source, "train", image_size=(32, 32), mean=(127.5,)
                              batch_size=64, seed=0)
 """
 
+from convzoo.data.base import Source
 from convzoo.data.errors import DataError
 from convzoo.data.pipeline import eval_dataset, num_eval_batches, train_dataset
 from convzoo.data.sources import open_source
@@ -12,6 +13,7 @@ from convzoo.data.transforms import decode_image, eval_transform
 
 __all__ = [
     "DataError",
+    "Source",
     "decode_image",
     "eval_dataset",
     "eval_transform",

@@ -1,1 +1,1 @@
-
+"""Training: devices, step, loop, optimisers, moving averages, checkpoints and records. TensorFlow begins here."""

@@ -1,0 +1,62 @@
+"""Every field of an experiment, with its meaning and its default. Experiments start from here and change what differs.
+
+The config is locked: a field that is not named here is an error, in a file and on the command line alike.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """The base experiment. It names no network and no data: an experiment's file does."""
+    config = ConfigDict()
+    config.seed = 0  # of weights, dropout, order and augmentation
+
+    config.model = ConfigDict()
+    config.model.name = placeholder(str)  # one of convzoo.models.list_models()
+    config.model.image_size = placeholder(int)  # height and width in pixels; None: as published for the network
+    config.model.overrides = ConfigDict()  # keywords of the network's builder, as num_experts
+
+    config.data = ConfigDict()
+    config.data.source = placeholder(str)  # digits, fake, idx:FOLDER, folder:FOLDER or tfds:NAME
+    config.data.data_dir = placeholder(str)  # where TensorFlow Datasets keeps its files; None: its own default
+    config.data.train_split = "train"  # slices as "train[:90%]" work for every source
+    config.data.eval_split = "test"
+    config.data.crop_area = (0.08, 1.0)  # inception crop: share of the picture's area; (1.0, 1.0) keeps all of it
+    config.data.crop_aspect = (3 / 4, 4 / 3)  # inception crop: width over height
+    config.data.flip = True  # left to right, half of the time
+    config.data.crop_fraction = placeholder(float)  # evaluation's centre crop; None: as published for the network
+    config.data.shuffle_buffer = 16_384  # examples
+
+    config.batch_size = placeholder(int)  # over all replicas and all accumulated parts
+    config.eval_batch_size = placeholder(int)  # None: the training batch size
+    config.epochs = placeholder(float)
+    config.precision = "float32"  # or mixed_bfloat16
+    config.gradient_accumulation = 1  # parts that each replica's batch is computed in, one after the other
+    config.clip_norm = placeholder(float)  # global norm of the gradient of the whole batch; None: no clipping
+
+    config.label_smoothing = 0.0
+    config.weight_decay = 0.0  # times the sum of squares / 2, in the loss, of every weight outside batch normalisation
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "rmsprop"  # with TensorFlow 1 semantics; or sgd
+    config.optimizer.learning_rate = placeholder(float)  # the schedule's peak, at this batch size
+    config.optimizer.momentum = 0.9
+    config.optimizer.rho = 0.9  # rmsprop: decay of the mean square
+    config.optimizer.epsilon = 1e-3  # rmsprop: inside the square root
+    config.optimizer.nesterov = True  # sgd
+
+    config.schedule = ConfigDict()
+    config.schedule.name = "cosine"  # cosine, linear, exponential or constant
+    config.schedule.warmup_epochs = 0.0  # linear from 0; the schedule itself starts at step 0 all the same
+    config.schedule.decay_epochs = 2.4  # exponential: the rate falls by decay_rate, in a step, once in so many epochs
+    config.schedule.decay_rate = 0.97
+    config.schedule.end_factor = 0.0  # cosine and linear: the last rate, as a share of the peak
+
+    config.ema_decay = placeholder(float)  # moving average of weights and statistics, evaluated where set; None: off
+
+    config.steps_per_loop = 100  # steps between two looks of the host at the devices; one log line each
+    config.eval_every_epochs = 1.0
+    config.checkpoint_every_epochs = 1.0
+    config.keep_checkpoints = 3
+    return config.lock()

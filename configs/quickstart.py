@@ -1,0 +1,49 @@
+"""A small CondConv-EfficientNet on scikit-learn's handwritten digits, enlarged to 32x32.
+
+    python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Nothing is downloaded. The best checkpoint is chosen on the last tenth of the training pictures; the test split is only
+for `eval.py`.
+"""
+
+from convzoo.configs import base
+
+
+def get_config(variant: str = ""):
+    """The quickstart. Variant "smoke" stops after a few steps, for tests."""
+    if variant not in ("", "smoke"):
+        raise ValueError(f"configs/quickstart.py has no variant {variant!r}; known: smoke")
+    config = base.get_config()
+    with config.unlocked():
+        config.model.overrides.num_experts = 4
+        config.model.overrides.width_coefficient = 0.5
+        config.model.overrides.depth_coefficient = 0.5
+        config.model.overrides.stem_strides = 1
+        config.model.overrides.dropout_rate = 0.1
+        config.model.overrides.survival_prob = 0.9
+    config.model.name = "efficientnet_condconv_b0_4e"
+    config.model.image_size = 32
+
+    config.data.source = "digits"
+    config.data.train_split = "train[:90%]"
+    config.data.eval_split = "train[90%:]"
+    config.data.crop_area = (0.6, 1.0)
+    config.data.flip = False  # a mirrored 2 is no 2
+    config.data.crop_fraction = 1.0
+
+    config.batch_size = 32
+    config.epochs = 30.0
+    config.optimizer.name = "rmsprop"
+    config.optimizer.learning_rate = 0.01
+    config.schedule.warmup_epochs = 2.0
+    config.label_smoothing = 0.1
+    config.weight_decay = 1e-5
+    config.ema_decay = 0.99
+    config.steps_per_loop = 40
+    config.eval_every_epochs = 5.0
+    config.checkpoint_every_epochs = 5.0
+    if variant == "smoke":
+        config.epochs = 0.25
+        config.schedule.warmup_epochs = 0.1
+        config.steps_per_loop = 5
+    return config

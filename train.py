@@ -1,0 +1,35 @@
+"""Trains an experiment.
+
+    python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+`--config=FILE:VARIANT` picks a variant, `--config.optimizer.learning_rate=0.1` overrides a field. The same command goes
+on where an earlier one stopped.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from convzoo.training import program
+
+config_flags.DEFINE_config_file("config", None, "The experiment, as configs/quickstart.py or FILE:VARIANT.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, local or gs://.")
+MODE = flags.DEFINE_enum(
+    "mode", "train_and_eval", ["train_and_eval", "train"], "train leaves evaluation to `eval.py --follow`."
+)
+TPU = flags.DEFINE_string("tpu", "", "'local' on a TPU VM, or a TPU's name; without it GPUs train, else the CPU.")
+TPU_ZONE = flags.DEFINE_string("tpu_zone", None, "Cloud zone of a named TPU.")
+GCP_PROJECT = flags.DEFINE_string("gcp_project", None, "Cloud project of a named TPU.")
+DEVICES = flags.DEFINE_string("devices", "", "'cpu' or 'cpu:N' for N logical CPU devices; default: GPUs, else CPU.")
+
+
+def main():
+    program.require("config", "workdir")
+    from convzoo.training.devices import connect
+    from convzoo.training.loop import train
+
+    devices = connect(TPU.value, DEVICES.value, TPU_ZONE.value, GCP_PROJECT.value)
+    train(flags.FLAGS.config, WORKDIR.value, devices, evaluate=MODE.value == "train_and_eval")
+
+
+if __name__ == "__main__":
+    program.run(main)

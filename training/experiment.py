@@ -1,0 +1,46 @@
+"""From an experiment's config to the things it names: data source, network, preprocessing. Training, evaluation and
+export all build them here, so that they cannot differ."""
+
+import keras
+import ml_collections
+
+from convzoo import data, models
+from convzoo.training.config import ConfigError
+
+
+def open_source(config: ml_collections.ConfigDict) -> data.Source:
+    """The data source of the experiment. Raises data.DataError where it cannot be had."""
+    return data.open_source(config.data.source, data_dir=config.data.data_dir)
+
+
+def input_settings(config: ml_collections.ConfigDict) -> dict:
+    """Size and normalisation of the network's input: what the config says, else what the network was published with.
+
+    Returns image_size (height, width), mean, std, crop_fraction and interpolation, as `data.eval_transform` takes them.
+    """
+    info = models.info(config.model.name)
+    size = config.model.image_size or info.input_size
+    return {
+        "image_size": (size, size),
+        "mean": info.preprocessing.mean,
+        "std": info.preprocessing.std,
+        "crop_fraction": config.data.crop_fraction or info.preprocessing.crop_fraction,
+        "interpolation": info.preprocessing.interpolation,
+    }
+
+
+def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precision: str | None = None) -> keras.Model:
+    """The experiment's network, freshly initialised, under `precision` or else the config's dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision or config.precision)
+    try:
+        size = input_settings(config)["image_size"]
+        overrides = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in config.model.overrides.to_dict().items()
+        }
+        return models.create_model(config.model.name, num_classes, (*size, 3), **overrides)
+    except (TypeError, ZeroDivisionError) as error:
+        raise ConfigError(f"config.model.overrides do not fit {config.model.name}: {error}") from error
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,217 @@
+"""The training loop: many steps for each look of the host, evaluation, checkpoints, records."""
+
+import math
+import time
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from convzoo import data
+from convzoo.training import checkpoints, experiment
+from convzoo.training.config import claim, validate
+from convzoo.training.devices import Devices
+from convzoo.training.ema import MovingAverage
+from convzoo.training.evaluation import Evaluator
+from convzoo.training.optimizers import make_optimizer, make_schedule
+from convzoo.training.records import MetricsWriter, Progress
+from convzoo.training.step import TrainStep
+
+
+class TrainingError(RuntimeError):
+    """The training cannot go on: one line with the metric and the step."""
+
+
+def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, evaluate: bool = True) -> None:
+    """Trains an experiment, going on from the newest checkpoint of `workdir` where there is one.
+
+    Args:
+        config: The experiment, with the fields of configs/base.py.
+        workdir: Where everything is written, local or gs://.
+        devices: The connected devices.
+        evaluate: Whether to evaluate in between and keep the best checkpoint.
+
+    Raises:
+        ConfigError, data.DataError, models.ModelError: The experiment cannot be run as it is written.
+        TrainingError: The loss is not finite any more.
+    """
+    # Everything that can be wrong with the experiment is found before anything is written.
+    validate(config, devices.num_replicas)
+    source = experiment.open_source(config)
+    steps_per_epoch = source.num_examples(config.data.train_split) / config.batch_size
+    if evaluate:
+        source.num_examples(config.data.eval_split)
+    keras.utils.set_random_seed(config.seed)
+    _Run(config, workdir, devices, source, steps_per_epoch, evaluate).run()
+
+
+class _Run:
+    def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate):
+        self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
+        self._strategy = devices.strategy
+        self._total_steps = math.ceil(config.epochs * steps_per_epoch)
+        self._eval_every = max(1, round(config.eval_every_epochs * steps_per_epoch)) if evaluate else None
+        self._save_every = max(1, round(config.checkpoint_every_epochs * steps_per_epoch))
+        self._schedule = make_schedule(config, self._total_steps, steps_per_epoch)
+        self._inputs = experiment.input_settings(config)
+        with self._strategy.scope():
+            self._build(evaluate)
+        # The workdir is claimed only now that the network and its inputs are known to be possible.
+        claim(config, workdir)
+        self._checkpoints = checkpoints.Checkpoints(workdir, self._state(), config.keep_checkpoints)
+        self._compiled = tf.function(self._steps)
+
+    def _build(self, evaluate):
+        config, replicas = self._config, self._devices.num_replicas
+        self._model = experiment.build_model(config, self._source.num_classes)
+        if replicas > 1:
+            # Keras keeps each replica's own statistics, and saves the first replica's alone, unless synchronised.
+            for layer in self._model.layers:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.synchronized = True
+        self._optimizer = make_optimizer(config, self._schedule)
+        self._optimizer.build(self._model.trainable_weights)
+        self._average = MovingAverage(self._model, config.ema_decay) if config.ema_decay else None
+        self._step = TrainStep(
+            self._model,
+            self._optimizer,
+            self._average,
+            batch_size=config.batch_size,
+            num_replicas=replicas,
+            label_smoothing=config.label_smoothing,
+            weight_decay=config.weight_decay,
+            parts=config.gradient_accumulation,
+            clip_norm=config.clip_norm,
+        )
+        self._evaluator = None
+        if evaluate:
+            self._evaluator = Evaluator(experiment.build_model(config, self._source.num_classes), self._strategy)
+
+    def _state(self):
+        optimizer = {variable.path.split("/", 1)[1]: variable.value for variable in self._optimizer.variables}
+        return {
+            **checkpoints.prefixed("model", checkpoints.model_variables(self._model)),
+            **checkpoints.prefixed("optimizer", optimizer),
+            **checkpoints.prefixed("ema", self._average.variables if self._average else {}),
+        }
+
+    def run(self):
+        """Trains to the last step."""
+        path = self._checkpoints.restore_newest()
+        step = self._first = self._saved = int(self._optimizer.iterations.numpy())
+        progress = Progress(step, self._total_steps)
+        progress.say(self._opening(path, step))
+        writer = MetricsWriter(self._workdir, step)
+        iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
+        try:
+            while step < self._total_steps:
+                step = self._advance(step, iterator, writer, progress)
+        except KeyboardInterrupt:
+            progress.say(f"interrupted at step {step}; the same command goes on from step {self._saved}")
+            raise
+        finally:
+            progress.close()
+
+    def _advance(self, step, iterator, writer, progress):
+        """Trains up to the next event and sees to it; returns the step reached."""
+        start = time.perf_counter()
+        upto = self._next_stop(step)
+        sums, bad_step = self._compiled(iterator, tf.constant(upto - step))
+        examples = (upto - step) * self._config.batch_size
+        scalars = {name: float(value) / examples for name, value in sums.items()}
+        if (bad := int(bad_step)) >= 0:
+            raise TrainingError(
+                f"train/loss is not finite at step {bad + 1} (learning rate {self._rate(bad):.3g}); nothing later than "
+                f"step {self._saved} is saved; lower config.optimizer.learning_rate or set config.clip_norm"
+            )
+        scalars = {
+            "loss": scalars["loss"],
+            "accuracy": scalars["correct"],
+            "learning_rate": self._rate(upto - 1),
+            "images_per_second": examples / (time.perf_counter() - start),
+        }
+        left = (self._total_steps - upto) * self._config.batch_size / scalars["images_per_second"]
+        writer.write(upto, {f"train/{name}": value for name, value in scalars.items()})
+        progress.train(upto, scalars, left)
+        last = upto == self._total_steps
+        if self._eval_every and (last or upto % self._eval_every == 0):
+            self._evaluate(upto, writer, progress)
+        if last or upto % self._save_every == 0:
+            self._checkpoints.save(upto)
+            self._saved = upto
+        return upto
+
+    def _next_stop(self, step):
+        """The step of the next log line, evaluation or checkpoint."""
+        if step == self._first:
+            # Alone, because it compiles: its time would spoil the rate, and it shows a first loss early.
+            return step + 1
+        intervals = [self._config.steps_per_loop, self._save_every, self._eval_every]
+        return min(self._total_steps, *((step // every + 1) * every for every in intervals if every))
+
+    def _rate(self, step):
+        return float(self._schedule(step))
+
+    def _opening(self, path, step):
+        devices, config = self._devices, self._config
+        begin = f"going on from {path}, step {step}" if path else "starting at step 0"
+        if step >= self._total_steps:
+            begin = f"{path} is complete at step {step}; raise config.epochs in a new workdir to train longer"
+        return (
+            f"{devices.num_replicas} x {devices.kind} ({devices.reason}), "
+            f"{config.batch_size // devices.num_replicas} examples on each; "
+            f"{config.model.name} on {config.data.source}, {self._total_steps} steps; {begin}"
+        )
+
+    def _evaluate(self, step, writer, progress):
+        kind = "ema" if self._average else "raw"
+        weights = self._average.variables if self._average else checkpoints.model_variables(self._model)
+        split = self._config.data.eval_split
+        figures = self._evaluator.evaluate(
+            weights,
+            self._source,
+            split,
+            batch_size=self._config.eval_batch_size or self._config.batch_size,
+            **self._inputs,
+        )
+        writer.write(step, {f"eval/{name}": value for name, value in figures.items()})
+        is_best = self._checkpoints.save_if_best(step, "top1", figures["top1"])
+        progress.say(
+            f"step {step}  evaluated on {split} ({figures['examples']} examples, {kind} weights): "
+            f"top-1 {figures['top1']:.2%}  top-5 {figures['top5']:.2%}  loss {figures['loss']:.4f}"
+            f"{'  (best so far)' if is_best else ''}"
+        )
+
+    def _dataset(self, context, first_step):
+        config, inputs = self._config, dict(self._inputs)
+        del inputs["crop_fraction"]
+        return data.train_dataset(
+            self._source,
+            config.data.train_split,
+            batch_size=context.get_per_replica_batch_size(config.batch_size),
+            seed=config.seed,
+            first_example=first_step * config.batch_size,
+            shard=(context.input_pipeline_id, context.num_input_pipelines),
+            shuffle_buffer=config.data.shuffle_buffer,
+            crop_area=tuple(config.data.crop_area),
+            crop_aspect=tuple(config.data.crop_aspect),
+            flip=config.data.flip,
+            **inputs,
+        )
+
+    def _steps(self, iterator, steps):
+        """`steps` training steps on the devices, without the host: sums of the metrics, and the first step whose loss
+        was not finite, or -1."""
+        sums = {"loss": tf.zeros([]), "correct": tf.zeros([])}
+        bad_step = tf.constant(-1, tf.int64)
+        for _ in tf.range(steps):
+            step = tf.cast(self._optimizer.iterations.value, tf.int64)
+            of_replicas = self._strategy.run(self._step, args=(next(iterator),))
+            of_step = {
+                name: self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+                for name, value in of_replicas.items()
+            }
+            sums = {name: sums[name] + of_step[name] for name in sums}
+            first = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(of_step["loss"])))
+            bad_step = tf.where(first, step, bad_step)
+        return sums, bad_step

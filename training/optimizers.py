@@ -1,0 +1,97 @@
+"""Optimisers and learning-rate schedules as the papers' code has them."""
+
+import keras
+import ml_collections
+
+
+@keras.saving.register_keras_serializable(package="convzoo")
+class RMSPropTF1(keras.optimizers.RMSprop):
+    """RMSProp as TensorFlow 1 computed it, which EfficientNet and CondConv were trained with.
+
+    The mean square starts at 1, not 0, so that the first steps are small. The rest Keras has too: epsilon is inside
+    the square root, and the learning rate is folded into the momentum accumulator:
+
+        mean_square = rho * mean_square + (1 - rho) * gradient**2
+        momentum    = momentum * momentum_factor + learning_rate * gradient / sqrt(mean_square + epsilon)
+        variable   -= momentum
+    """
+
+    def build(self, variables):
+        """Makes the slots of `variables`, the mean squares at 1."""
+        if self.built:
+            return
+        super().build(variables)
+        for velocity in self._velocities:
+            velocity.assign(keras.ops.ones(velocity.shape, velocity.dtype))
+
+
+@keras.saving.register_keras_serializable(package="convzoo")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule whose first steps rise linearly from 0 to what it has at the end of the warm-up.
+
+    The warm-up is not subtracted: after it the schedule is where it would have been without one.
+
+    Args:
+        schedule: The schedule to warm up.
+        warmup_steps: Steps until it takes over.
+    """
+
+    def __init__(self, schedule, warmup_steps):
+        super().__init__()
+        self.schedule, self.warmup_steps = schedule, warmup_steps
+
+    def __call__(self, step):
+        """The rate of the update that follows `step` updates."""
+        step = keras.ops.cast(step, "float32")
+        warming = self.schedule(self.warmup_steps) * step / self.warmup_steps
+        return keras.ops.where(step < self.warmup_steps, warming, self.schedule(step))
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "warmup_steps": self.warmup_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["warmup_steps"])
+
+
+def make_schedule(
+    config: ml_collections.ConfigDict, total_steps: int, steps_per_epoch: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate by step, from `config.optimizer.learning_rate` and `config.schedule`.
+
+    Args:
+        config: The experiment.
+        total_steps: Steps of the whole training.
+        steps_per_epoch: Steps that show as many examples as the training split has.
+    """
+    peak, schedule = config.optimizer.learning_rate, config.schedule
+    if schedule.name == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(peak, max(1, total_steps), alpha=schedule.end_factor)
+    elif schedule.name == "linear":
+        rate = keras.optimizers.schedules.PolynomialDecay(
+            peak, max(1, total_steps), peak * schedule.end_factor, power=1
+        )
+    elif schedule.name == "exponential":
+        decay_steps = max(1, round(schedule.decay_epochs * steps_per_epoch))
+        rate = keras.optimizers.schedules.ExponentialDecay(peak, decay_steps, schedule.decay_rate, staircase=True)
+    else:
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay([0], [peak, peak])
+    warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+    return WarmUp(rate, warmup_steps) if warmup_steps else rate
+
+
+def make_optimizer(
+    config: ml_collections.ConfigDict, schedule: keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
+    """The optimiser of `config.optimizer`, with `schedule` for its rate. Its step count is the training's."""
+    optimizer = config.optimizer
+    if optimizer.name == "sgd":
+        return keras.optimizers.SGD(
+            schedule, momentum=optimizer.momentum, nesterov=optimizer.nesterov, name="optimizer"
+        )
+    return RMSPropTF1(
+        schedule, rho=optimizer.rho, momentum=optimizer.momentum, epsilon=optimizer.epsilon, name="optimizer"
+    )

@@ -1,0 +1,69 @@
+"""What every absl program of ours does around its work: read flags, and turn a user's mistake into one line."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+# TensorFlow's start-up chatter would bury our own first line.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+USAGE = 2
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs `main` after parsing the flags. A user's mistake prints one line and exits with status 2.
+
+    Mistakes are bad flags and configs, and ConfigError, DataError and ModelError from `main`; anything else is a fault
+    of the program and keeps its traceback. A training whose loss is lost exits with status 1, also with one line.
+    """
+
+    def guarded(arguments):
+        if len(arguments) > 1:
+            _stop(f"unexpected argument {arguments[1]!r}; every option is --name=value (see --help)")
+        # Imported here: flags are checked, and --help is answered, before TensorFlow takes seconds to start.
+        from convzoo.data import DataError
+        from convzoo.models import ModelError
+        from convzoo.training.config import ConfigError
+        from convzoo.training.loop import TrainingError
+
+        if not flags.FLAGS["verbosity"].present:
+            # TensorFlow Datasets tells of every file it opens; what a run has to say, it prints.
+            logging.set_verbosity(logging.WARNING)
+        try:
+            main()
+        except (ConfigError, DataError, ModelError) as error:
+            _stop(str(error))
+        except TrainingError as error:
+            _stop(str(error), status=1)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(arguments):
+    try:
+        return flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        _stop(_config_mistake(error))
+
+
+def _config_mistake(error) -> str:
+    """One line from an error that config_flags raised: its own messages span several, traceback included."""
+    lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
+    return lines[-1] if len(lines) > 1 and "Error whilst parsing" in lines[0] else lines[0]
+
+
+def _stop(message: str, status: int = USAGE) -> None:
+    program = os.path.basename(sys.argv[0])
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def require(*names: str) -> None:
+    """Stops unless every flag of `names` was given."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            _stop(f"--{name} is missing; see --help")

@@ -1,0 +1,97 @@
+"""What a run tells: metrics.jsonl and TensorBoard for programs, a progress bar or plain lines for people."""
+
+import datetime
+import json
+import os
+import sys
+
+import tensorflow as tf
+import tqdm
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsWriter:
+    """Writes scalars to metrics.jsonl, one object a line with "step" first, and to TensorBoard.
+
+    Args:
+        workdir: The run's folder, local or gs://.
+        first_step: The step that the run goes on from. Lines of later steps are of a run that ended before it could
+            save them: they are dropped, because those steps are made again.
+    """
+
+    def __init__(self, workdir: str, first_step: int = 0):
+        self._path = os.path.join(workdir, METRICS_FILE)
+        self._board = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard"))
+        kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
+        tf.io.gfile.makedirs(workdir)
+        with tf.io.gfile.GFile(self._path, "w") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Appends one line with the scalars of `step`."""
+        with tf.io.gfile.GFile(self._path, "a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        with self._board.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value, step)
+        self._board.flush()
+
+
+def read_metrics(workdir: str) -> list[dict]:
+    """The lines of `workdir`'s metrics.jsonl; a last line that a killed run left unfinished is passed over."""
+    path = os.path.join(workdir, METRICS_FILE)
+    if not tf.io.gfile.exists(path):
+        return []
+    lines = []
+    with tf.io.gfile.GFile(path) as file:
+        for text in file.read().splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+    return lines
+
+
+class Progress:
+    """Shows a run to a person: a progress bar where the output is a terminal, plain lines elsewhere.
+
+    Args:
+        first_step: Step that the run starts from.
+        total_steps: Step that it ends at.
+        output: Text stream, by default standard output.
+    """
+
+    def __init__(self, first_step: int, total_steps: int, output=None):
+        self._output = output or sys.stdout
+        self._total = total_steps
+        self._bar = None
+        if self._output.isatty():
+            self._bar = tqdm.tqdm(
+                initial=first_step, total=total_steps, unit="step", file=self._output, dynamic_ncols=True
+            )
+
+    def say(self, text: str) -> None:
+        """Shows one line of text."""
+        if self._bar is None:
+            print(text, file=self._output, flush=True)
+        else:
+            self._bar.write(text, file=self._output)
+
+    def train(self, step: int, scalars: dict[str, float], seconds_left: float) -> None:
+        """Shows the scalars of the steps up to `step`."""
+        shown = (
+            f"loss {scalars['loss']:.4f}  accuracy {scalars['accuracy']:.2%}  "
+            f"learning rate {scalars['learning_rate']:.3g}  images/s {scalars['images_per_second']:.0f}"
+        )
+        if self._bar is None:
+            left = datetime.timedelta(seconds=round(seconds_left))
+            print(f"step {step}/{self._total}  {shown}  left {left}", file=self._output, flush=True)
+        else:
+            self._bar.set_postfix_str(shown, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Ends the display."""
+        if self._bar is not None:
+            self._bar.close()
