@@ -1,4 +1,6 @@
-"""The package `convzoo` is this folder itself: `import convzoo.layers` reads ./layers, and nothing else is installed."""
+"""The package `convzoo` is this folder itself: `import convzoo.layers` reads ./layers."""
+
+import pathlib
 
 from setuptools import setup
 
@@ -10,7 +12,7 @@ setup(
     name="convzoo",
     version="0.1.0",
     description="A Keras model zoo of conditional, region-aware, uneven and lean convolutions, with TPU training",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",

@@ -16,18 +16,14 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, local or gs:
 MODE = flags.DEFINE_enum(
     "mode", "train_and_eval", ["train_and_eval", "train"], "train leaves evaluation to `eval.py --follow`."
 )
-TPU = flags.DEFINE_string("tpu", "", "'local' on a TPU VM, or a TPU's name; without it GPUs train, else the CPU.")
-TPU_ZONE = flags.DEFINE_string("tpu_zone", None, "Cloud zone of a named TPU.")
-GCP_PROJECT = flags.DEFINE_string("gcp_project", None, "Cloud project of a named TPU.")
-DEVICES = flags.DEFINE_string("devices", "", "'cpu' or 'cpu:N' for N logical CPU devices; default: GPUs, else CPU.")
+program.define_devices()
 
 
 def main():
     program.require("config", "workdir")
-    from convzoo.training.devices import connect
+    devices = program.connect()
     from convzoo.training.loop import train
 
-    devices = connect(TPU.value, DEVICES.value, TPU_ZONE.value, GCP_PROJECT.value)
     train(flags.FLAGS.config, WORKDIR.value, devices, evaluate=MODE.value == "train_and_eval")
 
 

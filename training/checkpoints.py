@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,7 +33,9 @@ def restore(path: str, variables: dict[str, tf.Variable]) -> None:
     Raises:
         ConfigError: The checkpoint cannot be read, lacks a variable, or has it in another shape; the first are named.
     """
-    found = _shapes(path)
+    reader, keys = _open(path)
+    shapes = reader.get_variable_to_shape_map()
+    found = {name: shapes[key] for name, key in keys.items()}
     missing = [name for name in variables if name not in found]
     other = [
         f"{name} is {found[name]} there and {variables[name].shape.as_list()} here"
@@ -45,26 +48,28 @@ def restore(path: str, variables: dict[str, tf.Variable]) -> None:
             f"checkpoint {path!r} is of another network: {len(missing)} of {len(variables)} variables are missing and "
             f"{len(other)} differ in shape ({'; '.join(examples)})"
         )
-    tf.train.Checkpoint(variables=variables).restore(path).expect_partial()
+    for name, variable in variables.items():
+        variable.assign(reader.get_tensor(keys[name]))
 
 
 def names(path: str) -> list[str]:
     """Names of the variables in the checkpoint at `path`, as "model/stem_conv/kernel"."""
-    return sorted(_shapes(path))
+    return sorted(_open(path)[1])
 
 
-def _shapes(path: str) -> dict[str, list[int]]:
+def _open(path: str) -> tuple[Any, dict[str, str]]:
+    """A reader of the checkpoint, and TensorFlow's key of each variable by our name."""
     try:
-        shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        reader = tf.train.load_checkpoint(path)
     except (tf.errors.OpError, ValueError, OSError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"cannot read checkpoint {path!r} ({first_line[:160]}); give the path without .index"
         ) from error
     # TensorFlow writes a slash within a name as ".S".
-    return {
-        key.removeprefix(_PREFIX).removesuffix(_SUFFIX).replace(".S", "/"): shape
-        for key, shape in shapes.items()
+    return reader, {
+        key.removeprefix(_PREFIX).removesuffix(_SUFFIX).replace(".S", "/"): key
+        for key in reader.get_variable_to_shape_map()
         if key.startswith(_PREFIX)
     }
 

@@ -8,10 +8,10 @@ from convzoo.training.step import cross_entropy
 
 
 class Evaluator:
-    """Evaluates weights on a split with a copy of the network of its own, so that training goes on undisturbed.
+    """Evaluates a network's weights on a split. A training gives it a copy of its network, and goes on undisturbed.
 
     Args:
-        model: The copy, built in the strategy's scope; its weights are overwritten.
+        model: The network, built in the strategy's scope.
         strategy: The strategy it was built under.
     """
 
@@ -19,13 +19,15 @@ class Evaluator:
         self._model, self._strategy = model, strategy
         self._compiled = tf.function(self._run)
 
-    def evaluate(
-        self, weights: dict[str, tf.Variable], source: data.Source, split: str, *, batch_size: int, **inputs
-    ) -> dict[str, float]:
-        """Evaluates `weights` on `split`.
+    def take(self, weights: dict[str, tf.Variable]) -> None:
+        """Overwrites the network's weights with others, given by path."""
+        for weight in self._model.weights:
+            weight.assign(weights[weight.path].read_value())
+
+    def evaluate(self, source: data.Source, split: str, *, batch_size: int, **inputs) -> dict[str, float]:
+        """Evaluates the network on `split`.
 
         Args:
-            weights: Values of the network's weights, by path.
             source: The data source.
             split: As "test" or "train[90%:]".
             batch_size: Examples over all replicas; the last batch is padded and the padding masked.
@@ -34,8 +36,6 @@ class Evaluator:
         Returns:
             "loss" (cross-entropy without smoothing), "top1" and "top5" as shares of 1, and "examples".
         """
-        for weight in self._model.weights:
-            weight.assign(weights[weight.path].read_value())
 
         def dataset(context):
             # Padded to whole batches of all replicas first, so that none of them runs out before the others.

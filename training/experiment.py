@@ -1,6 +1,8 @@
 """From an experiment's config to the things it names: data source, network, preprocessing. Training, evaluation and
 export all build them here, so that they cannot differ."""
 
+import math
+
 import keras
 import ml_collections
 
@@ -11,6 +13,11 @@ from convzoo.training.config import ConfigError
 def open_source(config: ml_collections.ConfigDict) -> data.Source:
     """The data source of the experiment. Raises data.DataError where it cannot be had."""
     return data.open_source(config.data.source, data_dir=config.data.data_dir)
+
+
+def total_steps(config: ml_collections.ConfigDict, steps_per_epoch: float) -> int:
+    """Steps of the whole training."""
+    return math.ceil(config.epochs * steps_per_epoch)
 
 
 def input_settings(config: ml_collections.ConfigDict) -> dict:

@@ -1,6 +1,5 @@
 """The training loop: many steps for each look of the host, evaluation, checkpoints, records."""
 
-import math
 import time
 
 import keras
@@ -49,7 +48,7 @@ class _Run:
     def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate):
         self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
         self._strategy = devices.strategy
-        self._total_steps = math.ceil(config.epochs * steps_per_epoch)
+        self._total_steps = experiment.total_steps(config, steps_per_epoch)
         self._eval_every = max(1, round(config.eval_every_epochs * steps_per_epoch)) if evaluate else None
         self._save_every = max(1, round(config.checkpoint_every_epochs * steps_per_epoch))
         self._schedule = make_schedule(config, self._total_steps, steps_per_epoch)
@@ -165,10 +164,9 @@ class _Run:
 
     def _evaluate(self, step, writer, progress):
         kind = "ema" if self._average else "raw"
-        weights = self._average.variables if self._average else checkpoints.model_variables(self._model)
+        self._evaluator.take(self._average.variables if self._average else checkpoints.model_variables(self._model))
         split = self._config.data.eval_split
         figures = self._evaluator.evaluate(
-            weights,
             self._source,
             split,
             batch_size=self._config.eval_batch_size or self._config.batch_size,

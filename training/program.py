@@ -62,6 +62,22 @@ def _stop(message: str, status: int = USAGE) -> None:
     sys.exit(status)
 
 
+def define_devices() -> None:
+    """Defines the flags that say where to run."""
+    flags.DEFINE_string("tpu", "", "'local' on a TPU VM, or a TPU's name; without it GPUs are used, else the CPU.")
+    flags.DEFINE_string("tpu_zone", None, "Cloud zone of a named TPU.")
+    flags.DEFINE_string("gcp_project", None, "Cloud project of a named TPU.")
+    flags.DEFINE_string("devices", "", "'cpu', or 'cpu:N' for N logical CPU devices; default: GPUs, else the CPU.")
+
+
+def connect():
+    """The devices that the flags of `define_devices` name, connected."""
+    from convzoo.training import devices
+
+    values = flags.FLAGS
+    return devices.connect(values.tpu, values.devices, values.tpu_zone, values.gcp_project)
+
+
 def require(*names: str) -> None:
     """Stops unless every flag of `names` was given."""
     for name in names:

@@ -1,0 +1,59 @@
+"""Evaluates a run's checkpoint on any split: top-1, top-5 and loss over every example, each counted exactly once.
+
+    python eval.py --workdir=runs/quickstart --checkpoint=best --split=test
+
+The experiment is read from the workdir. A JSON record goes to WORKDIR/evaluations, a table to the terminal. With
+--follow every checkpoint of a running training is evaluated as it appears.
+"""
+
+import tabulate
+from absl import flags
+
+from convzoo.training import program
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "newest", "newest, best, or the path of a checkpoint.")
+WEIGHTS = flags.DEFINE_enum(
+    "weights",
+    "auto",
+    ["auto", "ema", "raw"],
+    "The moving average or the weights in training; auto: the average if kept.",
+)
+SPLIT = flags.DEFINE_string("split", None, "As test or train[:10%]; default: the experiment's evaluation split.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Over all replicas; default: the experiment's.", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", None, "Where to write the JSON record; default: a file in WORKDIR/evaluations.")
+FOLLOW = flags.DEFINE_bool("follow", False, "Evaluate checkpoints as they appear, until the training's last step.")
+TIMEOUT = flags.DEFINE_float("timeout", None, "With --follow: seconds to wait for a checkpoint before giving up.")
+program.define_devices()
+
+
+def main():
+    program.require("workdir")
+    devices = program.connect()
+    from convzoo.training.assessment import Assessor, find_checkpoint
+    from convzoo.training.config import load
+
+    assessor = Assessor(
+        load(WORKDIR.value), WORKDIR.value, devices, SPLIT.value, weights=WEIGHTS.value, batch_size=BATCH_SIZE.value
+    )
+    if FOLLOW.value:
+        records = assessor.follow(TIMEOUT.value)
+    else:
+        records = [assessor.assess(find_checkpoint(WORKDIR.value, CHECKPOINT.value))]
+    for record in records:
+        written = assessor.write(record, OUTPUT.value)
+        row = {
+            "step": record["step"],
+            "weights": record["weights"],
+            "split": record["split"],
+            "examples": record["examples"],
+            "top-1 %": f"{record['top1']:.2%}"[:-1],
+            "top-5 %": f"{record['top5']:.2%}"[:-1],
+            "loss": f"{record['loss']:.4f}",
+        }
+        print(tabulate.tabulate([row], headers="keys", disable_numparse=True), flush=True)
+        print(f"written to {written}", flush=True)
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,42 @@
+"""Exports a run's checkpoint as a SavedModel: pictures in, classes out, preprocessing inside.
+
+python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best
+python scripts/classify.py --saved_model=runs/quickstart/saved_model picture.png
+"""
+
+import os
+
+from absl import flags
+
+from convzoo.training import program
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "newest", "newest, best, or the path of a checkpoint.")
+WEIGHTS = flags.DEFINE_enum(
+    "weights",
+    "auto",
+    ["auto", "ema", "raw"],
+    "The moving average or the weights in training; auto: the average if kept.",
+)
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel; default: WORKDIR/saved_model.")
+
+
+def main():
+    program.require("workdir")
+    from convzoo.serving import export_saved_model
+    from convzoo.training import assessment, experiment
+    from convzoo.training.config import load
+
+    config = load(WORKDIR.value)
+    path = assessment.find_checkpoint(WORKDIR.value, CHECKPOINT.value)
+    source = experiment.open_source(config)
+    # Float32 whatever the training computed in: a server's CPU need not know bfloat16.
+    model = experiment.build_model(config, source.num_classes, precision="float32")
+    kind, step = assessment.restore_weights(path, model, WEIGHTS.value)
+    folder = OUTPUT.value or os.path.join(WORKDIR.value, "saved_model")
+    export_saved_model(model, folder, source.class_names, **experiment.input_settings(config))
+    print(f"{path} (step {step}, {kind} weights) exported to {folder}")
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,104 @@
+"""A SavedModel that takes pictures and answers with classes, preprocessing inside."""
+
+import os
+
+import keras
+import tensorflow as tf
+
+from convzoo import data
+
+LABELS = "labels.txt"
+
+
+class Classifier(tf.Module):
+    """A network with its preprocessing, as TensorFlow alone can load it.
+
+    Args:
+        model: From normalised float images to logits; float32, so that any machine can serve it.
+        class_names: One name a class.
+        labels_file: Path of a text file with the names, one a line; it becomes an asset of the SavedModel.
+        **inputs: Size and normalisation of the pictures, as `data.eval_transform` takes them.
+    """
+
+    def __init__(self, model: keras.Model, labels_file: str, **inputs):
+        super().__init__(name="classifier")
+        # Only the variables are tracked: the network's layers stay out of the SavedModel, so it loads without Keras.
+        self._weights = [weight.value for weight in model.weights]
+        self._labels = tf.saved_model.Asset(labels_file)
+
+        def answer(images):
+            logits = tf.cast(model(images, training=False), tf.float32)
+            return {
+                "classes": tf.argmax(logits, -1),
+                "probabilities": tf.nn.softmax(logits),
+                "logits": logits,
+            }
+
+        def prepared(picture):
+            return tf.ensure_shape(data.eval_transform(picture, **inputs), (*inputs["image_size"], 3))
+
+        def from_bytes(image_bytes):
+            tf.debugging.Assert(
+                tf.reduce_all(_is_picture(image_bytes)),
+                ["not a JPEG or PNG picture, at these places of the batch:", tf.where(~_is_picture(image_bytes))],
+            )
+            images = tf.map_fn(
+                lambda encoded: prepared(data.decode_image(encoded)), image_bytes, fn_output_signature=tf.float32
+            )
+            return answer(tf.ensure_shape(images, (None, *inputs["image_size"], 3)))
+
+        def from_images(images):
+            images = data.eval_transform(images, **inputs)
+            return answer(tf.ensure_shape(images, (None, *inputs["image_size"], 3)))
+
+        self.image_bytes = tf.function(from_bytes, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        # One function, traced for both types: `loaded.images(batch)` takes either.
+        self.images = tf.function(from_images)
+        self.signatures_by_name = {
+            "serving_default": self.image_bytes,
+            "images": self.images.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8, "images")),
+            "images_float": self.images.get_concrete_function(
+                tf.TensorSpec([None, None, None, 3], tf.float32, "images")
+            ),
+        }
+
+
+def _is_picture(image_bytes):
+    png = tf.constant(b"\x89PNG\r\n\x1a\n")
+    return tf.logical_or(
+        tf.strings.substr(image_bytes, 0, 3) == tf.constant(b"\xff\xd8\xff"),
+        tf.strings.substr(image_bytes, 0, 8) == png,
+    )
+
+
+def export_saved_model(model: keras.Model, folder: str, class_names: list[str], **inputs) -> None:
+    """Writes `model` as a SavedModel to `folder`; an export that is there already is replaced once the new is whole.
+
+    Signatures, all for any batch, all answering with "classes" (int64 [batch]), "probabilities" and "logits" (float32
+    [batch, classes]):
+
+    - `serving_default`: "image_bytes", string [batch], encoded JPEG or PNG pictures of any size;
+    - `images`: "images", uint8 [batch, height, width, 3] of any height and width;
+    - `images_float`: the same as float32 on the scale 0 to 255.
+
+    The class names lie in assets/labels.txt, one a line.
+
+    Args:
+        model: From normalised float images to logits, with float32 computation.
+        folder: Local or gs:// folder.
+        class_names: One name a class.
+        **inputs: Size and normalisation of the pictures, as `data.eval_transform` takes them.
+    """
+    unfinished = f"{folder.rstrip('/')}.unfinished"
+    if tf.io.gfile.exists(unfinished):
+        tf.io.gfile.rmtree(unfinished)
+    tf.io.gfile.makedirs(unfinished)
+    labels_file = os.path.join(unfinished, LABELS)
+    with tf.io.gfile.GFile(labels_file, "w") as file:
+        file.write("".join(f"{name}\n" for name in class_names))
+    classifier = Classifier(model, labels_file, **inputs)
+    tf.saved_model.save(classifier, unfinished, signatures=classifier.signatures_by_name)
+    tf.io.gfile.remove(labels_file)
+    if tf.io.gfile.exists(folder):
+        tf.io.gfile.rmtree(folder)
+    tf.io.gfile.rename(unfinished, folder)

@@ -1,0 +1,73 @@
+"""Experiments: what is refused, and their life in a workdir."""
+
+import json
+
+import pytest
+from helpers import tiny
+
+from convzoo.training import config as experiment_config
+from convzoo.training.config import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 100, "batch_size 100 does not divide by 8 replicas"),
+        ("eval_batch_size", 12, "eval_batch_size 12 does not divide by 8 replicas"),
+        ("gradient_accumulation", 3, "16 does not divide by 8 replicas times gradient_accumulation 3"),
+        ("precision", "float8", "config.precision is 'float8'; choose one of float32, mixed_bfloat16"),
+        ("optimizer.name", "adamw", "config.optimizer.name is 'adamw'"),
+        ("schedule.name", "steps", "config.schedule.name is 'steps'"),
+        ("steps_per_loop", 0, "config.steps_per_loop is 0; it must be at least 1"),
+        ("ema_decay", 1.0, "ema_decay is 1.0"),
+        ("label_smoothing", -0.1, "label_smoothing is -0.1"),
+        ("schedule.warmup_epochs", 4.0, "longer than the training"),
+        ("model.name", None, "config.model.name is not set"),
+        ("optimizer.learning_rate", None, "config.optimizer.learning_rate is not set"),
+    ],
+)
+def test_a_mistake_names_field_and_value(field, value, message):
+    config = tiny.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError, match=message) as caught:
+        experiment_config.validate(config, num_replicas=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_tiny_experiment_is_valid():
+    experiment_config.validate(tiny.get_config(), num_replicas=2)
+
+
+def test_a_field_that_does_not_exist_is_refused():
+    config = tiny.get_config()
+    with pytest.raises(AttributeError, match="learning_rat"):
+        config.optimizer.learning_rat = 0.1
+
+
+def test_a_workdir_keeps_its_experiment(tmp_path):
+    workdir = str(tmp_path / "run")
+    config = tiny.get_config()
+    assert experiment_config.claim(config, workdir) is False
+    assert experiment_config.claim(config, workdir) is True
+    loaded = experiment_config.load(workdir)
+    assert loaded.model.overrides.blocks == list(tiny.BLOCKS)
+    assert loaded.optimizer.learning_rate == 0.01
+    assert set(json.loads((tmp_path / "run" / "config.json").read_text())) == {
+        "convzoo",
+        "keras",
+        "tensorflow",
+        "config",
+    }
+    config.steps_per_loop = 7
+    assert experiment_config.claim(config, workdir) is True
+    config.optimizer.learning_rate = 0.02
+    with pytest.raises(ConfigError, match=r"holds another experiment: optimizer.learning_rate is 0.01 there and 0.02"):
+        experiment_config.claim(config, workdir)
+
+
+def test_a_workdir_that_holds_no_experiment(tmp_path):
+    with pytest.raises(ConfigError, match="holds no experiment"):
+        experiment_config.load(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"config"')
+    with pytest.raises(ConfigError, match="is not a convzoo config"):
+        experiment_config.load(str(tmp_path))

@@ -1,0 +1,189 @@
+"""Whole trainings of a tiny network: learning, resuming, refusing."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import tiny
+
+from convzoo.training import checkpoints
+from convzoo.training.assessment import Assessor, find_checkpoint
+from convzoo.training.config import ConfigError, load
+from convzoo.training.devices import connect
+from convzoo.training.experiment import build_model, input_settings, open_source
+from convzoo.training.loop import TrainingError, train
+from convzoo.training.records import read_metrics
+
+
+@pytest.fixture(scope="module")
+def devices():
+    return connect(devices="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, devices):
+    """A finished run: 24 steps, a checkpoint and an evaluation every 8."""
+    workdir = str(tmp_path_factory.mktemp("run"))
+    train(tiny.get_config(), workdir, devices)
+    return workdir
+
+
+def _variables(path):
+    reader = tf.train.load_checkpoint(path)
+    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith("variables/")}
+
+
+def test_a_run_leaves_what_it_promises(run):
+    lines = read_metrics(run)
+    steps = [line["step"] for line in lines if "train/loss" in line]
+    assert steps == [1, 3, 6, 8, 9, 12, 15, 16, 18, 21, 24]
+    assert [line["step"] for line in lines if "eval/top1" in line] == [8, 16, 24]
+    assert next(iter(lines[0])) == "step"
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert lines[-1]["eval/examples"] == 50
+    assert [
+        name.split("-")[-1] for name in tf.train.get_checkpoint_state(f"{run}/checkpoints").all_model_checkpoint_paths
+    ] == [
+        "8",
+        "16",
+        "24",
+    ]
+    record = checkpoints.Checkpoints(run, {}, 3).best_record()
+    assert record["value"] == max(line["eval/top1"] for line in lines if "eval/top1" in line)
+    assert find_checkpoint(run, "best").endswith(f"ckpt-{record['step']}")
+
+
+def test_training_moves_every_weight(run):
+    model = build_model(load(run), 4)
+    first = {weight.path: weight.numpy() for weight in model.weights}
+    checkpoints.restore(
+        find_checkpoint(run, "newest"), checkpoints.prefixed("model", checkpoints.model_variables(model))
+    )
+    still = [weight.path for weight in model.weights if np.array_equal(weight.numpy(), first[weight.path])]
+    assert still == []
+
+
+def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path):
+    workdir = tmp_path / "resumed"
+    (workdir / "checkpoints").mkdir(parents=True)
+    shutil.copy(f"{run}/config.json", workdir)
+    shutil.copy(f"{run}/metrics.jsonl", workdir)
+    for name in ("ckpt-16.index", "ckpt-16.data-00000-of-00001"):
+        shutil.copy(f"{run}/checkpoints/{name}", workdir / "checkpoints")
+    (workdir / "checkpoints" / "checkpoint").write_text(
+        'model_checkpoint_path: "ckpt-16"\nall_model_checkpoint_paths: "ckpt-16"\n'
+    )
+    train(tiny.get_config(), str(workdir), devices)
+    straight, resumed = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (run, workdir))
+    assert set(straight) == set(resumed)
+    for key in straight:
+        np.testing.assert_allclose(resumed[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
+    # The lines of steps that are made again are written once.
+    steps = [line["step"] for line in read_metrics(str(workdir)) if "train/loss" in line]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 24
+
+
+def test_a_complete_run_is_left_as_it_is(run, devices, capsys):
+    before = read_metrics(run)
+    train(tiny.get_config(), run, devices)
+    assert read_metrics(run) == before
+    assert "is complete at step 24" in capsys.readouterr().out
+
+
+def test_evaluation_counts_every_example_once(run, devices):
+    config = load(run)
+    assessor = Assessor(config, run, devices, split="test[:37]", weights="raw", batch_size=16)
+    record = assessor.assess(find_checkpoint(run, "newest"))
+    source = open_source(config)
+    from convzoo import data
+
+    model = build_model(config, source.num_classes)
+    checkpoints.restore(record["checkpoint"], checkpoints.prefixed("model", checkpoints.model_variables(model)))
+    settings = input_settings(config)
+    examples = list(source.dataset("test[:37]"))
+    images = tf.stack([data.eval_transform(example["image"], **settings) for example in examples])
+    labels = np.array([int(example["label"]) for example in examples])
+    logits = model(images, training=False).numpy()
+    assert record["examples"] == 37
+    assert record["top1"] == pytest.approx((logits.argmax(-1) == labels).mean())
+    assert record["top5"] == 1.0  # of 4 classes
+    log_softmax = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    assert record["loss"] == pytest.approx(-log_softmax[np.arange(37), labels].mean(), rel=1e-4)
+
+
+def test_average_and_raw_weights_are_told_apart(run, devices):
+    assessor = {kind: Assessor(load(run), run, devices, weights=kind) for kind in ("auto", "ema", "raw")}
+    path = find_checkpoint(run, "newest")
+    records = {kind: one.assess(path) for kind, one in assessor.items()}
+    assert records["auto"]["loss"] == records["ema"]["loss"] != records["raw"]["loss"]
+    assert (records["auto"]["weights"], records["raw"]["weights"]) == ("ema", "raw")
+    # What the training wrote of the last step is what the checkpoint gives.
+    last = [line for line in read_metrics(run) if "eval/loss" in line][-1]
+    assert records["ema"]["loss"] == pytest.approx(last["eval/loss"], rel=1e-5)
+
+
+def test_following_ends_with_the_training(run, devices):
+    records = list(Assessor(load(run), run, devices).follow(timeout=60))
+    assert [record["step"] for record in records] == [24]
+
+
+def test_checkpoint_of_another_network(run, devices):
+    config = load(run)
+    config.model.overrides.num_experts = 3
+    with pytest.raises(
+        ConfigError, match=r"is of another network: 0 of \d+ variables are missing and \d+ differ in shape"
+    ):
+        Assessor(config, run, devices).assess(find_checkpoint(run, "newest"))
+    with pytest.raises(ConfigError, match="give newest, best or the path"):
+        find_checkpoint(run, "none")
+    with pytest.raises(ConfigError, match="has no newest checkpoint"):
+        find_checkpoint("/nonexistent", "newest")
+
+
+def test_no_average_is_kept_where_none_was_asked_for(devices, tmp_path):
+    config = tiny.get_config()
+    config.ema_decay = None
+    config.epochs, config.schedule.warmup_epochs = 0.25, 0.0
+    train(config, str(tmp_path), devices, evaluate=False)
+    path = find_checkpoint(str(tmp_path), "newest")
+    assert Assessor(config, str(tmp_path), devices).assess(path)["weights"] == "raw"
+    with pytest.raises(ConfigError, match="keeps no moving average; use --weights=raw"):
+        Assessor(config, str(tmp_path), devices, weights="ema").assess(path)
+    with pytest.raises(ConfigError, match="has no best checkpoint"):
+        find_checkpoint(str(tmp_path), "best")
+
+
+def test_a_lost_loss_names_metric_and_step(devices, tmp_path):
+    config = tiny.get_config()
+    config.optimizer.learning_rate = 1e30
+    config.schedule.warmup_epochs = 0.0
+    with pytest.raises(TrainingError, match=r"train/loss is not finite at step \d+ .*saved; lower config.optimizer"):
+        train(config, str(tmp_path), devices)
+
+
+def test_bfloat16_trains_float32_weights(devices, tmp_path):
+    config = tiny.get_config()
+    config.precision = "mixed_bfloat16"
+    config.epochs = 1.0
+    config.gradient_accumulation = 2
+    config.clip_norm = 1.0
+    train(config, str(tmp_path), devices)
+    values = _variables(find_checkpoint(str(tmp_path), "newest"))
+    assert {value.dtype.name for value in values.values()} <= {"float32", "int32", "int64", "uint32"}
+    assert all(np.isfinite(value).all() for value in values.values())
+
+
+def test_nothing_is_written_for_an_experiment_that_cannot_run(devices, tmp_path):
+    config = tiny.get_config()
+    config.model.name = "efficientnet_b99"
+    workdir = tmp_path / "never"
+    with pytest.raises(ValueError, match="unknown network 'efficientnet_b99'; nearest: efficientnet_b"):
+        train(config, str(workdir), devices)
+    config = tiny.get_config()
+    config.data.eval_split = "validation"
+    with pytest.raises(ValueError, match="validation"):
+        train(config, str(workdir), devices)
+    assert not workdir.exists()

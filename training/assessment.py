@@ -1,0 +1,149 @@
+"""Evaluation of a run from its checkpoints alone: the workdir says what was trained, on what, and how to look at it."""
+
+import datetime
+import json
+import os
+from collections.abc import Iterator
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+import convzoo
+from convzoo.training import checkpoints, experiment
+from convzoo.training.config import ConfigError
+from convzoo.training.devices import Devices
+from convzoo.training.evaluation import Evaluator
+
+FOLDER = "evaluations"
+
+
+def find_checkpoint(workdir: str, which: str) -> str:
+    """Path of the checkpoint that `which` names: "newest" or "best" of `workdir`, or a path.
+
+    Raises:
+        ConfigError: There is no such checkpoint.
+    """
+    if which == "newest":
+        path = checkpoints.newest(workdir)
+    elif which == "best":
+        path = checkpoints.best(workdir)
+    else:
+        path = which.removesuffix(".index")
+        if not tf.io.gfile.exists(f"{path}.index"):
+            raise ConfigError(f"checkpoint {which!r} is not there; give newest, best or the path of a checkpoint")
+    if path is None:
+        raise ConfigError(f"{workdir!r} has no {which} checkpoint; train it first")
+    return path
+
+
+def restore_weights(path: str, model: keras.Model, kind: str = "auto") -> tuple[str, int]:
+    """Reads the network's weights from the checkpoint at `path`.
+
+    Args:
+        path: The checkpoint.
+        model: The network, as the experiment builds it.
+        kind: "ema" for the moving average, "raw" for the weights in training, "auto" for the average where it is kept.
+
+    Returns:
+        The kind that was read, "ema" or "raw", and the training step of the checkpoint.
+
+    Raises:
+        ConfigError: The checkpoint cannot be read, is of another network, or keeps no average.
+    """
+    has_average = any(name.startswith("ema/") for name in checkpoints.names(path))
+    if kind == "auto":
+        kind = "ema" if has_average else "raw"
+    if kind == "ema" and not has_average:
+        raise ConfigError(f"checkpoint {path!r} keeps no moving average; use --weights=raw")
+    weights = {weight.path: weight.value for weight in model.weights}
+    step = tf.Variable(0, dtype=tf.int32, trainable=False)
+    checkpoints.restore(
+        path,
+        {**checkpoints.prefixed("ema" if kind == "ema" else "model", weights), "optimizer/iteration": step},
+    )
+    return kind, int(step.numpy())
+
+
+class Assessor:
+    """Evaluates checkpoints of one run.
+
+    Args:
+        config: The run's experiment, as `training.config.load` reads it.
+        workdir: The run's folder.
+        devices: The connected devices.
+        split: The split to evaluate on; None for the experiment's evaluation split.
+        weights: "auto", "ema" or "raw"; see `restore_weights`.
+        batch_size: Examples over all replicas; None for the experiment's evaluation batch.
+
+    Raises:
+        ConfigError, data.DataError: The batch does not divide by the replicas, or there is no such split.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        workdir: str,
+        devices: Devices,
+        split: str | None = None,
+        weights: str = "auto",
+        batch_size: int | None = None,
+    ):
+        self._config, self._workdir, self._kind = config, workdir, weights
+        self._split = split or config.data.eval_split
+        self._batch_size = batch_size or config.eval_batch_size or config.batch_size
+        if self._batch_size % devices.num_replicas:
+            raise ConfigError(
+                f"batch_size {self._batch_size} does not divide by {devices.num_replicas} replicas; change one"
+            )
+        self._source = experiment.open_source(config)
+        self._source.num_examples(self._split)
+        self._inputs = experiment.input_settings(config)
+        with devices.strategy.scope():
+            self._model = experiment.build_model(config, self._source.num_classes)
+        self._evaluator = Evaluator(self._model, devices.strategy)
+
+    def assess(self, path: str) -> dict:
+        """Evaluates the checkpoint at `path`.
+
+        Returns a record: "top1", "top5" and "loss" (top1 and top5 as shares of 1), "examples", and what was evaluated.
+        """
+        kind, step = restore_weights(path, self._model, self._kind)
+        figures = self._evaluator.evaluate(self._source, self._split, batch_size=self._batch_size, **self._inputs)
+        return {
+            "step": step,
+            "weights": kind,
+            "split": self._split,
+            **figures,
+            "model": self._config.model.name,
+            "source": self._config.data.source,
+            "checkpoint": path,
+            "convzoo": convzoo.__version__,
+            "tensorflow": tf.__version__,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+    def write(self, record: dict, path: str | None = None) -> str:
+        """Writes a record as JSON to `path`, by default into the workdir's folder of evaluations; returns the path."""
+        if path is None:
+            split = "".join(letter if letter.isalnum() else "_" for letter in record["split"])
+            path = os.path.join(self._workdir, FOLDER, f"step_{record['step']:08d}_{record['weights']}_{split}.json")
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write(json.dumps(record, indent=2) + "\n")
+        return path
+
+    def follow(self, timeout: float | None = None) -> Iterator[dict]:
+        """Records of a run's checkpoints as they appear, until its last step.
+
+        Args:
+            timeout: Seconds to wait for a new checkpoint before giving up; None waits for ever.
+        """
+        steps_per_epoch = self._source.num_examples(self._config.data.train_split) / self._config.batch_size
+        total_steps = experiment.total_steps(self._config, steps_per_epoch)
+        folder = os.path.join(self._workdir, checkpoints.FOLDER)
+        for path in tf.train.checkpoints_iterator(folder, timeout=timeout):
+            record = self.assess(path)
+            yield record
+            if record["step"] >= total_steps:
+                return
