@@ -20,11 +20,12 @@ program.define_devices()
 
 
 def main():
-    program.require("config", "workdir")
+    config = program.config()
+    program.require("workdir")
     devices = program.connect()
     from convzoo.training.loop import train
 
-    train(flags.FLAGS.config, WORKDIR.value, devices, evaluate=MODE.value == "train_and_eval")
+    train(config, WORKDIR.value, devices, evaluate=MODE.value == "train_and_eval")
 
 
 if __name__ == "__main__":

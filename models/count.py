@@ -68,7 +68,8 @@ def _positions(layer) -> int:
     positions = layer.output.shape[axes]
     if None in positions:
         raise ModelError(
-            f"cannot count {layer.name!r} with unknown size {tuple(positions)}; build the network with a fixed input_shape"
+            f"cannot count {layer.name!r} with unknown size {tuple(positions)}; "
+            "build the network with a fixed input_shape"
         )
     return math.prod(positions)
 

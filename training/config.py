@@ -50,6 +50,9 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
         ConfigError: A field is missing, unknown or out of range, or the batch does not divide by the replicas.
     """
     fields = _flatten(config.to_dict())
+    for name in (*_REQUIRED, *_CHOICES, *_AT_LEAST):
+        if name not in fields:
+            raise ConfigError(f"the experiment has no field config.{name}; start it from configs/base.py")
     for name in _REQUIRED:
         if fields.get(name) is None:
             raise ConfigError(f"config.{name} is not set; set it in the config file or with --config.{name}=...")

@@ -78,6 +78,16 @@ def connect():
     return devices.connect(values.tpu, values.devices, values.tpu_zone, values.gcp_project)
 
 
+def config():
+    """The experiment that --config names, locked."""
+    require("config")
+    try:
+        return flags.FLAGS.config.lock()
+    except OSError as error:  # config_flags keeps a file's absence to itself until the config is looked at
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        _stop(f"--config cannot be read: {lines[-2]} {lines[-1]}")
+
+
 def require(*names: str) -> None:
     """Stops unless every flag of `names` was given."""
     for name in names:

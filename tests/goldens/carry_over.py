@@ -8,7 +8,7 @@ _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "runn
 
 
 def assign(model, weights):
-    """Gives `weights` ({"layer/variable": array in convzoo's order of axes, shape free}) to the variables of `model`."""
+    """Gives `weights`, {"layer/variable": array in convzoo's order of axes}, to the variables of `model`."""
     variables = {variable.path: variable for variable in model.weights}
     assert sorted(variables) == sorted(weights)
     for path, variable in variables.items():

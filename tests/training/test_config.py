@@ -2,6 +2,7 @@
 
 import json
 
+import ml_collections
 import pytest
 from helpers import tiny
 
@@ -71,3 +72,8 @@ def test_a_workdir_that_holds_no_experiment(tmp_path):
     (tmp_path / "config.json").write_text('{"config"')
     with pytest.raises(ConfigError, match="is not a convzoo config"):
         experiment_config.load(str(tmp_path))
+
+
+def test_an_experiment_that_does_not_start_from_the_base():
+    with pytest.raises(ConfigError, match=r"has no field config.model.name; start it from configs/base.py"):
+        experiment_config.validate(ml_collections.ConfigDict({"batch_size": 8}), num_replicas=1)

@@ -1,0 +1,202 @@
+"""The programs as a user runs them, each in a process of its own: the whole way, and what mistakes are answered."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = ROOT / "tests" / "helpers" / "tiny.py"
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def complaint(result):
+    """The one line that a mistake is answered with; the start-up chatter of TensorFlow is none of it."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.split(": ")[0].endswith(".py")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A finished run of the tiny experiment on the digits."""
+    folder = tmp_path_factory.mktemp("programs") / "run"
+    result = run(
+        "train.py", f"--config={TINY}", f"--workdir={folder}", "--config.data.source=digits",
+        "--config.data.train_split=train[:128]",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    # What TensorFlow Datasets says when it prepares the digits comes first, and only once.
+    lines = result.stdout.splitlines()
+    (opening,) = [line for line in lines if line.startswith("1 x cpu (no GPU found and no TPU asked for), 16 examples")]
+    assert opening.endswith("efficientnet_condconv_b0_4e on digits, 24 steps; starting at step 0")
+    assert lines[-2].startswith("step 24/24  loss ")
+    for word in ("accuracy", "learning rate", "images/s", "left 0:00:00"):
+        assert word in lines[-2]
+    assert lines[-1].startswith("step 24  evaluated on train[:50] (50 examples, ema weights): top-1 ")
+    return folder
+
+
+def test_evaluate(workdir):
+    result = run("eval.py", f"--workdir={workdir}", "--checkpoint=best", "--split=test")
+    assert result.returncode == 0, result.stderr
+    assert "top-1 %" in result.stdout
+    (written,) = (workdir / "evaluations").glob("*_ema_test.json")
+    record = json.loads(written.read_text())
+    assert record["examples"] == 359
+    assert f"{record['top1']:.2%}"[:-1] in result.stdout
+
+
+@pytest.fixture(scope="module")
+def saved_model(workdir):
+    result = run("scripts/export_saved_model.py", f"--workdir={workdir}", "--weights=raw")
+    assert result.returncode == 0, result.stderr
+    assert not (workdir / "saved_model.unfinished").exists()
+    return workdir / "saved_model"
+
+
+# Runs in a process that cannot import convzoo or Keras.
+_SERVE = """
+import sys
+for blocked in ("convzoo", "keras"):
+    sys.modules[blocked] = None
+import numpy as np, tensorflow as tf
+folder, pictures, answers = sys.argv[1:]
+loaded = tf.saved_model.load(folder)
+given = np.load(pictures)
+encoded = [bytes(given[name]) for name in ("png", "jpeg", "grey")]
+answer = {f"bytes/{k}": v for k, v in loaded.signatures["serving_default"](image_bytes=tf.constant(encoded)).items()}
+for kind, batch in (("uint8", given["batch"]), ("float", given["batch"].astype("float32"))):
+    answer |= {f"{kind}/{k}": v for k, v in loaded.images(tf.constant(batch)).items()}
+signature = loaded.signatures["images"](images=tf.constant(given["batch"]))
+answer |= {f"signature/{k}": v for k, v in signature.items()}
+np.savez(answers, **{k: v.numpy() for k, v in answer.items()})
+"""
+
+
+def test_the_saved_model_answers_as_the_checkpoint_does(workdir, saved_model, tmp_path):
+    from convzoo import data
+    from convzoo.training import assessment, config, experiment
+
+    draw = np.random.default_rng(0)
+    colour = draw.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    grey = draw.integers(0, 256, (17, 19, 1), dtype=np.uint8)
+    encoded = {
+        "png": tf.io.encode_png(colour).numpy(),
+        "jpeg": tf.io.encode_jpeg(colour).numpy(),
+        "grey": tf.io.encode_png(grey).numpy(),
+    }
+    batch = draw.integers(0, 256, (5, 21, 33, 3), dtype=np.uint8)
+    pictures = {name: np.frombuffer(value, np.uint8) for name, value in encoded.items()}
+    np.savez(tmp_path / "pictures.npz", batch=batch, **pictures)
+    result = subprocess.run(
+        [sys.executable, "-c", _SERVE, saved_model, tmp_path / "pictures.npz", tmp_path / "answers.npz"],
+        capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    answers = np.load(tmp_path / "answers.npz")
+
+    experiment_config = config.load(str(workdir))
+    model = experiment.build_model(experiment_config, 10, precision="float32")
+    assessment.restore_weights(assessment.find_checkpoint(str(workdir), "newest"), model, "raw")
+    settings = experiment.input_settings(experiment_config)
+
+    def logits(images):
+        return model(tf.stack([data.eval_transform(image, **settings) for image in images]), training=False).numpy()
+
+    want = {"bytes": logits([data.decode_image(value) for value in encoded.values()]), "uint8": logits(batch)}
+    want["float"] = want["signature"] = want["uint8"]
+    for kind, expected in want.items():
+        np.testing.assert_allclose(answers[f"{kind}/logits"], expected, atol=1e-5, rtol=1e-5, err_msg=kind)
+        np.testing.assert_array_equal(answers[f"{kind}/classes"], expected.argmax(-1))
+        np.testing.assert_allclose(answers[f"{kind}/probabilities"].sum(-1), 1.0, rtol=1e-5)
+
+
+def test_classify_pictures_and_what_is_none(saved_model, tmp_path):
+    picture, text, damaged = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
+    encoded = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8)).numpy()
+    picture.write_bytes(encoded)
+    text.write_text("not a picture")
+    damaged.write_bytes(encoded[:40])
+    result = run("scripts/classify.py", f"--saved_model={saved_model}", picture)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{picture}: ")
+    for path in (text, damaged):
+        line = complaint(run("scripts/classify.py", f"--saved_model={saved_model}", path))
+        assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG picture, or a damaged one"
+    assert "cannot be read" in complaint(run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png"))
+    assert "is no SavedModel" in complaint(run("scripts/classify.py", f"--saved_model={tmp_path}", picture))
+
+
+def test_the_saved_model_says_what_is_no_picture(saved_model):
+    loaded = tf.saved_model.load(str(saved_model))
+    good = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG or PNG picture, at these places of the batch"):
+        loaded.signatures["serving_default"](image_bytes=tf.stack([good, tf.constant(b"text")]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.optimizer.learning_rat=1"], "learning_rat"),
+        (["--config.batch_size=many"], "batch_size"),
+        (
+            ["--config.model.name=efficientnet_condconv_b0"],
+            "unknown network 'efficientnet_condconv_b0'; nearest: efficientnet_condconv_b0_",
+        ),
+        (["--config.batch_size=33", "--devices=cpu:2"], "config.batch_size 33 does not divide by 2 replicas"),
+        (["--config.data.source=idx:/nowhere"], "/nowhere"),
+        (["--config.data.source=imagenet"], "imagenet"),
+        (["--tpu=local"], "--tpu=local: no TPU there"),
+        (["--devices=gpus"], "cannot read --devices=gpus"),
+        (["--colour=red"], "colour"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(arguments, message, tmp_path):
+    workdir = tmp_path / "run"
+    line = complaint(run("train.py", f"--config={TINY}", f"--workdir={workdir}", *arguments))
+    assert line.startswith("train.py: ")
+    assert message in line
+    assert not workdir.exists()
+
+
+def test_mistakes_about_files(workdir, tmp_path):
+    assert "nowhere.py" in complaint(run("train.py", "--config=nowhere.py", f"--workdir={tmp_path / 'run'}"))
+    assert "no variant 'x'" in complaint(run("train.py", "--config=configs/quickstart.py:x", f"--workdir={tmp_path}"))
+    assert "--workdir is missing" in complaint(run("train.py", f"--config={TINY}"))
+    other = complaint(run("train.py", f"--config={TINY}", f"--workdir={workdir}"))
+    assert "holds another experiment: data.source is 'digits' there" in other
+    assert "holds no experiment" in complaint(run("eval.py", f"--workdir={tmp_path / 'empty'}"))
+    missing = complaint(run("eval.py", f"--workdir={workdir}", "--checkpoint=ckpt-5"))
+    assert "checkpoint 'ckpt-5' is not there" in missing
+    assert "validation" in complaint(run("eval.py", f"--workdir={workdir}", "--split=validation"))
+
+
+def test_two_replicas_train_as_one(tmp_path):
+    for name, devices in (("one", "cpu"), ("two", "cpu:2")):
+        result = run(
+            "train.py", f"--config={TINY}", f"--workdir={tmp_path / name}", f"--devices={devices}", "--mode=train",
+            "--config.epochs=1.0",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    one, two = (
+        tf.train.load_checkpoint(tf.train.latest_checkpoint(str(tmp_path / name / "checkpoints")))
+        for name in ("one", "two")
+    )
+    shapes = one.get_variable_to_shape_map()
+    assert shapes == two.get_variable_to_shape_map()
+    for key in shapes:
+        if key.startswith("variables/"):
+            np.testing.assert_allclose(two.get_tensor(key), one.get_tensor(key), rtol=1e-3, atol=1e-5, err_msg=key)
