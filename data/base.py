@@ -150,7 +150,7 @@ class IndexedSource(Source):
         def epoch_order(epoch):
             order = tf.random.experimental.stateless_shuffle(on_host(rows), seed=epoch_seed(seed, epoch))
             begin = tf.maximum(first_example - epoch * size, 0)
-            begin += (index - (epoch * size + begin)) % count
+            begin = tf.minimum(begin + (index - (epoch * size + begin)) % count, size)
             numbers = tf.range(epoch * size + begin, (epoch + 1) * size, count)
             return tf.data.Dataset.from_tensor_slices((numbers, order[begin::count]))
 

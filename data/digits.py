@@ -6,7 +6,7 @@ from etils import epath
 
 from convzoo.data.base import array_source
 from convzoo.data.errors import DataError
-from convzoo.data.named import prepared_builder
+from convzoo.data.prepare import prepared_builder
 
 _CITATION = """\
 @misc{alpaydin1998optical,
@@ -72,7 +72,7 @@ def open_digits(spec, options, data_dir):
     Args:
         spec: str, the whole source string.
         options: str behind the colon; must be empty.
-        data_dir: str or None, where TFDS keeps its data sets.
+        data_dir: str, where TFDS keeps its data sets, or None for its own default.
 
     Returns:
         Source with splits train (1,438) and test (359).
@@ -82,7 +82,7 @@ def open_digits(spec, options, data_dir):
     """
     if options:
         raise DataError(f"source {spec!r}: digits takes no options; write digits")
-    builder = prepared_builder(spec, lambda: Digits(data_dir=data_dir), data_dir)
+    builder = prepared_builder(spec, lambda: Digits(data_dir=data_dir))
     arrays = {}
     for split in ("train", "test"):
         examples = list(tfds.as_numpy(builder.as_dataset(split=split)))

@@ -1,12 +1,11 @@
 """`tfds:NAME`: any classification data set of TensorFlow Datasets."""
 
-import os
-
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from convzoo.data.base import Source, epoch_seed
-from convzoo.data.errors import DataError, one_line
+from convzoo.data.errors import DataError
+from convzoo.data.prepare import prepared_builder
 
 
 def open_named(spec, name, data_dir):
@@ -15,7 +14,7 @@ def open_named(spec, name, data_dir):
     Args:
         spec: str, the whole source string.
         name: str, the part behind `tfds:`.
-        data_dir: str or None, where TFDS keeps its data sets.
+        data_dir: str, where TFDS keeps its data sets, or None for its own default.
 
     Returns:
         Source with the splits of the data set.
@@ -25,49 +24,8 @@ def open_named(spec, name, data_dir):
     """
     if not name:
         raise DataError(f"source {spec!r} lacks a name; write for example tfds:cifar10")
-    builder = prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir), data_dir)
+    builder = prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir))
     return NamedSource(spec, builder)
-
-
-def prepared_builder(spec, make_builder, data_dir):
-    """A TFDS builder whose files are there.
-
-    Args:
-        spec: str, the source string for messages.
-        make_builder: function without arguments that makes the builder.
-        data_dir: str or None, where TFDS keeps its data sets, for messages.
-
-    Returns:
-        tfds.core.DatasetBuilder, prepared.
-
-    Raises:
-        DataError: TFDS does not know the name, or downloading or writing fails.
-    """
-    try:
-        builder = make_builder()
-    except Exception as error:  # a name that TFDS refuses raises one of a dozen kinds
-        raise DataError(
-            f"source {spec!r}: TFDS has no such data set ({one_line(error)}); names stand in its catalogue, "
-            "https://www.tensorflow.org/datasets/catalog"
-        ) from error
-    if builder.is_prepared():
-        return builder
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # network, disk, checksums, missing manual files: every data set fails its own way
-        # Another process may have prepared it meanwhile: TFDS lets the second one fail when it moves its folder there.
-        builder = make_builder()
-        if not builder.is_prepared():
-            raise DataError(
-                f"source {spec!r} is not prepared under {data_dir or tfds_folder()} and preparing it failed "
-                f"({one_line(error)}); prepare it where there is a network, then set data_dir or TFDS_DATA_DIR"
-            ) from error
-    return builder
-
-
-def tfds_folder():
-    """Where TFDS keeps data sets when nobody says: TFDS_DATA_DIR as it is now, not as it was when TFDS was imported."""
-    return os.environ.get("TFDS_DATA_DIR") or os.path.join(os.path.expanduser("~"), "tensorflow_datasets")
 
 
 class NamedSource(Source):

@@ -158,7 +158,7 @@ def _with_size(image, image_size):
 
 def _check(image_size, mean, std, batch_size, shard, interpolation):
     """Raise DataError for settings that both kinds of batches share and that cannot work."""
-    if len(image_size) != 2:
+    if not isinstance(image_size, tuple | list) or len(image_size) != 2:
         raise DataError(f"image_size {image_size!r} is not (height, width); give for example (224, 224)")
     for side in image_size:
         _check_whole("image_size", side, 1)

@@ -1,11 +1,13 @@
 """One string names a data set."""
 
+import os
+
 from convzoo.data.digits import open_digits
 from convzoo.data.errors import DataError
 from convzoo.data.fake import open_fake
 from convzoo.data.folder import open_folder
 from convzoo.data.idx import open_idx
-from convzoo.data.named import open_named, tfds_folder
+from convzoo.data.named import open_named
 
 _KINDS = {"digits": open_digits, "fake": open_fake, "folder": open_folder, "idx": open_idx, "tfds": open_named}
 
@@ -35,4 +37,5 @@ def open_source(spec, data_dir=None):
     kind, _, rest = spec.partition(":")
     if kind not in _KINDS:
         raise DataError(f"source {spec!r}: unknown kind {kind!r}; the kinds are {', '.join(_KINDS)}")
-    return _KINDS[kind](spec, rest, data_dir or tfds_folder())
+    # TFDS reads TFDS_DATA_DIR once, when it is imported; here it counts as it is now.
+    return _KINDS[kind](spec, rest, data_dir or os.environ.get("TFDS_DATA_DIR"))
