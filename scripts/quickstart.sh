@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Trains a small CondConv-EfficientNet on handwritten digits, evaluates it, exports it, and classifies one picture.
+# Run it again and it goes on where it stopped. Another folder for the results: ./scripts/quickstart.sh FOLDER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+workdir=${1:-runs/quickstart}
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+
+. scripts/environment.sh
+use_environment cpu
+
+echo "== training on the digits of scikit-learn"
+python train.py --config=configs/quickstart.py --workdir="$workdir"
+echo "== evaluating the best checkpoint on pictures that it never saw"
+python eval.py --workdir="$workdir" --checkpoint=best --split=test
+echo "== exporting it as a SavedModel"
+python scripts/export_saved_model.py --workdir="$workdir" --checkpoint=best
+echo "== classifying one of the unseen pictures"
+python scripts/save_picture.py --source=digits --split='test[7:8]' --output="$workdir/picture.png"
+python scripts/classify.py --saved_model="$workdir/saved_model" "$workdir/picture.png"
+
+cat <<EOF
+
+Everything lies in $workdir:
+  config.json    the experiment           checkpoints/  the newest states    best/         the best state
+  metrics.jsonl  losses and accuracies    tensorboard/  the same, to look at  evaluations/  what eval.py found
+  saved_model/   for serving              picture.png   what was classified
+Next: python eval.py --workdir=$workdir --help, and README.md.
+EOF

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Style and tests: everything under Keras's TensorFlow backend, layers and models under its JAX backend too.
+#
+#   ./scripts/test.sh                              # the newest supported TensorFlow
+#   TENSORFLOW=2.19.1 ./scripts/test.sh            # another one, in an environment of its own
+#   ./scripts/test.sh tests/data -k digits         # some tests, with pytest's own options, under TensorFlow alone
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+
+. scripts/environment.sh
+use_environment cpu,test "${TENSORFLOW:-}"
+
+ruff check .
+ruff format --check --quiet .
+if [ $# -gt 0 ]; then
+    exec python -m pytest "$@"
+fi
+KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet tests/layers tests/models
+KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --quiet tests
