@@ -41,7 +41,8 @@ class CondConv2D(ExpertConv):
             "patches": larger kernels: the same on patches, which take kh * kw times the memory of the inputs.
             "map": one example after another, each an ordinary convolution; groups 1 only. No memory beyond the mixed
                 kernels, but a sequential loop, which a TPU or GPU does not fill.
-            "group": the batch folded into the channels, one convolution with batch * groups groups.
+            "group": the batch folded into the channels, one convolution with batch * groups groups; dilation_rate 1
+                only.
             "experts": all experts' convolutions in one, on the narrower side: inputs scaled by each routing weight, or
                 outputs weighted and summed. num_experts times the arithmetic, no mixed kernels.
             "auto": by the kernel size, the shapes and `convzoo.layers.set_target`.
@@ -170,13 +171,13 @@ class CondConv2D(ExpertConv):
         return ops.transpose(y, (2, 0, 1, 3))
 
     def _experts(self, images, routing_weights):
-        routing = ops.cast(routing_weights, self.compute_dtype)
         kernel = ops.cast(self.kernel, self.compute_dtype)
         batch, height, width, channels = ops.shape(images)
+        routing = ops.reshape(routing_weights, (batch, 1, 1, 1, self.num_experts, 1))
         experts, groups, filters = self.num_experts, self.groups, self.filters
         if channels * self.strides[0] * self.strides[1] <= filters:
             x = ops.reshape(images, (batch, height, width, groups, 1, channels // groups))
-            x = x * ops.reshape(routing, (batch, 1, 1, 1, experts, 1))
+            x = ops.cast(ops.cast(x, routing.dtype) * routing, self.compute_dtype)
             kernel = ops.reshape(
                 ops.transpose(kernel, (1, 2, 0, 3, 4)), (*self.kernel_size, experts * channels // groups, filters)
             )
@@ -185,7 +186,7 @@ class CondConv2D(ExpertConv):
         kernel = ops.transpose(kernel, (1, 2, 3, 4, 0, 5))
         y = self._conv(images, ops.reshape(kernel, (*self.kernel_size, channels // groups, experts * filters)))
         y = ops.reshape(y, (*ops.shape(y)[:3], groups, experts, filters // groups))
-        y = ops.sum(y * ops.reshape(routing, (batch, 1, 1, 1, experts, 1)), axis=4)
+        y = ops.cast(ops.sum(ops.cast(y, routing.dtype) * routing, axis=4), self.compute_dtype)
         return ops.reshape(y, (*ops.shape(y)[:3], filters))
 
     def get_config(self):

@@ -99,9 +99,8 @@ class CondDense(ExpertLayer):
         features = inputs.shape[-1]
         x = inputs if len(inputs.shape) == 3 else ops.reshape(inputs, (ops.shape(inputs)[0], -1, features))
         if self.choose_form(inputs.shape) == "experts":
-            routing = ops.cast(routing_weights, self.compute_dtype)
-            scaled = routing[:, None, :, None] * x[:, :, None, :]
-            scaled = ops.reshape(scaled, (*ops.shape(x)[:2], self.num_experts * features))
+            scaled = routing_weights[:, None, :, None] * ops.cast(x, self.variable_dtype)[:, :, None, :]
+            scaled = ops.reshape(ops.cast(scaled, self.compute_dtype), (*ops.shape(x)[:2], self.num_experts * features))
             kernel = ops.cast(self.kernel, self.compute_dtype)
             outputs = ops.matmul(scaled, ops.reshape(kernel, (self.num_experts * features, self.units)))
         else:

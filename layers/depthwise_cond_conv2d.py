@@ -39,7 +39,8 @@ class DepthwiseCondConv2D(ExpertConv):
                 loop, which a TPU or GPU does not fill.
             "taps": a sum over the positions of the window, with a gradient of its own. Few passes where the compiler
                 fuses them (XLA), kh * kw passes over the images where it does not.
-            "group": the batch folded into the channels, one depthwise convolution of batch * channels channels.
+            "group": the batch folded into the channels, one depthwise convolution of batch * channels channels; square
+                strides and dilation_rate 1 only.
             "auto": by the strides and `convzoo.layers.set_target`.
 
     Raises:

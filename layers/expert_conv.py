@@ -23,6 +23,9 @@ class ExpertConv(ExpertLayer):
             raise ValueError(f"data_format {data_format!r} is neither 'channels_last' nor 'channels_first'")
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(f"strides {self.strides} and dilation_rate {self.dilation_rate}: one of them must be 1")
+        if max(self.dilation_rate) > 1:
+            # TensorFlow dilates only a known number of channels, and here it is batch * channels.
+            self.refuse_form("group", f"it is for dilation_rate 1, dilation_rate is {self.dilation_rate}")
 
     @property
     def geometry(self):

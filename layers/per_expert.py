@@ -25,14 +25,14 @@ def regularizer(base):
     if base is None:
         return None
     # Unstacked, not sliced: the gradient of a slice is a kernel-sized array of zeros for each expert.
-    return lambda kernels: sum(base(kernel) for kernel in ops.unstack(kernels))
+    return lambda kernels: sum(base(kernel) for kernel in ops.unstack(ops.convert_to_tensor(kernels)))
 
 
 def constraint(base):
     """A constraint that applies `base` to each expert's kernel, or None."""
     if base is None:
         return None
-    return lambda kernels: ops.stack([base(kernel) for kernel in ops.unstack(kernels)])
+    return lambda kernels: ops.stack([base(kernel) for kernel in ops.unstack(ops.convert_to_tensor(kernels))])
 
 
 def _of_expert(base, expert):

@@ -1,0 +1,189 @@
+r"""Times every form of the conditional layers against the plain layer, on this machine's CPU or GPU.
+
+    python scripts/benchmark_layers.py                          # all layers, forward and forward + backward
+    python scripts/benchmark_layers.py --only=depthwise --batch=8
+    python scripts/benchmark_layers.py --check                  # exit 1 if "auto" is not close to the best form
+
+The shapes are those of the conditional blocks of CondConv-EfficientNet-B0, a few
+3 x 3 convolutions and a classifier. Every column is a ratio to the plain layer of the same shape, timed in the same
+run, turn about, so that a busy machine slows both; the plain layer's own milliseconds stand beside. "unrolled" is the
+authors' way, a convolution for each example of a batch of known size; it is no form of the layers. A star marks the
+form that "auto" takes.
+
+The time is the shortest of all repeats. TensorFlow, graph mode, without XLA. `TF_ENABLE_ONEDNN_OPTS=1` or `=0` changes
+which kernels TensorFlow uses on x86 CPUs and with it all ratios; what the environment says is printed.
+"""
+
+import os
+import re
+import sys
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+from absl import app, flags
+from tabulate import tabulate
+
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, set_target
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("batch", 32, "Examples in a batch.", lower_bound=1)
+flags.DEFINE_integer("num_experts", 8, "Experts of each conditional layer.", lower_bound=1)
+flags.DEFINE_integer("repeats", 9, "Timings of each form, turn about; the shortest counts.", lower_bound=1)
+flags.DEFINE_string("only", "", "Regular expression: time only the layers whose line matches it.")
+flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "The device that auto is chosen for.")
+flags.DEFINE_bool("check", False, "Exit 1 if auto takes more than 1.1 times the best form's time somewhere.")
+
+TOLERANCE = 1.1
+
+
+class Case:
+    """A layer at a shape: its plain counterpart, its forms, and the unrolled way."""
+
+    def __init__(self, line, input_shape, conditional, plain, arguments):
+        self.line = line
+        self.input_shape = input_shape
+        self.conditional = conditional
+        self.plain = plain
+        self.arguments = arguments
+
+    def layer(self, form):
+        return self.conditional(num_experts=FLAGS.num_experts, use_bias=False, form=form, **self.arguments)
+
+    def forms(self):
+        """Each form that applies here, with its layer."""
+        for form in self.conditional.FORMS:
+            try:
+                yield form, self.layer(form)
+            except ValueError as error:
+                if "does not apply" not in str(error):
+                    raise
+
+
+def cases():
+    for size, channels, filters in ((14, 112, 672), (14, 672, 112), (7, 192, 1152), (7, 1152, 192)):
+        yield Case(
+            f"point-wise {size}x{size} {channels}->{filters}",
+            (size, size, channels),
+            CondConv2D,
+            keras.layers.Conv2D,
+            {"filters": filters, "kernel_size": 1},
+        )
+    for size, channels, strides in ((14, 672, 1), (14, 672, 2), (7, 1152, 1)):
+        yield Case(
+            f"depthwise k5 {size}x{size} {channels} s{strides}",
+            (size, size, channels),
+            DepthwiseCondConv2D,
+            keras.layers.DepthwiseConv2D,
+            {"kernel_size": 5, "strides": strides, "padding": "same"},
+        )
+    for size, channels in ((14, 128), (7, 256)):
+        yield Case(
+            f"k3 {size}x{size} {channels}->{channels}",
+            (size, size, channels),
+            CondConv2D,
+            keras.layers.Conv2D,
+            {"filters": channels, "kernel_size": 3, "padding": "same"},
+        )
+    yield Case("dense 1280->1000", (1280,), CondDense, keras.layers.Dense, {"units": 1000})
+
+
+def unrolled(layer):
+    """The layer's function with one convolution for each example, in a Python loop over a batch of known size."""
+    if isinstance(layer, CondDense):
+        return lambda x, a: tf.concat(
+            [tf.matmul(x[i : i + 1], k) for i, k in enumerate(tf.unstack(layer.mix(a, layer.kernel)))], 0
+        )
+    weight = layer.depthwise_kernel if isinstance(layer, DepthwiseCondConv2D) else layer.kernel
+    convolution = tf.nn.depthwise_conv2d if isinstance(layer, DepthwiseCondConv2D) else tf.nn.conv2d
+    strides, padding = (1, *layer.strides, 1), layer.padding.upper()
+
+    def function(x, a):
+        kernels = tf.unstack(layer.mix(a, weight), num=x.shape[0])
+        return tf.concat([convolution(x[i : i + 1], k, strides, padding) for i, k in enumerate(kernels)], 0)
+
+    return function
+
+
+def step(function, weights, x, a, backward):
+    """A compiled call of `function(x, a)`, with the gradients of inputs, routing and weights if `backward`."""
+
+    @tf.function(autograph=False)
+    def run(x, a):
+        if not backward:
+            return function(x, a)
+        with tf.GradientTape() as tape:
+            tape.watch((x, a))
+            y = function(x, a)
+            loss = tf.reduce_mean(y * y)
+        # The loss keeps the forward pass alive, as a network's own loss would.
+        return loss, tape.gradient(loss, [x, a, *weights], unconnected_gradients="zero")
+
+    run(x, a)
+    return lambda: run(x, a)
+
+
+def shortest_times(steps):
+    times = {name: [] for name in steps}
+    for _ in range(FLAGS.repeats):
+        for name, call in steps.items():
+            start = time.perf_counter()
+            tf.nest.map_structure(lambda t: t.numpy() if t.shape.rank == 0 else t, call())
+            times[name].append(time.perf_counter() - start)
+    return {name: min(ts) for name, ts in times.items()}
+
+
+def measure(case, backward):
+    """Milliseconds of the plain layer, of each form, and of the unrolled way; and the form that auto takes."""
+    x = tf.random.normal((FLAGS.batch, *case.input_shape))
+    a = tf.random.uniform((FLAGS.batch, FLAGS.num_experts))
+    plain = case.plain(use_bias=False, **case.arguments)
+    plain(x)
+    steps = {"plain": step(lambda x, a: plain(x), [w.value for w in plain.weights], x, a, backward)}
+    for form, layer in case.forms():
+        layer(x, a)
+        weights = [w.value for w in layer.weights]
+        steps[form] = step(layer, weights, x, a, backward)
+    steps["unrolled"] = step(unrolled(layer), weights, x, a, backward)
+    auto = case.layer("auto")
+    auto(x, a)
+    times = shortest_times(steps)
+    return {name: 1000 * t for name, t in times.items()}, auto.choose_form(x.shape)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"arguments {argv[1:]} are not known")
+    set_target(FLAGS.target)
+    forms = list(dict.fromkeys(f for c in (CondConv2D, DepthwiseCondConv2D, CondDense) for f in c.FORMS))
+    header = ["layer", "plain ms", *forms, "unrolled", "auto / best"]
+    chosen = [case for case in cases() if re.search(FLAGS.only, case.line)]
+    if not chosen:
+        raise app.UsageError(f"--only={FLAGS.only} matches no layer")
+    slow = []
+    for backward in (False, True):
+        rows = []
+        for case in chosen:
+            times, auto = measure(case, backward)
+            plain, loop = times.pop("plain"), times.pop("unrolled")
+            worse = times[auto] / min(times.values())
+            if worse > TOLERANCE:
+                slow.append(f"{case.line}, {'forward + backward' if backward else 'forward'}: {worse:.2f}")
+            cells = [f"{times[f] / plain:.2f}{'*' if f == auto else ''}" if f in times else "" for f in forms]
+            rows.append([case.line, f"{plain:.1f}", *cells, f"{loop / plain:.2f}", f"{worse:.2f}"])
+        print(
+            f"\n{'forward + backward' if backward else 'forward'}, batch {FLAGS.batch}, {FLAGS.num_experts} experts, "
+            f"target {FLAGS.target}, TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'unset')}; "
+            "times as multiples of the plain layer's"
+        )
+        print(tabulate(rows, header, disable_numparse=True, stralign="right"), flush=True)
+    if FLAGS.check and slow:
+        print(f"auto takes more than {TOLERANCE} times the best form's time:", *slow, sep="\n  ")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main)
