@@ -28,6 +28,7 @@ setup(
     ],
     install_requires=[
         "absl-py>=2.1",
+        "importlib_resources",  # tensorflow-datasets imports it without declaring it
         "keras>=3.10,<4",
         "ml-collections>=1.0",
         "numpy",
@@ -35,6 +36,7 @@ setup(
         "tabulate>=0.9",
         "tensorboard>=2.19",
         "tensorflow-datasets>=4.9.7",
+        "tensorflow-metadata<1.18",  # 1.18 needs a protobuf that TensorFlow 2.19 excludes, and does not say so
         "tqdm>=4.66",
     ],
     extras_require={
