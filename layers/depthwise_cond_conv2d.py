@@ -3,6 +3,7 @@
 import keras
 from keras import constraints, initializers, ops, regularizers
 
+from convzoo.layers.depthwise_map import depthwise_map
 from convzoo.layers.depthwise_taps import depthwise_taps
 from convzoo.layers.expert_conv import ExpertConv
 from convzoo.layers.expert_layer import positive
@@ -122,18 +123,14 @@ class DepthwiseCondConv2D(ExpertConv):
             return depthwise_taps(images, kernels, *self.geometry)
         if form == "group":
             return self._group(images, kernels)
-        return ops.map(lambda pair: self._conv(pair[0][None], pair[1])[0], (images, kernels))
-
-    def _conv(self, images, kernel):
-        return ops.depthwise_conv(
-            images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
-        )
+        return depthwise_map(images, kernels, *self.geometry)
 
     def _group(self, images, kernels):
         batch, height, width, channels = ops.shape(images)
         x = ops.reshape(ops.transpose(images, (1, 2, 0, 3)), (1, height, width, batch * channels))
         kernels = ops.transpose(kernels, (1, 2, 0, 3, 4))
-        y = self._conv(x, ops.reshape(kernels, (*self.kernel_size, batch * channels, self.depth_multiplier)))
+        kernels = ops.reshape(kernels, (*self.kernel_size, batch * channels, self.depth_multiplier))
+        y = ops.depthwise_conv(x, kernels, self.strides, self.padding, data_format="channels_last")
         y = ops.reshape(y, (*ops.shape(y)[1:3], batch, channels * self.depth_multiplier))
         return ops.transpose(y, (2, 0, 1, 3))
 
