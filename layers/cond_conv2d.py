@@ -126,9 +126,15 @@ class CondConv2D(ExpertConv):
         if self.form != "auto":
             return self.form
         if self.num_experts == 1:
+            # One expert needs no mixed kernels: a plain convolution, scaled.
             return "experts"
         if self.kernel_size == (1, 1):
+            # Measured on two CPU cores with 8 experts, forward + backward, against the plain convolution: 1.6 to 2.5
+            # times, 1.1 to 1.6 with oneDNN; "map" 1.4 to 2.6, and 2.0 to 3.3. The cheapest on a TPU too, but by the
+            # estimates of its compiler only.
             return "matmul"
+        # "map" measured on the same CPU, 3 x 3: 1.4 to 3.3 times the plain convolution, "patches" 2.4 to 3.4. "patches"
+        # elsewhere has no measurement behind it: it is the form that needs no loop and no grouped convolution.
         return "map" if get_target() == "cpu" and self.groups == 1 else "patches"
 
     def convolve(self, images, routing_weights):

@@ -92,6 +92,8 @@ class CondDense(ExpertLayer):
         """The form that "auto" stands for, for inputs of this shape."""
         if self.form != "auto":
             return self.form
+        # Mixing alone does the arithmetic of "experts" for one position. Measured on two CPU cores, 1280 -> 1000 with 8
+        # experts, forward + backward: 7 times the plain layer, "matmul" 50 times.
         return "experts" if len(inputs_shape) == 2 else "matmul"
 
     def transform(self, inputs, routing_weights):

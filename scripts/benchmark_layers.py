@@ -95,7 +95,11 @@ def unrolled(layer):
     """The layer's function with one convolution for each example, in a Python loop over a batch of known size."""
     if isinstance(layer, CondDense):
         return lambda x, a: tf.concat(
-            [tf.matmul(x[i : i + 1], k) for i, k in enumerate(tf.unstack(layer.mix(a, layer.kernel)))], 0
+            [
+                tf.matmul(one, k)
+                for one, k in zip(tf.split(x, x.shape[0]), tf.unstack(layer.mix(a, layer.kernel)), strict=True)
+            ],
+            0,
         )
     weight = layer.depthwise_kernel if isinstance(layer, DepthwiseCondConv2D) else layer.kernel
     convolution = tf.nn.depthwise_conv2d if isinstance(layer, DepthwiseCondConv2D) else tf.nn.conv2d
@@ -103,7 +107,8 @@ def unrolled(layer):
 
     def function(x, a):
         kernels = tf.unstack(layer.mix(a, weight), num=x.shape[0])
-        return tf.concat([convolution(x[i : i + 1], k, strides, padding) for i, k in enumerate(kernels)], 0)
+        examples = tf.split(x, x.shape[0])
+        return tf.concat([convolution(one, k, strides, padding) for one, k in zip(examples, kernels, strict=True)], 0)
 
     return function
 
