@@ -116,7 +116,7 @@ class DepthwiseCondConv2D(ExpertConv):
             return self.form
         square = self.strides[0] == self.strides[1]
         # Measured on two CPU cores, forward + backward, 5 x 5, against the plain convolution: "map" 1.7 to 2.3 times,
-        # "group" 3.7 to 5.2, "taps" 5 to 16. By the estimates of the TPU compiler "taps" is the cheapest there. Nothing
+        # "group" 3.7 to 5.2, "taps" 5 to 25. By the estimates of the TPU compiler "taps" is the cheapest there. Nothing
         # was measured on a GPU: one convolution of many channels is taken for better than kh * kw passes.
         if get_target() == "cpu" and square:
             return "map"
