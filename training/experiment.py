@@ -16,8 +16,8 @@ def open_source(config: ml_collections.ConfigDict) -> data.Source:
 
 
 def total_steps(config: ml_collections.ConfigDict, steps_per_epoch: float) -> int:
-    """Steps of the whole training."""
-    return math.ceil(config.epochs * steps_per_epoch)
+    """Steps of the whole training: as many as its epochs hold whole."""
+    return math.floor(config.epochs * steps_per_epoch + 1e-6)
 
 
 def input_settings(config: ml_collections.ConfigDict) -> dict:

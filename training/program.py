@@ -8,6 +8,8 @@ from absl import app, flags, logging
 
 # TensorFlow's start-up chatter would bury our own first line.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow leaves oneDNN off on some processors that gain much from it (scripts/benchmark_layers.py shows how much).
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 USAGE = 2
 
