@@ -3,7 +3,12 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from helpers import tiny
 
+from convzoo import layers
+from convzoo.training.ema import MovingAverage
+from convzoo.training.experiment import build_model
+from convzoo.training.optimizers import RMSPropTF1
 from convzoo.training.step import TrainStep, cross_entropy
 
 
@@ -80,3 +85,26 @@ def test_sums_are_those_before_the_update():
     sums = _step(_network())(batch)
     np.testing.assert_allclose(sums["loss"], want, rtol=1e-5)
     assert int(sums["correct"]) == right
+
+
+def test_the_step_compiles_as_a_tpu_would_have_it():
+    """XLA refuses what a TPU refuses too: sequential loops over an unknown batch, operations without a kernel."""
+    config = tiny.get_config()
+    batch = {"image": tf.random.stateless_normal((4, 16, 16, 3), (1, 2)), "label": tf.constant([0, 1, 2, 3])}
+    losses = {}
+    try:
+        for target, compiled in (("cpu", False), ("tpu", True)):
+            layers.set_target(target)
+            keras.utils.set_random_seed(0)
+            model = build_model(config, 4)
+            optimizer = RMSPropTF1(0.01, momentum=0.9)
+            optimizer.build(model.trainable_weights)
+            step = TrainStep(
+                model, optimizer, MovingAverage(model, 0.9), batch_size=4, weight_decay=1e-4, clip_norm=1.0
+            )
+            step = tf.function(step, jit_compile=compiled)
+            losses[target] = [float(step(batch)["loss"]) for _ in range(3)]
+    finally:
+        layers.set_target("cpu")
+    np.testing.assert_allclose(losses["tpu"], losses["cpu"], rtol=1e-3)
+    assert losses["tpu"][2] < losses["tpu"][0]
