@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import fnmatch
 import inspect
+import warnings
 from collections.abc import Callable
 
 import keras
@@ -96,7 +97,10 @@ def _load_weights(model: keras.Model, path: str) -> None:
     if not path.endswith(".weights.h5"):
         raise ModelError(f"weights {path!r} do not end in .weights.h5; give a file written by model.save_weights")
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            # Keras 3.15 looks for each layer a second time in the model's own lists, and warns that it is not there.
+            warnings.filterwarnings("ignore", message="Skipping nested container at '_operations")
+            model.load_weights(path)
     except FileNotFoundError as error:
         raise ModelError(f"weights {path!r} are not there; check the path") from error
     except ValueError as error:

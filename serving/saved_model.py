@@ -15,7 +15,6 @@ class Classifier(tf.Module):
 
     Args:
         model: From normalised float images to logits; float32, so that any machine can serve it.
-        class_names: One name a class.
         labels_file: Path of a text file with the names, one a line; it becomes an asset of the SavedModel.
         **inputs: Size and normalisation of the pictures, as `data.eval_transform` takes them.
     """

@@ -14,6 +14,7 @@ from convzoo.training import checkpoints, experiment
 from convzoo.training.config import ConfigError
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
+from convzoo.training.files import write_text
 
 FOLDER = "evaluations"
 
@@ -128,9 +129,7 @@ class Assessor:
         if path is None:
             split = "".join(letter if letter.isalnum() else "_" for letter in record["split"])
             path = os.path.join(self._workdir, FOLDER, f"step_{record['step']:08d}_{record['weights']}_{split}.json")
-        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-        with tf.io.gfile.GFile(path, "w") as file:
-            file.write(json.dumps(record, indent=2) + "\n")
+        write_text(path, json.dumps(record, indent=2) + "\n")
         return path
 
     def follow(self, timeout: float | None = None) -> Iterator[dict]:

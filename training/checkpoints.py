@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from convzoo.training.config import ConfigError
+from convzoo.training.files import read_text, write_text
 
 FOLDER, BEST = "checkpoints", "best"
 _PREFIX, _SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -117,13 +118,9 @@ class Checkpoints:
         if record is not None and value <= record["value"]:
             return False
         self._best.save(checkpoint_number=step)
-        with tf.io.gfile.GFile(self._record, "w") as file:
-            file.write(json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
+        write_text(self._record, json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
         return True
 
     def best_record(self) -> dict | None:
         """{"step", "metric", "value"} of the best checkpoint, or None."""
-        if not tf.io.gfile.exists(self._record):
-            return None
-        with tf.io.gfile.GFile(self._record) as file:
-            return json.loads(file.read())
+        return json.loads(read_text(self._record)) if tf.io.gfile.exists(self._record) else None

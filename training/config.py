@@ -8,6 +8,7 @@ import ml_collections
 import tensorflow as tf
 
 import convzoo
+from convzoo.training.files import read_text, write_text
 
 FILE = "config.json"
 
@@ -88,9 +89,7 @@ def save(config: ml_collections.ConfigDict, workdir: str) -> None:
         "tensorflow": tf.__version__,
         "config": config.to_dict(),
     }
-    tf.io.gfile.makedirs(workdir)
-    with tf.io.gfile.GFile(os.path.join(workdir, FILE), "w") as file:
-        file.write(json.dumps(record, indent=2) + "\n")
+    write_text(os.path.join(workdir, FILE), json.dumps(record, indent=2) + "\n")
 
 
 def load(workdir: str) -> ml_collections.ConfigDict:
@@ -98,10 +97,8 @@ def load(workdir: str) -> ml_collections.ConfigDict:
     path = os.path.join(workdir, FILE)
     if not tf.io.gfile.exists(path):
         raise ConfigError(f"{workdir!r} holds no experiment ({FILE} is missing); give the workdir of a training run")
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
     try:
-        return ml_collections.ConfigDict(json.loads(text)["config"], convert_dict=True).lock()
+        return ml_collections.ConfigDict(json.loads(read_text(path))["config"], convert_dict=True).lock()
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a convzoo config ({error}); restore it or use another workdir") from error
 

@@ -8,6 +8,8 @@ import sys
 import tensorflow as tf
 import tqdm
 
+from convzoo.training.files import read_text, write_text
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -24,9 +26,7 @@ class MetricsWriter:
         self._path = os.path.join(workdir, METRICS_FILE)
         self._board = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard"))
         kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
-        tf.io.gfile.makedirs(workdir)
-        with tf.io.gfile.GFile(self._path, "w") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Appends one line with the scalars of `step`."""
@@ -44,12 +44,11 @@ def read_metrics(workdir: str) -> list[dict]:
     if not tf.io.gfile.exists(path):
         return []
     lines = []
-    with tf.io.gfile.GFile(path) as file:
-        for text in file.read().splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break
+    for text in read_text(path).splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
     return lines
 
 
