@@ -1,5 +1,8 @@
 """scikit-learn's scanned digits as a TFDS data set: the data that needs no network."""
 
+import contextlib
+import io
+
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
@@ -82,7 +85,13 @@ def open_digits(spec, options, data_dir):
     """
     if options:
         raise DataError(f"source {spec!r}: digits takes no options; write digits")
-    builder = prepared_builder(spec, lambda: Digits(data_dir=data_dir))
+    # TFDS tells a page of what it does; for the tenth of a second that this takes it only hides what the caller says.
+    with contextlib.redirect_stdout(io.StringIO()):
+        tfds.disable_progress_bar()
+        try:
+            builder = prepared_builder(spec, lambda: Digits(data_dir=data_dir))
+        finally:
+            tfds.enable_progress_bar()
     arrays = {}
     for split in ("train", "test"):
         examples = list(tfds.as_numpy(builder.as_dataset(split=split)))

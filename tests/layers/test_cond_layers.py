@@ -135,7 +135,9 @@ def test_config_round_trip(layer):
 # The experts' weights
 
 
-@pytest.mark.parametrize("initializer", ["he_normal", keras.initializers.GlorotUniform(seed=3)], ids=str)
+@pytest.mark.parametrize(
+    "initializer", ["he_normal", keras.initializers.GlorotUniform(seed=3)], ids=["by_name", "seeded"]
+)
 def test_experts_are_independent_draws_of_the_kernels_own_scale(initializer):
     layer = CondConv2D(64, 3, EXPERTS, kernel_initializer=initializer)
     layer.build((None, 8, 8, 32))
