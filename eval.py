@@ -31,11 +31,13 @@ def main():
     program.require("workdir")
     devices = program.connect()
     from convzoo.training.assessment import Assessor, find_checkpoint
-    from convzoo.training.config import load
+    from convzoo.training.config import ConfigError, load
 
     assessor = Assessor(
         load(WORKDIR.value), WORKDIR.value, devices, SPLIT.value, weights=WEIGHTS.value, batch_size=BATCH_SIZE.value
     )
+    if FOLLOW.value and OUTPUT.value:
+        raise ConfigError("--follow writes one record a checkpoint; leave out --output")
     if FOLLOW.value:
         records = assessor.follow(TIMEOUT.value)
     else:

@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     config.ema_decay = placeholder(float)  # moving average of weights and statistics, evaluated where set; None: off
 
     config.steps_per_loop = 100  # steps between two looks of the host at the devices; one log line each
-    config.eval_every_epochs = 1.0
+    config.eval_every_epochs = 1.0  # rounded to whole loops, as the next
     config.checkpoint_every_epochs = 1.0
     config.keep_checkpoints = 3
     return config.lock()

@@ -17,7 +17,7 @@ from convzoo.configs import base
 def get_config(variant: str = ""):
     """The experiment; it has no variants."""
     if variant:
-        raise ValueError(f"configs/fashion_mnist.py has no variants; leave out {variant!r}")
+        raise ValueError(f"configs/fashion_mnist.py has no variant {variant!r}; leave it out")
     config = base.get_config()
     with config.unlocked():
         # Three stages, so that the last ends at 8x8 pixels; configs/quickstart.py tells why.

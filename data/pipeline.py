@@ -187,7 +187,7 @@ def _check_whole(name, value, lowest):
 
 def _check_range(name, values, highest):
     """Raise DataError unless values are (low, high) with 0 < low <= high <= highest (None: no limit)."""
-    low, high = values
+    low, high = values if len(values) == 2 else (0, 0)
     if not 0 < low <= high or (highest is not None and high > highest):
         limit = "" if highest is None else f" <= {highest:g}"
         raise DataError(f"{name} {tuple(values)!r} is not (low, high) with 0 < low <= high{limit}; correct it")

@@ -73,6 +73,9 @@ def train_transform(image, seed, *, image_size, mean, std, crop_area, crop_aspec
 def sample_box(shape, seed, area, aspect):
     """Draw the box of an Inception crop (Szegedy et al., "Going deeper with convolutions", section 6).
 
+    The EfficientNet code asks besides for a tenth of the picture at least, which cuts its own lower bound of 0.08, and
+    takes a padded centre crop where nothing fits.
+
     Args:
         shape: int32 [3], the picture's height, width, channels.
         seed: int [2].

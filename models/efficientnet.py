@@ -51,7 +51,7 @@ class Stage(NamedTuple):
 
 
 _STAGE = re.compile(
-    r"r(?P<r>\d+)_k(?P<k>\d+)_s(?P<s1>\d)(?P<s2>\d)_e(?P<e>\d+)_i(?P<i>\d+)_o(?P<o>\d+)(_se(?P<se>[\d.]+))?(?P<cc>_cc)?"
+    r"r(?P<r>\d+)_k(?P<k>\d+)_s(?P<s1>\d)(?P<s2>\d)_e(?P<e>\d+)_i(?P<i>\d+)_o(?P<o>\d+)(_se(?P<se>\d*\.?\d+))?(?P<cc>_cc)?"
 )
 
 
@@ -97,6 +97,7 @@ class _Parts:
             "kernel_size": kernel_size,
             "strides": strides,
             "padding": "same",
+            "data_format": "channels_last",
             "use_bias": use_bias,
             "kernel_initializer": keras.initializers.VarianceScaling(**_CONV_INIT),
             "name": name,
@@ -110,6 +111,7 @@ class _Parts:
             "kernel_size": kernel_size,
             "strides": strides,
             "padding": "same",
+            "data_format": "channels_last",
             "use_bias": False,
             "depthwise_initializer": keras.initializers.VarianceScaling(**_CONV_INIT),
             "name": name,
@@ -123,7 +125,7 @@ class _Parts:
         return layers.Activation("silu", name=f"{name}_swish")(x) if swish else x
 
     def squeeze_excite(self, x, name, filters):
-        scale = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_squeeze")(x)
+        scale = layers.GlobalAveragePooling2D("channels_last", keepdims=True, name=f"{name}_se_squeeze")(x)
         scale = self.conv(scale, f"{name}_se_reduce", filters, use_bias=True)
         scale = layers.Activation("silu", name=f"{name}_se_swish")(scale)
         scale = self.conv(scale, f"{name}_se_expand", x.shape[-1], use_bias=True)
@@ -193,10 +195,15 @@ def efficientnet(
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: A stage that cannot be read.
+        ModelError: A stage that cannot be read, or that does not fit the one before.
     """
     parts = _Parts(num_experts, bn_momentum, bn_epsilon)
     stages = [decode_stage(text) for text in blocks]
+    given = STEM_FILTERS
+    for text, stage in zip(blocks, stages, strict=True):
+        if stage.input_filters != given:
+            raise ModelError(f"stage {text!r} wants i{stage.input_filters}, but gets {given} channels; write i{given}")
+        given = stage.output_filters
     repeats = [math.ceil(stage.repeats * depth_coefficient) for stage in stages]
 
     images = keras.Input(input_shape, name="images")
@@ -223,7 +230,7 @@ def efficientnet(
         return keras.Model(images, {**endpoints, "head": x}, name=name)
     if not include_top:
         return keras.Model(images, x, name=name)
-    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+    x = layers.GlobalAveragePooling2D("channels_last", name="head_pool")(x)
     if dropout_rate:
         x = layers.Dropout(dropout_rate, name="head_dropout")(x)
     logits = layers.Dense(
@@ -239,7 +246,9 @@ _PAPER = "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networ
 _CONDCONV_PAPER = "CondConv: Conditionally Parameterized Convolutions for Efficient Inference, arXiv 1904.04971"
 _IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _MMPRETRAIN = "the authors' AutoAugment weights, re-evaluated by MMPretrain"
-_README = "the authors' README for their CondConv weights; their resolution is 224 where it is stated"
+_README = "the authors' README for their CondConv weights"
+# Others reproduced it with these weights at 240 pixels; what they give at 224 was not published.
+_README_DEPTH = f"{_README}; reproduced by others at 240 pixels"
 
 # name: width, depth, input size, dropout, parameters, multiply-adds, reported top-1
 _STATIC = {
@@ -289,7 +298,7 @@ for _name, (_depth, _experts, _params, _madds, _top1) in _CONDITIONAL.items():
             madds=_madds,
             input_size=224,
             preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, crop_fraction=224 / (224 + 32)),
-            reported=Reported(_top1, _README),
+            reported=Reported(_top1, _README_DEPTH if _depth > 1 else _README),
         ),
         blocks=CONDCONV_BLOCKS,
         depth_coefficient=_depth,

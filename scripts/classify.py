@@ -27,15 +27,19 @@ def main():
         loaded = tf.saved_model.load(options.saved_model)
     except (OSError, tf.errors.OpError):
         stop(f"{options.saved_model!r} is no SavedModel; give the folder that export_saved_model.py wrote")
-    with tf.io.gfile.GFile(os.path.join(options.saved_model, "assets", "labels.txt")) as file:
-        labels = file.read().splitlines()
+    try:
+        classify = loaded.signatures["serving_default"]
+        with tf.io.gfile.GFile(os.path.join(options.saved_model, "assets", "labels.txt")) as file:
+            labels = file.read().splitlines()
+    except (KeyError, tf.errors.NotFoundError):
+        stop(f"{options.saved_model!r} is a SavedModel of another kind; give one that export_saved_model.py wrote")
     for path in options.pictures:
         try:
             encoded = tf.io.read_file(path)
         except tf.errors.OpError:
             stop(f"{path!r} cannot be read; give a JPEG or PNG file")
         try:
-            answer = loaded.signatures["serving_default"](image_bytes=tf.stack([encoded]))
+            answer = classify(image_bytes=tf.stack([encoded]))
         except tf.errors.InvalidArgumentError:
             stop(f"{path!r} is not a JPEG or PNG picture, or a damaged one")
         probabilities = answer["probabilities"][0].numpy()

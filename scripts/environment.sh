@@ -16,7 +16,8 @@ use_environment() {
         if [ ! -x "$folder/bin/python" ]; then
             python=$(find_python) || return 1
             echo "making $folder with $python"
-            "$python" -m venv "$folder" || return 1
+            # Debian's Python without its package python3-venv fails here and leaves half an environment.
+            "$python" -m venv "$folder" || { rm -rf "$folder"; return 1; }
         fi
         # shellcheck disable=SC1091
         . "$folder/bin/activate"

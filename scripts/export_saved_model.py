@@ -18,22 +18,29 @@ WEIGHTS = flags.DEFINE_enum(
     ["auto", "ema", "raw"],
     "The moving average or the weights in training; auto: the average if kept.",
 )
+TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "The device that will serve; layers compute for it.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel; default: WORKDIR/saved_model.")
 
 
 def main():
     program.require("workdir")
-    from convzoo.serving import export_saved_model
+    from convzoo.layers import set_target
+    from convzoo.serving import ExportError, check_target, export_saved_model
     from convzoo.training import assessment, experiment
-    from convzoo.training.config import load
+    from convzoo.training.config import ConfigError, load
 
     config = load(WORKDIR.value)
+    folder = OUTPUT.value or os.path.join(WORKDIR.value, "saved_model")
+    try:
+        check_target(folder)
+    except ExportError as error:
+        raise ConfigError(f"--output={error}") from error
+    set_target(TARGET.value)
     path = assessment.find_checkpoint(WORKDIR.value, CHECKPOINT.value)
     source = experiment.open_source(config)
     # Float32 whatever the training computed in: a server's CPU need not know bfloat16.
     model = experiment.build_model(config, source.num_classes, precision="float32")
     kind, step = assessment.restore_weights(path, model, WEIGHTS.value)
-    folder = OUTPUT.value or os.path.join(WORKDIR.value, "saved_model")
     export_saved_model(model, folder, source.class_names, **experiment.input_settings(config))
     print(f"{path} (step {step}, {kind} weights) exported to {folder}")
 

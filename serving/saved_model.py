@@ -70,6 +70,25 @@ def _is_picture(image_bytes):
     )
 
 
+class ExportError(ValueError):
+    """An export that cannot be written where it was asked for: one line with the folder and what to do."""
+
+
+def check_target(folder: str) -> None:
+    """Raises ExportError unless `folder` is new, empty, or holds a SavedModel alone, which may be replaced."""
+    if not tf.io.gfile.exists(folder):
+        return
+    if not tf.io.gfile.isdir(folder):
+        raise ExportError(f"{folder!r} is a file; give a folder of the export's own")
+    found = {name.rstrip("/") for name in tf.io.gfile.listdir(folder)}
+    others = found - {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
+    if found and (others or "saved_model.pb" not in found):
+        raise ExportError(
+            f"{folder!r} holds other things ({', '.join(sorted(others or found)[:3])}) and would be replaced; "
+            "give a folder of the export's own"
+        )
+
+
 def export_saved_model(model: keras.Model, folder: str, class_names: list[str], **inputs) -> None:
     """Writes `model` as a SavedModel to `folder`; an export that is there already is replaced once the new is whole.
 
@@ -87,10 +106,16 @@ def export_saved_model(model: keras.Model, folder: str, class_names: list[str], 
         folder: Local or gs:// folder.
         class_names: One name a class.
         **inputs: Size and normalisation of the pictures, as `data.eval_transform` takes them.
+
+    Raises:
+        ExportError: See `check_target`.
     """
-    unfinished = f"{folder.rstrip('/')}.unfinished"
-    if tf.io.gfile.exists(unfinished):
-        tf.io.gfile.rmtree(unfinished)
+    check_target(folder)
+    folder = folder.rstrip("/")
+    unfinished, old = f"{folder}.unfinished", f"{folder}.old"
+    for left_over in (unfinished, old):
+        if tf.io.gfile.exists(left_over):
+            tf.io.gfile.rmtree(left_over)
     tf.io.gfile.makedirs(unfinished)
     labels_file = os.path.join(unfinished, LABELS)
     with tf.io.gfile.GFile(labels_file, "w") as file:
@@ -99,5 +124,7 @@ def export_saved_model(model: keras.Model, folder: str, class_names: list[str], 
     tf.saved_model.save(classifier, unfinished, signatures=classifier.signatures_by_name)
     tf.io.gfile.remove(labels_file)
     if tf.io.gfile.exists(folder):
-        tf.io.gfile.rmtree(folder)
+        tf.io.gfile.rename(folder, old)
     tf.io.gfile.rename(unfinished, folder)
+    if tf.io.gfile.exists(old):
+        tf.io.gfile.rmtree(old)

@@ -162,6 +162,7 @@ def test_the_saved_model_says_what_is_no_picture(saved_model):
         (["--devices=gpus"], "cannot read --devices=gpus"),
         (["--colour=red"], "colour"),
         (["extra"], "unexpected argument 'extra'"),
+        (["--config.data.shuffle_buffer=0"], "config.data.shuffle_buffer is 0"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(arguments, message, tmp_path):
@@ -184,11 +185,46 @@ def test_mistakes_about_files(workdir, tmp_path):
     assert "validation" in complaint(run("eval.py", f"--workdir={workdir}", "--split=validation"))
 
 
+def test_an_export_replaces_nothing_but_an_export(workdir, saved_model):
+    assert "holds other things" in complaint(
+        run("scripts/export_saved_model.py", f"--workdir={workdir}", f"--output={workdir}")
+    )
+    assert (workdir / "checkpoints").exists()
+    assert run("scripts/export_saved_model.py", f"--workdir={workdir}", "--weights=raw").returncode == 0
+    assert not (workdir / "saved_model.old").exists()
+
+
+_MASKS = """
+import keras, tensorflow as tf
+from convzoo.training.devices import connect
+from convzoo.training.seeds import differ_by_replica
+strategy = connect(devices="cpu:2").strategy
+with strategy.scope():
+    inputs = keras.Input((64,))
+    model = keras.Model(inputs, keras.layers.Dropout(0.5, seed=1)(inputs))
+def masks():
+    run = tf.function(lambda: strategy.run(lambda: model(tf.ones((1, 64)), training=True)))
+    return [mask.numpy() for mask in strategy.experimental_local_results(run())]
+one, other = masks()
+assert (one == other).all()
+differ_by_replica(model, strategy)
+one, other = masks()
+assert (one != other).any()
+"""
+
+
+def test_replicas_drop_different_units():
+    result = run("-c", _MASKS)
+    assert result.returncode == 0, result.stderr
+
+
 def test_two_replicas_train_as_one(tmp_path):
     for name, devices in (("one", "cpu"), ("two", "cpu:2")):
         result = run(
             "train.py", f"--config={TINY}", f"--workdir={tmp_path / name}", f"--devices={devices}", "--mode=train",
             "--config.epochs=1.0",
+            "--config.model.overrides.dropout_rate=0.0", "--config.model.overrides.survival_prob=1.0",
+            "--config.weight_decay=0.1", "--config.clip_norm=0.5", "--config.gradient_accumulation=1",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
     one, two = (

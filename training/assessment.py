@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import urllib.parse
 from collections.abc import Iterator
 
 import keras
@@ -127,22 +128,27 @@ class Assessor:
     def write(self, record: dict, path: str | None = None) -> str:
         """Writes a record as JSON to `path`, by default into the workdir's folder of evaluations; returns the path."""
         if path is None:
-            split = "".join(letter if letter.isalnum() else "_" for letter in record["split"])
+            split = urllib.parse.quote(record["split"], safe="")
             path = os.path.join(self._workdir, FOLDER, f"step_{record['step']:08d}_{record['weights']}_{split}.json")
         write_text(path, json.dumps(record, indent=2) + "\n")
         return path
 
     def follow(self, timeout: float | None = None) -> Iterator[dict]:
-        """Records of a run's checkpoints as they appear, until its last step.
+        """Records of a run's checkpoints as they appear, until its last step; the best of them goes to best/.
 
         Args:
             timeout: Seconds to wait for a new checkpoint before giving up; None waits for ever.
+
+        Raises:
+            ConfigError: No new checkpoint came in time.
         """
         steps_per_epoch = self._source.num_examples(self._config.data.train_split) / self._config.batch_size
         total_steps = experiment.total_steps(self._config, steps_per_epoch)
         folder = os.path.join(self._workdir, checkpoints.FOLDER)
         for path in tf.train.checkpoints_iterator(folder, timeout=timeout):
             record = self.assess(path)
+            checkpoints.copy_if_best(self._workdir, path, record["step"], "top1", record["top1"])
             yield record
             if record["step"] >= total_steps:
                 return
+        raise ConfigError(f"no new checkpoint in {folder} for {timeout:g} seconds; is the training still running?")

@@ -7,11 +7,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from convzoo.training.config import ConfigError
+from convzoo.training.config import ConfigError, first_line
 from convzoo.training.files import read_text, write_text
 
 FOLDER, BEST = "checkpoints", "best"
 _PREFIX, _SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class DamagedCheckpointError(ConfigError):
+    """A checkpoint whose files are not whole."""
 
 
 def model_variables(model: keras.Model) -> dict[str, tf.Variable]:
@@ -32,7 +36,8 @@ def restore(path: str, variables: dict[str, tf.Variable]) -> None:
     """Reads `variables` from the checkpoint at `path`; what else it holds is left alone.
 
     Raises:
-        ConfigError: The checkpoint cannot be read, lacks a variable, or has it in another shape; the first are named.
+        DamagedCheckpointError: Its files cannot be read.
+        ConfigError: It lacks a variable, or has it in another shape; the first are named.
     """
     reader, keys = _open(path)
     shapes = reader.get_variable_to_shape_map()
@@ -49,8 +54,15 @@ def restore(path: str, variables: dict[str, tf.Variable]) -> None:
             f"checkpoint {path!r} is of another network: {len(missing)} of {len(variables)} variables are missing and "
             f"{len(other)} differ in shape ({'; '.join(examples)})"
         )
+    try:
+        # All of them first: a damaged file must not leave the network half restored.
+        values = {name: reader.get_tensor(keys[name]) for name in variables}
+    except (tf.errors.OpError, ValueError, IndexError) as error:
+        raise DamagedCheckpointError(
+            f"checkpoint {path!r} is damaged ({first_line(error)}); use another one"
+        ) from error
     for name, variable in variables.items():
-        variable.assign(reader.get_tensor(keys[name]))
+        variable.assign(values[name])
 
 
 def names(path: str) -> list[str]:
@@ -63,9 +75,8 @@ def _open(path: str) -> tuple[Any, dict[str, str]]:
     try:
         reader = tf.train.load_checkpoint(path)
     except (tf.errors.OpError, ValueError, OSError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(
-            f"cannot read checkpoint {path!r} ({first_line[:160]}); give the path without .index"
+        raise DamagedCheckpointError(
+            f"cannot read checkpoint {path!r} ({first_line(error)}); give the path of a whole one, without .index"
         ) from error
     # TensorFlow writes a slash within a name as ".S".
     return reader, {
@@ -99,14 +110,22 @@ class Checkpoints:
         checkpoint = tf.train.Checkpoint(variables=variables)
         self._newest = tf.train.CheckpointManager(checkpoint, os.path.join(workdir, FOLDER), keep)
         self._best = tf.train.CheckpointManager(checkpoint, os.path.join(workdir, BEST), 1)
-        self._record = os.path.join(workdir, BEST, "info.json")
+        self._workdir = workdir
 
-    def restore_newest(self) -> str | None:
-        """Goes on from the newest checkpoint, if there is one; returns its path."""
-        path = self._newest.latest_checkpoint
-        if path:
-            restore(path, self._variables)
-        return path
+    def restore_newest(self) -> tuple[str | None, list[str]]:
+        """Goes on from the newest whole checkpoint, if there is one.
+
+        Returns its path or None, and one line for each newer one that is damaged.
+        """
+        complaints = []
+        for path in reversed(self._newest.checkpoints):
+            try:
+                restore(path, self._variables)
+            except DamagedCheckpointError as error:
+                complaints.append(str(error))
+            else:
+                return path, complaints
+        return None, complaints
 
     def save(self, step: int) -> str:
         """Saves the state after `step` steps; returns the path."""
@@ -114,13 +133,52 @@ class Checkpoints:
 
     def save_if_best(self, step: int, metric: str, value: float) -> bool:
         """Saves the state as the best one if `value` of `metric` is above the best so far; returns whether it was."""
-        record = self.best_record()
-        if record is not None and value <= record["value"]:
+        if not _is_best(self._workdir, value):
             return False
         self._best.save(checkpoint_number=step)
-        write_text(self._record, json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
+        _write_best(self._workdir, step, metric, value)
         return True
 
-    def best_record(self) -> dict | None:
-        """{"step", "metric", "value"} of the best checkpoint, or None."""
-        return json.loads(read_text(self._record)) if tf.io.gfile.exists(self._record) else None
+    def are_finite(self) -> bool:
+        """Whether every number of the state is finite: a lost network must not replace a good checkpoint."""
+        return all(
+            bool(tf.reduce_all(tf.math.is_finite(variable.read_value())))
+            for variable in self._variables.values()
+            if variable.dtype.is_floating
+        )
+
+
+def best_record(workdir: str) -> dict | None:
+    """{"step", "metric", "value"} of the best checkpoint of `workdir`, or None."""
+    path = os.path.join(workdir, BEST, "info.json")
+    return json.loads(read_text(path)) if tf.io.gfile.exists(path) else None
+
+
+def copy_if_best(workdir: str, path: str, step: int, metric: str, value: float) -> bool:
+    """Copies the checkpoint at `path` to the best one's place if `value` of `metric` is above the best so far.
+
+    For an evaluation beside the training, which has the checkpoint's files and not the state. Returns whether it was.
+    """
+    if not _is_best(workdir, value):
+        return False
+    folder = os.path.join(workdir, BEST)
+    tf.io.gfile.makedirs(folder)
+    old = [os.path.join(folder, name) for name in tf.io.gfile.listdir(folder) if name.startswith("ckpt-")]
+    new = [os.path.join(folder, os.path.basename(name)) for name in tf.io.gfile.glob(f"{path}.*")]
+    for source, target in zip(tf.io.gfile.glob(f"{path}.*"), new, strict=True):
+        tf.io.gfile.copy(source, target, overwrite=True)
+    tf.compat.v1.train.update_checkpoint_state(folder, os.path.join(folder, os.path.basename(path)))
+    _write_best(workdir, step, metric, value)
+    for name in set(old) - set(new):
+        tf.io.gfile.remove(name)
+    return True
+
+
+def _is_best(workdir: str, value: float) -> bool:
+    record = best_record(workdir)
+    return record is None or value > record["value"]
+
+
+def _write_best(workdir: str, step: int, metric: str, value: float) -> None:
+    record = {"step": step, "metric": metric, "value": value}
+    write_text(os.path.join(workdir, BEST, "info.json"), json.dumps(record) + "\n")

@@ -23,21 +23,40 @@ _CHOICES = {
     "optimizer.name": ("rmsprop", "sgd"),
     "schedule.name": ("cosine", "linear", "exponential", "constant"),
 }
-_AT_LEAST = {
-    "batch_size": 1,
-    "epochs": 0,
-    "gradient_accumulation": 1,
-    "steps_per_loop": 1,
-    "eval_every_epochs": 0,
-    "checkpoint_every_epochs": 0,
-    "keep_checkpoints": 1,
-    "label_smoothing": 0,
-    "weight_decay": 0,
-    "schedule.warmup_epochs": 0,
-    "optimizer.learning_rate": 0,
+# Field: the least and the most it may be; None is no bound, and a field that is None itself is not set.
+_WITHIN = {
+    "seed": (0, 2**31 - 1),
+    "model.image_size": (1, None),
+    "data.shuffle_buffer": (1, None),
+    "gradient_accumulation": (1, None),
+    "label_smoothing": (0, 0.999),
+    "weight_decay": (0, None),
+    "optimizer.learning_rate": (0, None),
+    "optimizer.momentum": (0, 0.9999),
+    "optimizer.rho": (0, 0.9999),
+    "schedule.warmup_epochs": (0, None),
+    "ema_decay": (0, 0.999999),
+    "steps_per_loop": (1, None),
+    "keep_checkpoints": (1, None),
 }
+_ABOVE_ZERO = (
+    "epochs",
+    "clip_norm",
+    "optimizer.epsilon",
+    "schedule.decay_epochs",
+    "schedule.decay_rate",
+    "eval_every_epochs",
+    "checkpoint_every_epochs",
+)
 # What may change when a run goes on in its workdir: the result does not depend on it.
-_MAY_DIFFER = ("steps_per_loop", "eval_every_epochs", "checkpoint_every_epochs", "keep_checkpoints", "data.data_dir")
+_MAY_DIFFER = (
+    "steps_per_loop",
+    "eval_every_epochs",
+    "eval_batch_size",
+    "checkpoint_every_epochs",
+    "keep_checkpoints",
+    "data.data_dir",
+)
 
 
 def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
@@ -48,10 +67,11 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
         num_replicas: Devices that share each batch.
 
     Raises:
-        ConfigError: A field is missing, unknown or out of range, or the batch does not divide by the replicas.
+        ConfigError: A field is missing or out of range, or the batch does not divide by the replicas. (Unknown fields
+            are refused by the lock of configs/base.py.)
     """
     fields = _flatten(config.to_dict())
-    for name in (*_REQUIRED, *_CHOICES, *_AT_LEAST):
+    for name in (*_REQUIRED, *_CHOICES, *_WITHIN, *_ABOVE_ZERO):
         if name not in fields:
             raise ConfigError(f"the experiment has no field config.{name}; start it from configs/base.py")
     for name in _REQUIRED:
@@ -60,16 +80,19 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
             raise ConfigError(f"config.{name} is {fields[name]!r}; choose one of {', '.join(choices)}")
-    for name, least in _AT_LEAST.items():
-        if fields[name] < least:
-            raise ConfigError(f"config.{name} is {fields[name]}; it must be at least {least}")
+    for name, (least, most) in _WITHIN.items():
+        value = fields[name]
+        if value is not None and (value < least or (most is not None and value > most)):
+            bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+            raise ConfigError(f"config.{name} is {value}; it must be {bounds}")
+    for name in _ABOVE_ZERO:
+        if fields[name] is not None and fields[name] <= 0:
+            raise ConfigError(f"config.{name} is {fields[name]}; it must be above 0")
     if config.schedule.warmup_epochs > config.epochs:
         raise ConfigError(
             f"config.schedule.warmup_epochs {config.schedule.warmup_epochs} is longer than the training "
             f"(config.epochs {config.epochs}); shorten the warm-up"
         )
-    if not 0 <= (config.ema_decay or 0) < 1:
-        raise ConfigError(f"config.ema_decay is {config.ema_decay}; it must lie between 0 and 1")
     for name in ("batch_size", "eval_batch_size"):
         if fields[name] is not None and (fields[name] < 1 or fields[name] % num_replicas):
             raise ConfigError(f"config.{name} {fields[name]} does not divide by {num_replicas} replicas; change one")
@@ -103,15 +126,19 @@ def load(workdir: str) -> ml_collections.ConfigDict:
         raise ConfigError(f"{path} is not a convzoo config ({error}); restore it or use another workdir") from error
 
 
-def claim(config: ml_collections.ConfigDict, workdir: str) -> bool:
-    """Makes `workdir` that of `config`. Returns whether it held the same experiment already, so training may go on.
+def claim(config: ml_collections.ConfigDict, workdir: str) -> None:
+    """Makes `workdir` that of `config`, or finds that it is already.
 
     Raises:
-        ConfigError: The workdir holds another experiment; the first differing fields are named.
+        ConfigError: The workdir holds another experiment, and the first differing fields are named; or it cannot be
+            written.
     """
     if not tf.io.gfile.exists(os.path.join(workdir, FILE)):
-        save(config, workdir)
-        return False
+        try:
+            save(config, workdir)
+        except (tf.errors.OpError, OSError) as error:
+            raise ConfigError(f"cannot write to --workdir={workdir} ({first_line(error)}); choose another") from error
+        return
     before, now = _flatten(load(workdir).to_dict()), _flatten(_as_json(config.to_dict()))
     differing = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
@@ -123,7 +150,11 @@ def claim(config: ml_collections.ConfigDict, workdir: str) -> bool:
         raise ConfigError(
             f"{workdir!r} holds another experiment: {'; '.join(differing[:3])}{more}; choose another --workdir"
         )
-    return True
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, for a message of one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def _as_json(tree: dict) -> dict:

@@ -6,7 +6,7 @@ import re
 import tensorflow as tf
 
 from convzoo import layers
-from convzoo.training.config import ConfigError
+from convzoo.training.config import ConfigError, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +53,9 @@ def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Devices:
         strategy = tf.distribute.TPUStrategy(resolver)
     # NotFoundError or InternalError without a TPU, by wheel; ValueError or OSError where the name leads nowhere.
     except (tf.errors.OpError, ValueError, OSError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"--tpu={tpu}: no TPU there ({first_line[:160]}); on a TPU VM install the extra [tpu] and use --tpu=local, "
-            "elsewhere leave --tpu out to train on GPU or CPU"
+            f"--tpu={tpu}: no TPU there ({first_line(error)}); on a TPU VM install the extra [tpu] and use "
+            "--tpu=local, elsewhere leave --tpu out to train on GPU or CPU"
         ) from error
     return Devices(strategy, "tpu", f"--tpu={tpu}")
 

@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.training import checkpoints, experiment
-from convzoo.training.config import claim, validate
+from convzoo.training.config import ConfigError, claim, validate
 from convzoo.training.devices import Devices
 from convzoo.training.ema import MovingAverage
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.optimizers import make_optimizer, make_schedule
 from convzoo.training.records import MetricsWriter, Progress
+from convzoo.training.seeds import differ_by_replica
 from convzoo.training.step import TrainStep
 
 
@@ -38,8 +39,6 @@ def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, eva
     validate(config, devices.num_replicas)
     source = experiment.open_source(config)
     steps_per_epoch = source.num_examples(config.data.train_split) / config.batch_size
-    if evaluate:
-        source.num_examples(config.data.eval_split)
     keras.utils.set_random_seed(config.seed)
     _Run(config, workdir, devices, source, steps_per_epoch, evaluate).run()
 
@@ -49,16 +48,32 @@ class _Run:
         self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
         self._strategy = devices.strategy
         self._total_steps = experiment.total_steps(config, steps_per_epoch)
-        self._eval_every = max(1, round(config.eval_every_epochs * steps_per_epoch)) if evaluate else None
-        self._save_every = max(1, round(config.checkpoint_every_epochs * steps_per_epoch))
+        if not self._total_steps:
+            raise ConfigError(
+                f"config.epochs {config.epochs} is less than one step of batch_size {config.batch_size}; raise it"
+            )
+
+        def in_loops(epochs):
+            # Whole loops, so that every log line tells of as many steps.
+            return max(1, round(epochs * steps_per_epoch / config.steps_per_loop)) * config.steps_per_loop
+
+        self._eval_every = in_loops(config.eval_every_epochs) if evaluate else None
+        self._save_every = in_loops(config.checkpoint_every_epochs)
         self._schedule = make_schedule(config, self._total_steps, steps_per_epoch)
         self._inputs = experiment.input_settings(config)
+        self._check_inputs(evaluate)
         with self._strategy.scope():
             self._build(evaluate)
         # The workdir is claimed only now that the network and its inputs are known to be possible.
         claim(config, workdir)
         self._checkpoints = checkpoints.Checkpoints(workdir, self._state(), config.keep_checkpoints)
         self._compiled = tf.function(self._steps)
+
+    def _check_inputs(self, evaluate):
+        """Makes the data sets once and throws them away, because that is where a wrong setting is found."""
+        self._dataset(tf.distribute.InputContext(num_replicas_in_sync=self._devices.num_replicas), 0)
+        if evaluate:
+            data.eval_dataset(self._source, self._config.data.eval_split, batch_size=1, **self._inputs)
 
     def _build(self, evaluate):
         config, replicas = self._config, self._devices.num_replicas
@@ -96,9 +111,12 @@ class _Run:
 
     def run(self):
         """Trains to the last step."""
-        path = self._checkpoints.restore_newest()
+        path, complaints = self._checkpoints.restore_newest()
+        differ_by_replica(self._model, self._strategy)
         step = self._first = self._saved = int(self._optimizer.iterations.numpy())
         progress = Progress(step, self._total_steps)
+        for complaint in complaints:
+            progress.say(f"{complaint}: passed over")
         progress.say(self._opening(path, step))
         writer = MetricsWriter(self._workdir, step)
         iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
@@ -120,8 +138,7 @@ class _Run:
         scalars = {name: float(value) / examples for name, value in sums.items()}
         if (bad := int(bad_step)) >= 0:
             raise TrainingError(
-                f"train/loss is not finite at step {bad + 1} (learning rate {self._rate(bad):.3g}); nothing later than "
-                f"step {self._saved} is saved; lower config.optimizer.learning_rate or set config.clip_norm"
+                f"train/loss is not finite at step {bad + 1} (learning rate {self._rate(bad):.3g}); {self._advice()}"
             )
         scalars = {
             "loss": scalars["loss"],
@@ -133,12 +150,23 @@ class _Run:
         writer.write(upto, {f"train/{name}": value for name, value in scalars.items()})
         progress.train(upto, scalars, left)
         last = upto == self._total_steps
-        if self._eval_every and (last or upto % self._eval_every == 0):
+        evaluates = self._eval_every and (last or upto % self._eval_every == 0)
+        saves = last or upto % self._save_every == 0
+        if (evaluates or saves) and not self._checkpoints.are_finite():
+            # The loss is that before the update: the last update can have lost the network all the same.
+            raise TrainingError(f"the weights are not finite after step {upto}; {self._advice()}")
+        if evaluates:
             self._evaluate(upto, writer, progress)
-        if last or upto % self._save_every == 0:
+        if saves:
             self._checkpoints.save(upto)
             self._saved = upto
         return upto
+
+    def _advice(self):
+        return (
+            f"nothing later than step {self._saved} is saved; lower config.optimizer.learning_rate or set "
+            "config.clip_norm"
+        )
 
     def _next_stop(self, step):
         """The step of the next log line, evaluation or checkpoint."""
@@ -164,7 +192,9 @@ class _Run:
 
     def _evaluate(self, step, writer, progress):
         kind = "ema" if self._average else "raw"
-        self._evaluator.take(self._average.variables if self._average else checkpoints.model_variables(self._model))
+        self._evaluator.take(
+            self._average.variables if self._average else {weight.path: weight.value for weight in self._model.weights}
+        )
         split = self._config.data.eval_split
         figures = self._evaluator.evaluate(
             self._source,

@@ -27,34 +27,37 @@ class RMSPropTF1(keras.optimizers.RMSprop):
 
 @keras.saving.register_keras_serializable(package="convzoo")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule whose first steps rise linearly from 0 to what it has at the end of the warm-up.
+    """A schedule whose first steps rise linearly from 0 towards its peak, as in the EfficientNet code.
 
-    The warm-up is not subtracted: after it the schedule is where it would have been without one.
+    The warm-up is not subtracted: after it the schedule is where it would have been without one, which for a schedule
+    that falls from step 0 is a little below the peak.
 
     Args:
         schedule: The schedule to warm up.
-        warmup_steps: Steps until it takes over.
+        peak: The rate that the rise would reach at `warmup_steps`.
+        warmup_steps: Steps until the schedule takes over.
     """
 
-    def __init__(self, schedule, warmup_steps):
+    def __init__(self, schedule, peak, warmup_steps):
         super().__init__()
-        self.schedule, self.warmup_steps = schedule, warmup_steps
+        self.schedule, self.peak, self.warmup_steps = schedule, peak, warmup_steps
 
     def __call__(self, step):
         """The rate of the update that follows `step` updates."""
         step = keras.ops.cast(step, "float32")
-        warming = self.schedule(self.warmup_steps) * step / self.warmup_steps
+        warming = self.peak * step / self.warmup_steps
         return keras.ops.where(step < self.warmup_steps, warming, self.schedule(step))
 
     def get_config(self):
         return {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "peak": self.peak,
             "warmup_steps": self.warmup_steps,
         }
 
     @classmethod
     def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["warmup_steps"])
+        return cls(**{**config, "schedule": keras.saving.deserialize_keras_object(config["schedule"])})
 
 
 def make_schedule(
@@ -80,7 +83,7 @@ def make_schedule(
     else:
         rate = keras.optimizers.schedules.PiecewiseConstantDecay([0], [peak, peak])
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
-    return WarmUp(rate, warmup_steps) if warmup_steps else rate
+    return WarmUp(rate, peak, warmup_steps) if warmup_steps else rate
 
 
 def make_optimizer(

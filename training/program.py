@@ -10,6 +10,7 @@ from absl import app, flags, logging
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # TensorFlow leaves oneDNN off on some processors that gain much from it (scripts/benchmark_layers.py shows how much).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 USAGE = 2
 
@@ -22,6 +23,8 @@ def run(main: Callable[[], None]) -> None:
     """
 
     def guarded(arguments):
+        if os.environ["KERAS_BACKEND"] != "tensorflow":
+            _stop(f"KERAS_BACKEND={os.environ['KERAS_BACKEND']}: our programs need tensorflow; unset it")
         if len(arguments) > 1:
             _stop(f"unexpected argument {arguments[1]!r}; every option is --name=value (see --help)")
         # Imported here: flags are checked, and --help is answered, before TensorFlow takes seconds to start.

@@ -10,7 +10,7 @@ from convzoo.configs import base
 from convzoo.training.config import validate
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
-VARIANTS = {"quickstart": ["", "smoke"], "efficientnet_condconv_imagenet": ["", "b0", "b0_4e", "b0_8e", "b0_8e_depth"]}
+VARIANTS = {"efficientnet_condconv_imagenet": ["", "b0", "b0_4e", "b0_8e", "b0_8e_depth"]}
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("__init__", "base")]
 
 

@@ -108,3 +108,7 @@ def test_float32_logits_and_routing_under_mixed_precision():
 def test_stage_that_cannot_be_read():
     with pytest.raises(convzoo.models.ModelError, match=r"cannot read the stage 'k3_s11'"):
         tiny(blocks=("k3_s11",))
+    with pytest.raises(convzoo.models.ModelError, match="wants i16, but gets 32 channels; write i32"):
+        tiny(blocks=("r1_k3_s11_e1_i16_o16",))
+    with pytest.raises(convzoo.models.ModelError, match="cannot read the stage"):
+        tiny(blocks=("r1_k3_s11_e1_i32_o16_se0.2.5",))

@@ -21,6 +21,10 @@ from convzoo.training.config import ConfigError
         ("schedule.name", "steps", "config.schedule.name is 'steps'"),
         ("steps_per_loop", 0, "config.steps_per_loop is 0; it must be at least 1"),
         ("ema_decay", 1.0, "ema_decay is 1.0"),
+        ("seed", -1, "config.seed is -1; it must be between 0"),
+        ("clip_norm", 0.0, "config.clip_norm is 0.0; it must be above 0"),
+        ("eval_every_epochs", 0.0, "config.eval_every_epochs is 0.0; it must be above 0"),
+        ("optimizer.momentum", 1.5, "config.optimizer.momentum is 1.5; it must be between 0 and 0.9999"),
         ("label_smoothing", -0.1, "label_smoothing is -0.1"),
         ("schedule.warmup_epochs", 4.0, "longer than the training"),
         ("model.name", None, "config.model.name is not set"),
@@ -48,8 +52,8 @@ def test_a_field_that_does_not_exist_is_refused():
 def test_a_workdir_keeps_its_experiment(tmp_path):
     workdir = str(tmp_path / "run")
     config = tiny.get_config()
-    assert experiment_config.claim(config, workdir) is False
-    assert experiment_config.claim(config, workdir) is True
+    experiment_config.claim(config, workdir)
+    experiment_config.claim(config, workdir)
     loaded = experiment_config.load(workdir)
     assert loaded.model.overrides.blocks == list(tiny.BLOCKS)
     assert loaded.optimizer.learning_rate == 0.01
@@ -60,7 +64,7 @@ def test_a_workdir_keeps_its_experiment(tmp_path):
         "config",
     }
     config.steps_per_loop = 7
-    assert experiment_config.claim(config, workdir) is True
+    experiment_config.claim(config, workdir)
     config.optimizer.learning_rate = 0.02
     with pytest.raises(ConfigError, match=r"holds another experiment: optimizer.learning_rate is 0.01 there and 0.02"):
         experiment_config.claim(config, workdir)

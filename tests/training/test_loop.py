@@ -24,7 +24,7 @@ def devices():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, devices):
-    """A finished run: 24 steps, a checkpoint and an evaluation every 8."""
+    """A finished run: 24 steps, a checkpoint and an evaluation every 9, the 8 of an epoch in whole loops of 3."""
     workdir = str(tmp_path_factory.mktemp("run"))
     train(tiny.get_config(), workdir, devices)
     return workdir
@@ -38,19 +38,19 @@ def _variables(path):
 def test_a_run_leaves_what_it_promises(run):
     lines = read_metrics(run)
     steps = [line["step"] for line in lines if "train/loss" in line]
-    assert steps == [1, 3, 6, 8, 9, 12, 15, 16, 18, 21, 24]
-    assert [line["step"] for line in lines if "eval/top1" in line] == [8, 16, 24]
+    assert steps == [1, 3, 6, 9, 12, 15, 18, 21, 24]
+    assert [line["step"] for line in lines if "eval/top1" in line] == [9, 18, 24]
     assert next(iter(lines[0])) == "step"
     assert all(math.isfinite(value) for line in lines for value in line.values())
     assert lines[-1]["eval/examples"] == 50
     assert [
         name.split("-")[-1] for name in tf.train.get_checkpoint_state(f"{run}/checkpoints").all_model_checkpoint_paths
     ] == [
-        "8",
-        "16",
+        "9",
+        "18",
         "24",
     ]
-    record = checkpoints.Checkpoints(run, {}, 3).best_record()
+    record = checkpoints.best_record(run)
     assert record["value"] == max(line["eval/top1"] for line in lines if "eval/top1" in line)
     assert find_checkpoint(run, "best").endswith(f"ckpt-{record['step']}")
 
@@ -70,10 +70,10 @@ def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path):
     (workdir / "checkpoints").mkdir(parents=True)
     shutil.copy(f"{run}/config.json", workdir)
     shutil.copy(f"{run}/metrics.jsonl", workdir)
-    for name in ("ckpt-16.index", "ckpt-16.data-00000-of-00001"):
+    for name in ("ckpt-18.index", "ckpt-18.data-00000-of-00001"):
         shutil.copy(f"{run}/checkpoints/{name}", workdir / "checkpoints")
     (workdir / "checkpoints" / "checkpoint").write_text(
-        'model_checkpoint_path: "ckpt-16"\nall_model_checkpoint_paths: "ckpt-16"\n'
+        'model_checkpoint_path: "ckpt-18"\nall_model_checkpoint_paths: "ckpt-18"\n'
     )
     train(tiny.get_config(), str(workdir), devices)
     straight, resumed = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (run, workdir))
@@ -84,6 +84,22 @@ def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path):
     steps = [line["step"] for line in read_metrics(str(workdir)) if "train/loss" in line]
     assert steps == sorted(set(steps))
     assert steps[-1] == 24
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(run, devices, tmp_path, capsys):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(run, workdir)
+    newest = workdir / "checkpoints" / "ckpt-24.data-00000-of-00001"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match=r"ckpt-24' is damaged"):
+        Assessor(load(run), run, devices).assess(find_checkpoint(str(workdir), "newest"))
+    train(tiny.get_config(), str(workdir), devices)
+    output = capsys.readouterr().out
+    assert "ckpt-24' is damaged" in output
+    assert "ckpt-18, step 18" in output
+    ended, straight = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
+    for key in straight:
+        np.testing.assert_allclose(ended[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
 def test_a_complete_run_is_left_as_it_is(run, devices, capsys):
@@ -128,6 +144,21 @@ def test_average_and_raw_weights_are_told_apart(run, devices):
 def test_following_ends_with_the_training(run, devices):
     records = list(Assessor(load(run), run, devices).follow(timeout=60))
     assert [record["step"] for record in records] == [24]
+
+
+def test_following_keeps_the_best(devices, tmp_path):
+    config = tiny.get_config()
+    train(config, str(tmp_path), devices, evaluate=False)
+    with pytest.raises(ConfigError, match="has no best checkpoint"):
+        find_checkpoint(str(tmp_path), "best")
+    (record,) = Assessor(config, str(tmp_path), devices).follow(timeout=60)
+    best = find_checkpoint(str(tmp_path), "best")
+    assert best.endswith("best/ckpt-24")
+    assert checkpoints.best_record(str(tmp_path)) == {"step": 24, "metric": "top1", "value": record["top1"]}
+    assert Assessor(config, str(tmp_path), devices).assess(best)["loss"] == pytest.approx(record["loss"], rel=1e-6)
+    config.epochs = 4.0
+    with pytest.raises(ConfigError, match=r"no new checkpoint in .* for 1 seconds"):
+        list(Assessor(config, str(tmp_path), devices).follow(timeout=1))
 
 
 def test_checkpoint_of_another_network(run, devices):
@@ -186,4 +217,20 @@ def test_nothing_is_written_for_an_experiment_that_cannot_run(devices, tmp_path)
     config.data.eval_split = "validation"
     with pytest.raises(ValueError, match="validation"):
         train(config, str(workdir), devices)
+    for field, value, message in (
+        ("data.crop_fraction", 1.5, "crop_fraction 1.5"),
+        ("data.crop_area", (0.5,), "crop_area"),
+        ("model.overrides.num_experts", 0, "num_experts 0"),
+        ("model.overrides.dropout_rate", 1.5, "overrides do not fit efficientnet_condconv_b0_4e"),
+        ("epochs", 0.01, "less than one step of batch_size 16"),
+    ):
+        config = tiny.get_config()
+        config.schedule.warmup_epochs = 0.0
+        with config.ignore_type():
+            config.update_from_flattened_dict({field: value})
+        with pytest.raises(ValueError, match=message):
+            train(config, str(workdir), devices)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write to --workdir="):
+        train(tiny.get_config(), str(tmp_path / "file"), devices)
     assert not workdir.exists()

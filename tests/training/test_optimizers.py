@@ -44,7 +44,7 @@ def test_nesterov_momentum():
     [
         # 20 steps, 10 an epoch, peak 0.01, warm-up over 5 steps: the schedule itself starts at step 0.
         ("constant", {0: 0.0, 1: 0.002, 5: 0.01, 19: 0.01}),
-        ("linear", {0: 0.0, 1: 0.0075 / 5, 5: 0.0075, 10: 0.005, 20: 0.0}),
+        ("linear", {0: 0.0, 1: 0.002, 4: 0.008, 5: 0.0075, 10: 0.005, 20: 0.0}),
         ("cosine", {0: 0.0, 5: 0.005 * (1 + np.cos(np.pi / 4)), 10: 0.005, 20: 0.0}),
         ("exponential", {0: 0.0, 5: 0.01, 11: 0.01, 12: 0.005, 19: 0.005}),
     ],
@@ -59,7 +59,7 @@ def test_schedules_with_warm_up(name, rates):
 
 
 def test_schedule_round_trip():
-    schedule = WarmUp(keras.optimizers.schedules.CosineDecay(0.1, 100), 10)
+    schedule = WarmUp(keras.optimizers.schedules.CosineDecay(0.1, 100), 0.1, 10)
     again = WarmUp.from_config(schedule.get_config())
     assert [float(again(step)) for step in (3, 50)] == [float(schedule(step)) for step in (3, 50)]
 
