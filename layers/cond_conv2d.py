@@ -45,7 +45,7 @@ class CondConv2D(ExpertConv):
                 only.
             "experts": all experts' convolutions in one, on the narrower side: inputs scaled by each routing weight, or
                 outputs weighted and summed. num_experts times the arithmetic, no mixed kernels.
-            "auto": by the kernel size, the shapes and `convzoo.layers.set_target`.
+            "auto": by the kernel size, the shapes, `training` and `convzoo.layers.set_target`.
 
     Raises:
         ValueError: sizes below 1, filters or channels not divisible by groups, strides and dilation together, an
@@ -121,24 +121,25 @@ class CondConv2D(ExpertConv):
     def count_outputs(self, channels):
         return self.filters
 
-    def choose_form(self, images_shape):
-        """The form that "auto" stands for, for channels-last inputs of this shape."""
+    def choose_form(self, images_shape, training=False):
+        """The form that "auto" stands for, for channels-last inputs of this shape, in training or out of it."""
         if self.form != "auto":
             return self.form
         if self.num_experts == 1:
             # One expert needs no mixed kernels: a plain convolution, scaled.
             return "experts"
         if self.kernel_size == (1, 1):
-            # Measured on two CPU cores with 8 experts, forward + backward, against the plain convolution: 1.6 to 2.5
-            # times, 1.1 to 1.6 with oneDNN; "map" 1.4 to 2.6, and 2.0 to 3.3. The cheapest on a TPU too, but by the
-            # estimates of its compiler only.
+            # Of the forms that mix kernels the cheapest on a CPU, and on a TPU by the estimates of its compiler.
             return "matmul"
-        # "map" measured on the same CPU, 3 x 3: 1.4 to 3.3 times the plain convolution, "patches" 2.4 to 3.4. "patches"
-        # elsewhere has no measurement behind it: it is the form that needs no loop and no grouped convolution.
-        return "map" if get_target() == "cpu" and self.groups == 1 else "patches"
+        # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 experts, oneDNN, 3 x 3), multiples of the plain
+        # convolution: forward "patches" 1.8 to 1.9, "map" 2.5 to 3.7; with the backward pass at 14x14x128 "map" 1.9 to
+        # 2.1, "patches" 2.6 to 3.0, at 7x7x256 "patches" 2.3 to 2.4, "map" 2.7 to 3.0. On a GPU or TPU "patches" has no
+        # measurement behind it: it is the form that needs no loop and no grouped convolution.
+        maps = get_target() == "cpu" and self.groups == 1 and training and not self.is_small(images_shape)
+        return "map" if maps else "patches"
 
-    def convolve(self, images, routing_weights):
-        form = self.choose_form(images.shape)
+    def convolve(self, images, routing_weights, training):
+        form = self.choose_form(images.shape, training)
         if form == "experts":
             return self._experts(images, routing_weights)
         kernels = self.mix(routing_weights, self.kernel, fused=form in ("matmul", "patches"))

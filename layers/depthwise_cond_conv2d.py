@@ -110,23 +110,25 @@ class DepthwiseCondConv2D(ExpertConv):
     def count_outputs(self, channels):
         return channels * self.depth_multiplier
 
-    def choose_form(self, images_shape):
-        """The form that "auto" stands for, for channels-last inputs of this shape."""
+    def choose_form(self, images_shape, training=False):
+        """The form that "auto" stands for, for channels-last inputs of this shape; the same in and out of training."""
         if self.form != "auto":
             return self.form
         square = self.strides[0] == self.strides[1]
-        # Measured on two CPU cores, forward + backward, 5 x 5, against the plain convolution: "map" 1.7 to 2.3 times,
-        # "group" 3.7 to 5.2, "taps" 5 to 25. By the estimates of the TPU compiler "taps" is the cheapest there. Nothing
-        # was measured on a GPU: one convolution of many channels is taken for better than kh * kw passes.
+        # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 experts, oneDNN, 5 x 5), multiples of the plain
+        # convolution, with the backward pass: "map" 1.3 to 3.0, "group" 5 to 8, "taps" 4 to 20; forward alone "map" 2.0
+        # to 3.0 and "group" the same within a tenth, either way. By the estimates of the TPU compiler "taps" is the
+        # cheapest there. Nothing was measured on a GPU: one convolution of many channels is taken for better than
+        # kh * kw passes.
         if get_target() == "cpu" and square:
             return "map"
         if get_target() == "gpu" and square and max(self.dilation_rate) == 1:
             return "group"
         return "taps"
 
-    def convolve(self, images, routing_weights):
+    def convolve(self, images, routing_weights, training):
         kernels = self.mix(routing_weights, self.depthwise_kernel)
-        form = self.choose_form(images.shape)
+        form = self.choose_form(images.shape, training)
         if form == "taps":
             return depthwise_taps(images, kernels, *self.geometry)
         if form == "group":

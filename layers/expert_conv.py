@@ -54,11 +54,11 @@ class ExpertConv(ExpertLayer):
         self.compute_output_shape(inputs_shape)
         self.build_weights(self.channels)
 
-    def transform(self, inputs, routing_weights):
+    def transform(self, inputs, routing_weights, training):
         # One layout inside: TensorFlow's CPU kernels know no other, and XLA chooses its own layout anyway.
         if self.data_format == "channels_first":
             inputs = ops.transpose(inputs, (0, 2, 3, 1))
-        outputs = self.convolve(inputs, routing_weights)
+        outputs = self.convolve(inputs, routing_weights, training)
         if self.use_bias:
             outputs = outputs + self.mix(routing_weights, self.bias)[:, None, None, :]
         if self.data_format == "channels_first":
@@ -68,7 +68,12 @@ class ExpertConv(ExpertLayer):
     def build_weights(self, channels):
         raise NotImplementedError
 
-    def convolve(self, images, routing_weights):
+    def is_small(self, images_shape):
+        """Whether channels-last images of this shape give at most 8x8 output positions; no if the size is unknown."""
+        sizes = self.compute_output_sizes(images_shape[1:3])
+        return None not in sizes and sizes[0] * sizes[1] <= 64
+
+    def convolve(self, images, routing_weights, training):
         """The convolution of channels-last images, without the bias."""
         raise NotImplementedError
 
@@ -76,14 +81,18 @@ class ExpertConv(ExpertLayer):
         """The number of output channels for `channels` input channels."""
         raise NotImplementedError
 
+    def compute_output_sizes(self, sizes):
+        """Output height and width for input height and width, None where they are unknown."""
+        return tuple(
+            window.output_size(size, k, s, self.padding, d)
+            for size, k, s, d in zip(sizes, self.kernel_size, self.strides, self.dilation_rate, strict=True)
+        )
+
     def compute_output_shape(self, inputs_shape, routing_weights_shape=None):
         self.check_routing(routing_weights_shape)
         axis = self._channel_axis()
         sizes = inputs_shape[1:3] if axis == 3 else inputs_shape[2:4]
-        out = tuple(
-            window.output_size(size, k, s, self.padding, d)
-            for size, k, s, d in zip(sizes, self.kernel_size, self.strides, self.dilation_rate, strict=True)
-        )
+        out = self.compute_output_sizes(sizes)
         if any(size is not None and size < 1 for size in out):
             raise ValueError(
                 f"inputs of {self.name} are {tuple(sizes)}, too small for kernel_size {self.kernel_size} with "

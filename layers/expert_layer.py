@@ -83,19 +83,22 @@ class ExpertLayer(Layer):
                 f"give one weight for each of the layer's {self.num_experts} experts"
             )
 
-    def call(self, inputs, routing_weights):
+    def call(self, inputs, routing_weights, training=None):
         self.check_inputs(inputs.shape)
         self.check_routing(routing_weights.shape)
         inputs = ops.cast(inputs, self.compute_dtype)
-        outputs = self.transform(inputs, ops.cast(routing_weights, self.variable_dtype))
+        outputs = self.transform(inputs, ops.cast(routing_weights, self.variable_dtype), bool(training))
         return outputs if self.activation is None else self.activation(outputs)
 
     def check_inputs(self, shape):
         """Raises if the layer cannot take inputs of `shape`."""
         raise NotImplementedError
 
-    def transform(self, inputs, routing_weights):
-        """The layer without its activation; inputs come in the compute dtype, routing in the weights' dtype."""
+    def transform(self, inputs, routing_weights, training):
+        """The layer without its activation; inputs come in the compute dtype, routing in the weights' dtype.
+
+        `training` only helps to choose the form: what is best with a backward pass need not be best without.
+        """
         raise NotImplementedError
 
     def get_config(self):

@@ -10,8 +10,8 @@ run, turn about, so that a busy machine slows both; the plain layer's own millis
 authors' way, a convolution for each example of a batch of known size; it is no form of the layers. A star marks the
 form that "auto" takes.
 
-The time is the shortest of all repeats. TensorFlow, graph mode, without XLA. `TF_ENABLE_ONEDNN_OPTS=1` or `=0` changes
-which kernels TensorFlow uses on x86 CPUs and with it all ratios; what the environment says is printed.
+The time is the shortest of all repeats. TensorFlow, graph mode, without XLA. `TF_ENABLE_ONEDNN_OPTS=0` changes which
+kernels TensorFlow uses on x86 CPUs and with it all ratios; it is printed.
 """
 
 import os
@@ -21,6 +21,7 @@ import time
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as our programs have it
 
 import keras
 import tensorflow as tf
@@ -32,7 +33,7 @@ from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, set_targe
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch", 32, "Examples in a batch.", lower_bound=1)
 flags.DEFINE_integer("num_experts", 8, "Experts of each conditional layer.", lower_bound=1)
-flags.DEFINE_integer("repeats", 9, "Timings of each form, turn about; the shortest counts.", lower_bound=1)
+flags.DEFINE_integer("repeats", 15, "Timings of each form, turn about; the shortest counts.", lower_bound=1)
 flags.DEFINE_string("only", "", "Regular expression: time only the layers whose line matches it.")
 flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "The device that auto is chosen for.")
 flags.DEFINE_bool("check", False, "Exit 1 if auto takes more than 1.1 times the best form's time somewhere.")
@@ -156,7 +157,7 @@ def measure(case, backward):
     auto = case.layer("auto")
     auto(x, a)
     times = shortest_times(steps)
-    return {name: 1000 * t for name, t in times.items()}, auto.choose_form(x.shape)
+    return {name: 1000 * t for name, t in times.items()}, auto.choose_form(x.shape, training=backward)
 
 
 def main(argv):

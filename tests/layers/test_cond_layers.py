@@ -1,5 +1,7 @@
 """Conditional layers as Keras layers: experts' weights, shapes not known, saving, precision, and what they refuse."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -277,13 +279,14 @@ def test_routing_of_channels_first():
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("cls", "arguments"), [*IMAGE_LAYERS, (CondDense, {"units": 5})])
-def test_auto_is_the_form_it_names(cls, arguments, name, target):
+def test_auto_is_the_form_it_names(cls, arguments, training, name, target):
     target(name)
     x = images() if cls is not CondDense else images()[:, 0, 0]
     auto = cls(num_experts=EXPERTS, **arguments)
-    expected = auto(x, routing())
-    layer = cls(num_experts=EXPERTS, **{**arguments, "form": auto.choose_form(x.shape)})
+    expected = auto(x, routing(), training=training)
+    layer = cls(num_experts=EXPERTS, **{**arguments, "form": auto.choose_form(x.shape, training)})
     layer.build(x.shape)
     layer.set_weights(auto.get_weights())
     np.testing.assert_array_equal(layer(x, routing()), expected)
@@ -293,8 +296,17 @@ def test_auto_is_the_form_it_names(cls, arguments, name, target):
 @pytest.mark.parametrize("batch", [1, 128, None])
 def test_auto_never_loops_on_a_tpu(cls, arguments, batch, target):
     target("tpu")
-    for experts in (1, 2, 8):
-        assert cls(num_experts=experts, **arguments).choose_form((batch, 14, 14, 4)) in set(cls.FORMS) - {"map"}
+    for experts, training in itertools.product((1, 2, 8), (False, True)):
+        layer = cls(num_experts=experts, **arguments)
+        assert layer.choose_form((batch, 14, 14, 4), training) in set(cls.FORMS) - {"map"}
+
+
+def test_auto_knows_training_from_use(target):
+    target("cpu")
+    layer = CondConv2D(8, 3, EXPERTS)
+    assert [layer.choose_form((None, 14, 14, 4), training) for training in (False, True)] == ["patches", "map"]
+    assert layer.choose_form((None, None, None, 4), True) == "map"
+    assert layer.choose_form((None, 9, 9, 4), True) == "patches"  # 7x7 outputs
 
 
 def test_target(target):
