@@ -37,10 +37,11 @@ class Classifier(tf.Module):
             return tf.ensure_shape(data.eval_transform(picture, **inputs), (*inputs["image_size"], 3))
 
         def from_bytes(image_bytes):
-            tf.debugging.Assert(
-                tf.reduce_all(_is_picture(image_bytes)),
-                ["not a JPEG or PNG picture, at these places of the batch:", tf.where(~_is_picture(image_bytes))],
-            )
+            wrong = tf.where(~_is_picture(image_bytes))
+            places = ["not a JPEG or PNG picture, at these places of the batch:", wrong]
+            # The decoder must wait for the check: its own complaint does not say which picture is meant.
+            with tf.control_dependencies([tf.debugging.Assert(tf.size(wrong) == 0, places)]):
+                image_bytes = tf.identity(image_bytes)
             images = tf.map_fn(
                 lambda encoded: prepared(data.decode_image(encoded)), image_bytes, fn_output_signature=tf.float32
             )
