@@ -11,14 +11,7 @@ from absl import flags
 
 from convzoo.training import program
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "newest", "newest, best, or the path of a checkpoint.")
-WEIGHTS = flags.DEFINE_enum(
-    "weights",
-    "auto",
-    ["auto", "ema", "raw"],
-    "The moving average or the weights in training; auto: the average if kept.",
-)
+program.define_checkpoint()
 SPLIT = flags.DEFINE_string("split", None, "As test or train[:10%]; default: the experiment's evaluation split.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Over all replicas; default: the experiment's.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", None, "Where to write the JSON record; default: a file in WORKDIR/evaluations.")
@@ -34,14 +27,19 @@ def main():
     from convzoo.training.config import ConfigError, load
 
     assessor = Assessor(
-        load(WORKDIR.value), WORKDIR.value, devices, SPLIT.value, weights=WEIGHTS.value, batch_size=BATCH_SIZE.value
+        load(flags.FLAGS.workdir),
+        flags.FLAGS.workdir,
+        devices,
+        SPLIT.value,
+        weights=flags.FLAGS.weights,
+        batch_size=BATCH_SIZE.value,
     )
     if FOLLOW.value and OUTPUT.value:
         raise ConfigError("--follow writes one record a checkpoint; leave out --output")
     if FOLLOW.value:
         records = assessor.follow(TIMEOUT.value)
     else:
-        records = [assessor.assess(find_checkpoint(WORKDIR.value, CHECKPOINT.value))]
+        records = [assessor.assess(find_checkpoint(flags.FLAGS.workdir, flags.FLAGS.checkpoint))]
     for record in records:
         written = assessor.write(record, OUTPUT.value)
         row = {

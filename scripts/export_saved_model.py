@@ -10,14 +10,7 @@ from absl import flags
 
 from convzoo.training import program
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "newest", "newest, best, or the path of a checkpoint.")
-WEIGHTS = flags.DEFINE_enum(
-    "weights",
-    "auto",
-    ["auto", "ema", "raw"],
-    "The moving average or the weights in training; auto: the average if kept.",
-)
+program.define_checkpoint()
 TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "The device that will serve; layers compute for it.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel; default: WORKDIR/saved_model.")
 
@@ -29,18 +22,18 @@ def main():
     from convzoo.training import assessment, experiment
     from convzoo.training.config import ConfigError, load
 
-    config = load(WORKDIR.value)
-    folder = OUTPUT.value or os.path.join(WORKDIR.value, "saved_model")
+    config = load(flags.FLAGS.workdir)
+    folder = OUTPUT.value or os.path.join(flags.FLAGS.workdir, "saved_model")
     try:
         check_target(folder)
     except ExportError as error:
         raise ConfigError(f"--output={error}") from error
     set_target(TARGET.value)
-    path = assessment.find_checkpoint(WORKDIR.value, CHECKPOINT.value)
+    path = assessment.find_checkpoint(flags.FLAGS.workdir, flags.FLAGS.checkpoint)
     source = experiment.open_source(config)
     # Float32 whatever the training computed in: a server's CPU need not know bfloat16.
     model = experiment.build_model(config, source.num_classes, precision="float32")
-    kind, step = assessment.restore_weights(path, model, WEIGHTS.value)
+    kind, step = assessment.restore_weights(path, model, flags.FLAGS.weights)
     export_saved_model(model, folder, source.class_names, **experiment.input_settings(config))
     print(f"{path} (step {step}, {kind} weights) exported to {folder}")
 

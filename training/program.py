@@ -75,6 +75,18 @@ def define_devices() -> None:
     flags.DEFINE_string("devices", "", "'cpu', or 'cpu:N' for N logical CPU devices; default: GPUs, else the CPU.")
 
 
+def define_checkpoint() -> None:
+    """Defines the flags that say which weights of which run to take."""
+    flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://.")
+    flags.DEFINE_string("checkpoint", "newest", "newest, best, or the path of a checkpoint.")
+    flags.DEFINE_enum(
+        "weights",
+        "auto",
+        ["auto", "ema", "raw"],
+        "The moving average, or the weights in training; auto: the average if kept.",
+    )
+
+
 def connect():
     """The devices that the flags of `define_devices` name, connected."""
     from convzoo.training import devices
