@@ -22,6 +22,9 @@ program.define_devices()
 def main():
     config = program.config()
     program.require("workdir")
+    from convzoo.training.config import validate
+
+    validate(config, num_replicas=1)  # once more with the devices, but a typo need not wait for a TPU
     devices = program.connect()
     from convzoo.training.loop import train
 
