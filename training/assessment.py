@@ -134,7 +134,9 @@ class Assessor:
         return path
 
     def follow(self, timeout: float | None = None) -> Iterator[dict]:
-        """Records of a run's checkpoints as they appear, until its last step; the best of them goes to best/.
+        """Records of a run's checkpoints as they appear, until its last step.
+
+        The best on the experiment's own evaluation split goes to best/.
 
         Args:
             timeout: Seconds to wait for a new checkpoint before giving up; None waits for ever.
@@ -147,7 +149,9 @@ class Assessor:
         folder = os.path.join(self._workdir, checkpoints.FOLDER)
         for path in tf.train.checkpoints_iterator(folder, timeout=timeout):
             record = self.assess(path)
-            checkpoints.copy_if_best(self._workdir, path, record["step"], "top1", record["top1"])
+            if self._split == self._config.data.eval_split:
+                # On another split, the test pictures say, the best must not be chosen.
+                checkpoints.copy_if_best(self._workdir, path, record["step"], "top1", record["top1"])
             yield record
             if record["step"] >= total_steps:
                 return

@@ -112,6 +112,10 @@ class _Run:
     def run(self):
         """Trains to the last step."""
         path, complaints = self._checkpoints.restore_newest()
+        if complaints and path is None:
+            raise ConfigError(
+                f"no checkpoint of {self._workdir!r} is whole ({complaints[0]}); restore one, or choose another --workdir"
+            )
         differ_by_replica(self._model, self._strategy)
         step = self._first = self._saved = int(self._optimizer.iterations.numpy())
         progress = Progress(step, self._total_steps)
