@@ -114,7 +114,7 @@ class _Run:
         path, complaints = self._checkpoints.restore_newest()
         if complaints and path is None:
             raise ConfigError(
-                f"no checkpoint of {self._workdir!r} is whole ({complaints[0]}); restore one, or choose another --workdir"
+                f"no checkpoint of {self._workdir!r} is whole ({complaints[0]}); restore one or change --workdir"
             )
         differ_by_replica(self._model, self._strategy)
         step = self._first = self._saved = int(self._optimizer.iterations.numpy())
