@@ -29,6 +29,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
+        "h5py>=3.10",
         "keras>=3.10,<4",
         "ml-collections>=1.0",
         "numpy",

@@ -2,8 +2,10 @@
 
 from convzoo.models import efficientnet as _efficientnet  # noqa: F401  registers its networks
 from convzoo.models.count import LayerCount, ModelCount, count
+from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo, Preprocessing, Reported
-from convzoo.models.registry import ModelError, create_model, info, list_models, register_model
+from convzoo.models.registry import create_model, info, list_models, register_model
+from convzoo.models.weights import load_weights, read_record, save_weights
 
 __all__ = [
     "LayerCount",
@@ -16,5 +18,8 @@ __all__ = [
     "create_model",
     "info",
     "list_models",
+    "load_weights",
+    "read_record",
     "register_model",
+    "save_weights",
 ]

@@ -7,7 +7,7 @@ import math
 import keras
 
 from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, ExpertRouting
-from convzoo.models.registry import ModelError
+from convzoo.models.errors import ModelError
 
 
 @dataclasses.dataclass(frozen=True)

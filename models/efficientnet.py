@@ -13,8 +13,9 @@ import keras
 from keras import layers
 
 from convzoo.layers import CondConv2D, DepthwiseCondConv2D, ExpertRouting
+from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo, Preprocessing, Reported
-from convzoo.models.registry import ModelError, register_model
+from convzoo.models.registry import register_model
 
 # r: repeats, k: kernel, s: stride in height and width, e: expansion, i and o: channels in and out, se: share of the
 # input channels that squeeze-and-excitation keeps, cc: conditional. The notation is that of the published code.

@@ -4,16 +4,13 @@ import dataclasses
 import difflib
 import fnmatch
 import inspect
-import warnings
 from collections.abc import Callable
 
 import keras
 
+from convzoo.models import weights as files
+from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo
-
-
-class ModelError(ValueError):
-    """A network that cannot be had as asked: one line with what is wrong, the value, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +53,7 @@ def info(name: str) -> ModelInfo:
 
 def create_model(
     name: str,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     weights: str | None = None,
     **overrides,
@@ -65,11 +62,13 @@ def create_model(
 
     Args:
         name: One of `list_models()`.
-        num_classes: Width of the logits.
+        num_classes: Width of the logits; by default that of the weights, or 1000. With weights of another number of
+            classes the classifier starts anew, and a warning says so.
         input_shape: Height, width and channels of one picture; by default the published size and 3 channels. Height
             and width may be None where the size is not known.
-        weights: A `.weights.h5` file written by `model.save_weights` for the same network, or None for the network's
-            own random initialisation.
+        weights: A `.weights.h5` file for this network, written by `save_weights` or scripts/import_weights.py (which
+            record the overrides that the weights need: they apply here too, unless given otherwise), or by Keras's
+            `save_weights`; None for the network's own random initialisation.
         **overrides: Any keyword of the family's builder (`num_experts=4`); `include_top=False` ends the network at
             its last feature map, `features=True` makes it return a dict of named feature maps.
 
@@ -82,30 +81,18 @@ def create_model(
     """
     entry = _entry(name)
     _check_overrides(name, entry.builder, overrides)
+    record = {} if weights is None else files.read_record(weights)
+    if num_classes is None:
+        num_classes = record.get("num_classes") or 1000
     if num_classes < 1:
         raise ModelError(f"num_classes must be at least 1, not {num_classes}")
     if input_shape is None:
         input_shape = (entry.info.input_size, entry.info.input_size, 3)
-    arguments = {**entry.defaults, **overrides}
+    arguments = {**entry.defaults, **record.get("overrides", {}), **overrides}
     model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
     if weights is not None:
-        _load_weights(model, weights)
+        files.load_weights(model, weights)
     return model
-
-
-def _load_weights(model: keras.Model, path: str) -> None:
-    if not path.endswith(".weights.h5"):
-        raise ModelError(f"weights {path!r} do not end in .weights.h5; give a file written by model.save_weights")
-    try:
-        with warnings.catch_warnings():
-            # Keras 3.15 looks for each layer a second time in the model's own lists, and warns that it is not there.
-            warnings.filterwarnings("ignore", message="Skipping nested container at '_operations")
-            model.load_weights(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"weights {path!r} are not there; check the path") from error
-    except ValueError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"weights {path!r} are not of {model.name!r} as built here: {first_line}") from error
 
 
 def _entry(name: str) -> _Entry:

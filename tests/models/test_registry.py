@@ -3,7 +3,6 @@
 import dataclasses
 
 import keras
-import numpy as np
 import pytest
 
 from convzoo.models import ModelError, ModelInfo, Preprocessing, count, create_model, info, list_models, register_model
@@ -83,19 +82,3 @@ def test_a_name_is_registered_once():
     record = ModelInfo("efficientnet_b0", "other", "", 1, 1, 8, Preprocessing((0, 0, 0), (1, 1, 1), 1.0))
     with pytest.raises(ModelError, match="registered already"):
         register_model(lambda **_: None, record)
-
-
-def test_weights_file_round_trip(tmp_path):
-    small = {"input_shape": (32, 32, 3), "num_classes": 4, "width_coefficient": 0.25, "num_experts": 2}
-    model = create_model("efficientnet_condconv_b0_4e", **small)
-    path = str(tmp_path / "model.weights.h5")
-    model.save_weights(path)
-    again = create_model("efficientnet_condconv_b0_4e", weights=path, **small)
-    images = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(images)), keras.ops.convert_to_numpy(again(images)))
-    with pytest.raises(ModelError, match="are not of 'efficientnet_condconv_b0_4e' as built here"):
-        create_model("efficientnet_condconv_b0_4e", weights=path, **{**small, "num_experts": 3})
-    with pytest.raises(ModelError, match="are not there"):
-        create_model("efficientnet_b0", weights=str(tmp_path / "none.weights.h5"))
-    with pytest.raises(ModelError, match=r"do not end in \.weights\.h5"):
-        create_model("efficientnet_b0", weights=str(tmp_path / "model.ckpt"))

@@ -1,0 +1,151 @@
+"""Weights of a network in a file of Keras's format, with a record of what they belong to."""
+
+import json
+import os
+import warnings
+
+import h5py
+import keras
+
+from convzoo.models.errors import ModelError
+
+SUFFIX = ".weights.h5"
+# Layers of the classifier: what another number of classes starts anew.
+HEAD = "head_dense"
+_RECORD = "convzoo"
+
+
+def save_weights(model: keras.Model, path: str, overrides: dict | None = None, source: str = "") -> None:
+    """Writes the weights of `model` to `path`, whole or not at all.
+
+    The file is one that `keras.Model.save_weights` writes, plus a record of the network, so that `create_model` can
+    build what the weights fit.
+
+    Args:
+        model: A network that `create_model` built.
+        path: Ends in .weights.h5.
+        overrides: What `create_model` was given besides the name and the number of classes; JSON values.
+        source: Where the weights come from, for people.
+
+    Raises:
+        ModelError: The path has another ending or cannot be written, or the overrides cannot be recorded.
+    """
+    check_path(path)
+    try:
+        record = json.dumps(
+            {
+                "model": model.name,
+                "num_classes": _classes(model),
+                "overrides": dict(overrides or {}),
+                "source": source,
+            }
+        )
+    except TypeError as error:
+        raise ModelError(
+            f"the overrides of {model.name} cannot be recorded ({error}); use numbers and texts"
+        ) from error
+    part = f"{path.removesuffix(SUFFIX)}.{os.getpid()}.part{SUFFIX}"
+    try:
+        if os.path.dirname(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        model.save_weights(part)
+        with h5py.File(part, "r+") as file:
+            file.attrs[_RECORD] = record
+        os.replace(part, path)
+    except OSError as error:
+        raise ModelError(f"cannot write {path!r} ({str(error).splitlines()[0]}); choose another path") from error
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def read_record(path: str) -> dict:
+    """{"model", "num_classes", "overrides", "source"} of the weights at `path`; {} for a file of Keras's own making.
+
+    Raises:
+        ModelError: There is no such file, or it is not an HDF5 file.
+    """
+    check_path(path)
+    if not os.path.isfile(path):
+        raise ModelError(f"weights {path!r} are not there; check the path")
+    try:
+        with h5py.File(path, "r") as file:
+            record = json.loads(file.attrs.get(_RECORD, "{}"))
+    except OSError as error:
+        raise ModelError(f"weights {path!r} cannot be read ({str(error).splitlines()[0]}); make them anew") from error
+    record["overrides"] = {key: _tuples(value) for key, value in record.get("overrides", {}).items()}
+    return record if "model" in record else {}
+
+
+def load_weights(model: keras.Model, path: str, new_head: bool = False) -> list[str]:
+    """Gives `model` the weights at `path`, all of them or none.
+
+    Args:
+        model: The network, as `create_model` builds it with the overrides of the file's record.
+        path: A file of `save_weights`, or of `keras.Model.save_weights` for the same network.
+        new_head: Whether to leave the classifier as it is. It is left so in any case, with a warning, where the file
+            has another number of classes.
+
+    Returns:
+        Paths of the weights that were left as they were: those of the classifier, or none.
+
+    Raises:
+        ModelError: The file is of another network, or cannot be read.
+    """
+    record = read_record(path)
+    if record and record["model"] != model.name:
+        raise ModelError(
+            f"weights {path!r} are of {record['model']!r}, not of {model.name!r}; give weights of that one"
+        )
+    classes, other = _classes(model), record.get("num_classes")
+    differs = None not in (classes, other) and classes != other
+    # Into a copy first: a file that does not fit must not leave the network half loaded.
+    copy = _copy(model, other if differs else classes)
+    try:
+        with warnings.catch_warnings():
+            # Keras 3.15 looks for each layer a second time in the model's own lists, and warns that it is not there.
+            warnings.filterwarnings("ignore", message="Skipping nested container at '_operations")
+            copy.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"weights {path!r} are not of {model.name!r} as built here: {line}") from error
+    loaded = {weight.path: weight for weight in copy.weights}
+    left = []
+    for weight in model.weights:
+        if (new_head or differs) and weight.path.startswith(HEAD):
+            left.append(weight.path)
+        else:
+            weight.assign(loaded[weight.path].value)
+    if differs and not new_head:
+        warnings.warn(
+            f"weights {path!r} are for {other} classes: {model.name} keeps their body and starts a new classifier for "
+            f"{classes} classes",
+            stacklevel=3,
+        )
+    return left
+
+
+def check_path(path: str) -> None:
+    """Raises ModelError unless `path` ends as a file of weights does."""
+    if not path.endswith(SUFFIX):
+        raise ModelError(f"weights {path!r} do not end in {SUFFIX}; give a file of save_weights or import_weights.py")
+
+
+def _classes(model: keras.Model) -> int | None:
+    """Width of the classifier, or None for a network without one."""
+    heads = [layer for layer in model.layers if layer.name == HEAD]
+    return heads[0].units if heads else None
+
+
+def _copy(model: keras.Model, classes: int | None) -> keras.Model:
+    def clone(layer):
+        config = layer.get_config()
+        if layer.name == HEAD:
+            config["units"] = classes
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(model, clone_function=clone)
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

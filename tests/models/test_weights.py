@@ -1,0 +1,118 @@
+"""Weights in files: what is recorded, what loads, what starts anew, what is refused."""
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo.models import ModelError, create_model, load_weights, read_record, save_weights
+
+NAME = "efficientnet_condconv_b0_4e"
+SMALL = {
+    "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o24_se0.25_cc"),
+    "width_coefficient": 0.25,
+    "num_experts": 2,
+}
+IMAGES = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype("float32")
+
+
+def small(num_classes=4, **overrides):
+    return create_model(NAME, num_classes, (32, 32, 3), **{**SMALL, **overrides})
+
+
+def run(model):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(IMAGES, training=False))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = small()
+    # Statistics that a fresh network does not have.
+    for weight in model.weights:
+        weight.assign(weight + 0.01)
+    path = str(tmp_path / "folder" / "a.weights.h5")
+    save_weights(model, path, {**SMALL, "dropout_rate": 0.1}, "a test")
+    return model, path
+
+
+def test_a_file_builds_the_network_that_it_fits(saved):
+    model, path = saved
+    assert read_record(path) == {
+        "model": NAME,
+        "num_classes": 4,
+        "overrides": {**SMALL, "dropout_rate": 0.1},
+        "source": "a test",
+    }
+    again = create_model(NAME, input_shape=(32, 32, 3), weights=path)
+    assert again.get_layer("head_dropout").rate == 0.1
+    np.testing.assert_array_equal(run(again), run(model))
+    # What the caller says goes before what the file says.
+    other = create_model(NAME, input_shape=(32, 32, 3), weights=path, dropout_rate=0.3)
+    assert other.get_layer("head_dropout").rate == 0.3
+
+
+def test_another_number_of_classes_keeps_the_body(saved):
+    model, path = saved
+    with pytest.warns(UserWarning, match="are for 4 classes: .* starts a new classifier for 7 classes"):
+        other = create_model(NAME, 7, (32, 32, 3), weights=path)
+    assert other.output_shape == (None, 7)
+    before = {weight.path: weight for weight in model.weights}
+    for weight in other.weights:
+        if not weight.path.startswith("head_dense"):
+            np.testing.assert_array_equal(weight.numpy(), before[weight.path].numpy())
+
+
+def test_a_new_head_is_started_when_asked_for(saved, recwarn):
+    model, path = saved
+    other = small()
+    head = other.get_layer("head_dense").kernel.numpy()
+    assert sorted(load_weights(other, path, new_head=True)) == ["head_dense/bias", "head_dense/kernel"]
+    np.testing.assert_array_equal(other.get_layer("head_dense").kernel.numpy(), head)
+    np.testing.assert_array_equal(
+        other.get_layer("block1_expand_conv").kernel.numpy(), model.get_layer("block1_expand_conv").kernel.numpy()
+    )
+    assert load_weights(other, path) == []
+    np.testing.assert_array_equal(run(other), run(model))
+    assert not [warning for warning in recwarn if "classes" in str(warning.message)]
+
+
+def test_a_network_without_a_head_takes_the_body(saved):
+    model, path = saved
+    features = create_model(NAME, input_shape=(32, 32, 3), weights=path, features=True)
+    head = keras.Model(model.input, model.get_layer("head_swish").output)
+    np.testing.assert_array_equal(run(features)["head"], run(head))
+
+
+def test_a_file_that_keras_wrote(saved, tmp_path):
+    model, _ = saved
+    path = str(tmp_path / "keras.weights.h5")
+    model.save_weights(path)
+    assert read_record(path) == {}
+    np.testing.assert_array_equal(run(small(weights=path)), run(model))
+    with pytest.raises(ModelError, match="are not of 'efficientnet_condconv_b0_4e' as built here"):
+        small(weights=path, num_experts=3)
+    with pytest.raises(ModelError, match="are not of 'efficientnet_condconv_b0_4e' as built here"):
+        small(5, weights=path)
+
+
+def test_what_is_refused(saved, tmp_path):
+    model, path = saved
+    model = small(num_experts=3)
+    before = run(model)
+    with pytest.raises(ModelError, match="as built here"):
+        load_weights(model, path)
+    np.testing.assert_array_equal(run(model), before)
+    with pytest.raises(ModelError, match=f"are of '{NAME}', not of 'efficientnet_b0'; create that one"):
+        create_model("efficientnet_b0", weights=path)
+    with pytest.raises(ModelError, match="are not there; check the path"):
+        create_model(NAME, weights=str(tmp_path / "none.weights.h5"))
+    with pytest.raises(ModelError, match=r"do not end in \.weights\.h5"):
+        create_model(NAME, weights=str(tmp_path / "model.ckpt"))
+    (tmp_path / "text.weights.h5").write_text("no weights")
+    with pytest.raises(ModelError, match="cannot be read"):
+        create_model(NAME, weights=str(tmp_path / "text.weights.h5"))
+    with pytest.raises(ModelError, match="cannot be recorded"):
+        save_weights(model, str(tmp_path / "b.weights.h5"), {"activation": object()})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="cannot write"):
+        save_weights(model, str(tmp_path / "file" / "b.weights.h5"))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder", "text.weights.h5"]
