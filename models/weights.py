@@ -95,7 +95,7 @@ def load_weights(model: keras.Model, path: str, new_head: bool = False) -> list[
     record = read_record(path)
     if record and record["model"] != model.name:
         raise ModelError(
-            f"weights {path!r} are of {record['model']!r}, not of {model.name!r}; give weights of that one"
+            f"weights {path!r} are of {record['model']!r}, not of {model.name!r}; create that one"
         )
     classes, other = _classes(model), record.get("num_classes")
     differs = None not in (classes, other) and classes != other
