@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 # TensorFlow's start-up chatter would bury our own first line.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -48,9 +49,9 @@ def run(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=_parse)
 
 
-def _parse(arguments):
+def _parse(arguments, values=flags.FLAGS):
     try:
-        return flags.FLAGS(arguments)
+        return values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         _stop(_config_mistake(error))
 
@@ -98,8 +99,26 @@ def connect():
 def config():
     """The experiment that --config names, locked."""
     require("config")
+    return _locked(flags.FLAGS)
+
+
+def read_config(path: str, overrides: Sequence[str] = ()):
+    """The experiment that `train.py --config=path` would train, locked.
+
+    Args:
+        path: The config's file, or FILE:VARIANT.
+        overrides: Changed fields, as "config.epochs=1".
+    """
+    values = flags.FlagValues()
+    arguments = ["train.py", f"--config={path}", *(f"--{override}" for override in overrides)]
+    config_flags.DEFINE_config_file("config", None, "The experiment.", flag_values=values, sys_argv=arguments)
+    _parse(arguments, values)
+    return _locked(values)
+
+
+def _locked(values):
     try:
-        return flags.FLAGS.config.lock()
+        return values.config.lock()
     except OSError as error:  # config_flags keeps a file's absence to itself until the config is looked at
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         _stop(f"--config cannot be read: {lines[-2]} {lines[-1]}")

@@ -1,0 +1,347 @@
+r"""Trains several configs, or several changes of them, with several seeds each, and writes one table.
+
+    python scripts/study.py --workdir=runs/studies/experts --seeds=3 --override=config.epochs=1 \
+        --config=configs/x.py:static --config=configs/x.py:8e \
+        --set='low: config.optimizer.learning_rate=0.01' --markers=README.md:experts
+
+Every config is a row as it is, and once more with each --set, a name and the fields that it changes. An --override
+changes a field in all rows. Each row is trained with the seeds 0, 1, ..., by `train.py` in a process of its own, and
+evaluated by `eval.py`: seed 0 of all rows first, so that a study that was stopped compares all rows equally.
+
+WORKDIR/ROW/seed_K is a run's workdir; WORKDIR/study.json holds all figures, seconds, commands and versions; WORKDIR/
+table.md the table. Both are written after every run. The same command goes on where it was stopped, tries failed runs
+again and makes no finished one again; with more seeds or rows it makes those that are missing. Rows that a command
+leaves out leave the table and keep their runs. Exit status 1 if a run failed: the others are made all the same.
+
+--checkpoint=best is the one that did best on the config's own eval_split. That is a fair choice if --split is another
+one; where both are the same, the chosen figures flatter, and --checkpoint=newest does not.
+"""
+
+import collections
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import re
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+from absl import flags
+
+from convzoo.training import program
+
+# The accelerator is for the programs that this one starts; it only counts multiply-adds itself.
+_ENVIRONMENT = dict(os.environ)
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ.pop("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", None)
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SECONDS_TO_END = 60.0  # for an interrupted training to finish its steps; then it is killed, which loses no checkpoint
+LINES_KEPT = 30  # of what a failed run said last
+_CHATTER = r"[IWE]\d{4} [\d:.]+ +\d+ \S+\]|WARNING: All log messages before"  # of TensorFlow's start
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study, local or gs://.")
+CONFIG = flags.DEFINE_multi_string("config", [], "A row's config, as configs/x.py or FILE:VARIANT; repeat it.")
+OVERRIDE = flags.DEFINE_multi_string("override", [], "A changed field of all rows, as config.epochs=1; repeat it.")
+SET = flags.DEFINE_multi_string(
+    "set", [], "Further rows: 'NAME: config.FIELD=VALUE ...', with every config; repeat it."
+)
+SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row.", lower_bound=1)
+CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "newest"], "The checkpoint that is evaluated.")
+SPLIT = flags.DEFINE_string("split", "test", "What it is evaluated on.")
+MARKERS = flags.DEFINE_string(
+    "markers", None, "FILE:NAME: also writes the table between <!-- study:NAME --> and <!-- /study:NAME --> of FILE."
+)
+TABLE_ONLY = flags.DEFINE_bool("table_only", False, "Only write the table of the runs that there are.")
+program.define_devices()
+
+
+def main():
+    program.require("workdir")
+    from convzoo.training.config import ConfigError
+    from convzoo.training.study import FAILED, FILE, Study
+
+    _insert(table=None)  # a missing marker is found before hours of training
+    study = Study(WORKDIR.value)
+    if TABLE_ONLY.value:
+        if not study.rows:
+            raise ConfigError(f"--workdir={WORKDIR.value} holds no study ({FILE} is missing); leave --table_only out")
+        study.write()
+    else:
+        program.require("config")
+        _begin(study)
+        with _alone() as lock:
+            _run_all(study, lock)
+    _insert(study.table())
+    failed = [run for row in study.rows for run in study.runs_of(row, FAILED)]
+    if not TABLE_ONLY.value and failed:
+        print(f"study.py: {len(failed)} runs failed; the same command tries them again", file=sys.stderr)
+        sys.exit(1)
+
+
+def _begin(study):
+    """Enters this command's rows into the study, after everything that can be wrong with them was looked at."""
+    from convzoo.training.config import ConfigError
+
+    for name, value in (("checkpoint", CHECKPOINT.value), ("split", SPLIT.value)):
+        if study.runs and study.about[name] != value:
+            raise ConfigError(
+                f"the study in --workdir={WORKDIR.value} evaluates --{name}={study.about[name]}, not {value}; "
+                "choose another --workdir"
+            )
+    rows = [_row(study, *parts) for parts in _parts()]
+    for key in ("name", "folder"):
+        twice = [value for value, times in collections.Counter(row[key] for row in rows).items() if times > 1]
+        if twice:
+            raise ConfigError(f"two rows would be called {twice[0]!r}; rename a config file, its variant or a --set")
+    given = [argument for argument in sys.argv[1:] if not argument.startswith(("--markers", "-markers"))]
+    study.rows = rows
+    study.about = {
+        "checkpoint": CHECKPOINT.value,
+        "split": SPLIT.value,
+        "command": shlex.join(["python", "scripts/study.py", *given]),
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+    }
+
+
+def _parts():
+    """The name of each row, its config and its changed fields."""
+    from convzoo.training.config import ConfigError
+
+    common = [_field(text) for text in OVERRIDE.value]
+    for config in CONFIG.value:
+        path, _, variant = config.partition(":")
+        name = pathlib.PurePath(path).stem + (f":{variant}" if variant else "")
+        yield name, config, common
+        for text in SET.value:
+            label, _, fields = (part.strip() for part in text.partition(":"))
+            if not re.fullmatch(r"[\w.-]+", label) or not fields:
+                raise ConfigError(f"cannot read --set={text!r}; write 'NAME: config.FIELD=VALUE ...'")
+            yield f"{name} {label}", config, [*common, *map(_field, shlex.split(fields))]
+
+
+def _field(text):
+    """A changed field as "config.epochs=1"."""
+    from convzoo.training.config import ConfigError
+
+    field = text.strip().removeprefix("--")
+    if not re.match(r"config\.[\w.]+=", field):
+        raise ConfigError(f"cannot read the changed field {text!r}; write config.FIELD=VALUE")
+    if field.startswith("config.seed="):
+        raise ConfigError(f"{field} has no place in a study; --seeds says how many there are")
+    return field
+
+
+def _row(study, name, path, fields):
+    from convzoo.models import count
+    from convzoo.training import experiment
+    from convzoo.training.config import FILE, claim, validate
+
+    config = program.read_config(path, fields)
+    folder = re.sub(r"[^\w.-]+", "_", name)
+    validate(config, num_replicas=1)
+    source = experiment.open_source(config)
+    source.num_examples(SPLIT.value)
+    for seed in range(SEEDS.value):
+        workdir = os.path.join(WORKDIR.value, folder, f"seed_{seed}")
+        if _exists(os.path.join(workdir, FILE)):
+            config_of_run = config.copy_and_resolve_references()
+            config_of_run.seed = seed
+            claim(config_of_run, workdir)
+    row = {
+        "name": name,
+        "folder": folder,
+        "flags": shlex.join([f"--config={path}", *(f"--{field}" for field in fields)]),
+        "config": json.loads(json.dumps(config.to_dict())),
+    }
+    for known in study.rows:
+        if known["config"] == row["config"]:  # building a large network takes a while
+            return {**row, "params": known["params"], "madds": known["madds"]}
+    counted = count(experiment.build_model(config, source.num_classes))
+    return {**row, "params": counted.params, "madds": counted.madds}
+
+
+def _exists(path):
+    import tensorflow as tf
+
+    return tf.io.gfile.exists(path)
+
+
+def _insert(table):
+    """Writes the table between the markers; with None, only looks whether they are there."""
+    if MARKERS.value is None:
+        return
+    from convzoo.training.config import ConfigError
+    from convzoo.training.files import write_text
+    from convzoo.training.study import splice
+
+    path, _, name = MARKERS.value.rpartition(":")
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        spliced = splice(text, name, table or "")
+    except (OSError, ConfigError) as error:
+        raise ConfigError(f"--markers={MARKERS.value}: {error}") from error
+    if table is not None:
+        write_text(path, spliced)
+
+
+@contextlib.contextmanager
+def _alone():
+    """Holds the study for this process and the ones it starts; yields a file for them to inherit, or None.
+
+    Inherited, because a training that outlives a killed study still writes to its workdir.
+    """
+    from convzoo.training.config import ConfigError
+
+    if "://" in WORKDIR.value:
+        yield None
+        return
+    os.makedirs(WORKDIR.value, exist_ok=True)
+    with open(os.path.join(WORKDIR.value, "study.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another study runs in --workdir={WORKDIR.value}; wait for it or stop it") from error
+        yield lock
+
+
+def _run_all(study, lock):
+    from convzoo.training.study import FINISHED
+
+    def stop(signum, frame):
+        raise KeyboardInterrupt
+
+    # Both set, because a program in the background may have inherited that SIGINT is ignored, and so would ours.
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    order = [(row, seed) for seed in range(SEEDS.value) for row in study.rows]
+    finished = {row["name"]: [run["seed"] for run in study.runs_of(row, FINISHED)] for row in study.rows}
+    open_runs = [(row, seed) for row, seed in order if seed not in finished[row["name"]]]
+    print(
+        f"{len(study.rows)} rows, {SEEDS.value} seeds: {len(order)} runs, {len(open_runs)} of them to make", flush=True
+    )
+    study.write()
+    for number, (row, seed) in enumerate(open_runs, start=1):
+        label = f"[{number}/{len(open_runs)}] {row['name']}, seed {seed}"
+        print(f"{label}: begins", flush=True)
+        run = study.run(row, seed)
+        try:
+            _make(row, seed, run, lock)
+        except KeyboardInterrupt:
+            print(f"{label}: interrupted; the same command goes on", flush=True)
+            raise
+        finally:
+            study.write()
+        print(f"{label}: {_told(run)}; {_left(study, open_runs[number:])}", flush=True)
+        _insert(study.table())
+
+
+def _make(row, seed, run, lock):
+    """Trains and evaluates, and enters into `run` what came of it."""
+    from convzoo.training.files import read_text
+    from convzoo.training.study import FAILED, FINISHED, INTERRUPTED
+
+    workdir = os.path.join(WORKDIR.value, row["folder"], f"seed_{seed}")
+    record = os.path.join(workdir, "evaluations", f"{CHECKPOINT.value}_{urllib.parse.quote(SPLIT.value, safe='')}.json")
+    where = [f"--{name}={flags.FLAGS[name].value}" for name in ("tpu", "tpu_zone", "gcp_project", "devices")
+             if flags.FLAGS[name].value]  # fmt: skip
+    train = ["train.py", *shlex.split(row["flags"]), f"--config.seed={seed}", f"--workdir={workdir}", *where]
+    evaluate = [
+        "eval.py", f"--workdir={workdir}", f"--checkpoint={CHECKPOINT.value}", f"--split={SPLIT.value}",
+        f"--output={record}", *where,
+    ]  # fmt: skip
+    run.pop("output", None)
+    run.update(status=INTERRUPTED, commands=[shlex.join(["python", *command]) for command in (train, evaluate)])
+    begin = time.perf_counter()
+    try:
+        status, output = _call(train, lock)
+    finally:
+        run["seconds"].append(round(time.perf_counter() - begin, 1))
+    if not status:
+        status, output = _call(evaluate, lock)
+    if status:
+        if status < 0:
+            output.append(f"ended by signal {-status}")
+        run.update(status=FAILED, output=output or [f"exit status {status}"])
+        return
+    versions = json.loads(read_text(os.path.join(workdir, "config.json")))
+    figures = json.loads(read_text(record))
+    run.update({name: figures[name] for name in ("top1", "top5", "loss", "step", "weights", "examples")})
+    run.update(status=FINISHED, versions={name: versions[name] for name in ("convzoo", "keras", "tensorflow")})
+
+
+def _call(command, lock):
+    """Runs a program of ours and shows what it says; returns its exit status and its last lines.
+
+    An interruption is passed on to it as SIGINT, which it answers by ending whole.
+    """
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / command[0]), *command[1:]],
+        env=_ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # so that Ctrl-C reaches it through us alone, once
+        pass_fds=[lock.fileno()] if lock else [],
+    )
+    output = collections.deque(maxlen=LINES_KEPT)
+    try:
+        _show(child, output)
+        return child.wait(), list(output)
+    except KeyboardInterrupt:
+        child.send_signal(signal.SIGINT)
+        killer = threading.Timer(SECONDS_TO_END, child.kill)
+        killer.start()
+        try:
+            _show(child, output)
+            child.wait()
+        finally:
+            killer.cancel()
+        raise
+    finally:
+        if child.poll() is None:  # interrupted once more
+            child.kill()
+            child.wait()
+
+
+def _show(child, output):
+    for line in child.stdout:
+        if line.strip() and not re.match(_CHATTER, line):
+            output.append(line.rstrip())
+            print(f"    {line.rstrip()}", flush=True)
+
+
+def _told(run):
+    from convzoo.training.study import FINISHED
+
+    minutes = f"{sum(run['seconds']) / 60:.1f} minutes of training"
+    if run["status"] == FINISHED:
+        return f"top-1 {run['top1']:.2%} on {SPLIT.value}, {minutes}"
+    return f"failed: {run['output'][-1]}"
+
+
+def _left(study, open_runs):
+    """How many runs are left, and about how long they take: as long as those of their row did, or else of any row."""
+    from convzoo.training.study import FINISHED
+
+    seconds = {row["name"]: [sum(run["seconds"]) for run in study.runs_of(row, FINISHED)] for row in study.rows}
+    every = [value for values in seconds.values() for value in values]
+    if not open_runs or not every:
+        return f"{len(open_runs)} left"
+    estimate = sum(statistics.mean(seconds[row["name"]] or every) for row, _ in open_runs)
+    return f"{len(open_runs)} left, about {datetime.timedelta(seconds=round(estimate))}"
+
+
+if __name__ == "__main__":
+    program.run(main)
