@@ -1,9 +1,20 @@
 """Layers that replace an ordinary convolution. Keras 3 alone, any of its backends."""
 
+from convzoo.layers.channel_shuffle import ChannelShuffle
+from convzoo.layers.channel_split import ChannelSplit
 from convzoo.layers.cond_conv2d import CondConv2D
 from convzoo.layers.cond_dense import CondDense
 from convzoo.layers.depthwise_cond_conv2d import DepthwiseCondConv2D
 from convzoo.layers.expert_routing import ExpertRouting
 from convzoo.layers.target import get_target, set_target
 
-__all__ = ["CondConv2D", "CondDense", "DepthwiseCondConv2D", "ExpertRouting", "get_target", "set_target"]
+__all__ = [
+    "ChannelShuffle",
+    "ChannelSplit",
+    "CondConv2D",
+    "CondDense",
+    "DepthwiseCondConv2D",
+    "ExpertRouting",
+    "get_target",
+    "set_target",
+]

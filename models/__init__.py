@@ -1,9 +1,16 @@
 """The networks and their registry. Keras 3 alone: runs on any of its backends."""
 
-from convzoo.models import efficientnet as _efficientnet  # noqa: F401  registers its networks
+from convzoo.models import (  # noqa: F401  each registers its networks
+    efficientnet,
+    mnasnet,
+    mobilenet_v1,
+    mobilenet_v2,
+    resnet,
+    shufflenet_v2,
+)
 from convzoo.models.count import LayerCount, ModelCount, count
 from convzoo.models.errors import ModelError
-from convzoo.models.info import ModelInfo, Preprocessing, Reported
+from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.registry import create_model, info, list_models, register_model
 from convzoo.models.weights import load_weights, read_record, save_weights
 
@@ -13,6 +20,7 @@ __all__ = [
     "ModelError",
     "ModelInfo",
     "Preprocessing",
+    "Published",
     "Reported",
     "count",
     "create_model",

@@ -34,6 +34,23 @@ class Reported:
 
 
 @dataclasses.dataclass(frozen=True)
+class Published:
+    """The network's size as others printed it, to hold beside what `count` finds.
+
+    Attributes:
+        params: Parameters, as many digits as were printed; None where none were.
+        madds: Multiply-adds of one example, likewise.
+        source: Who printed them.
+        note: Why `count` finds something else, where it does.
+    """
+
+    params: float | None
+    madds: float | None
+    source: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelInfo:
     """The record of one registered network.
 
@@ -46,6 +63,7 @@ class ModelInfo:
         input_size: Published height and width in pixels.
         preprocessing: What the network expects of a picture.
         reported: The published accuracy with its source, or None.
+        published: Its size as others printed it, or None.
     """
 
     name: str
@@ -56,3 +74,4 @@ class ModelInfo:
     input_size: int
     preprocessing: Preprocessing
     reported: Reported | None = None
+    published: Published | None = None

@@ -94,9 +94,7 @@ def load_weights(model: keras.Model, path: str, new_head: bool = False) -> list[
     """
     record = read_record(path)
     if record and record["model"] != model.name:
-        raise ModelError(
-            f"weights {path!r} are of {record['model']!r}, not of {model.name!r}; create that one"
-        )
+        raise ModelError(f"weights {path!r} are of {record['model']!r}, not of {model.name!r}; create that one")
     classes, other = _classes(model), record.get("num_classes")
     differs = None not in (classes, other) and classes != other
     # Into a copy first: a file that does not fit must not leave the network half loaded.

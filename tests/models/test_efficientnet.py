@@ -6,7 +6,8 @@ import pytest
 from goldens import carry_over, stand_in
 
 import convzoo
-from convzoo.models.efficientnet import CONDCONV_BLOCKS, decode_stage, round_filters
+from convzoo.models.efficientnet import CONDCONV_BLOCKS
+from convzoo.models.mbconv import decode_stage, round_filters
 
 # Small enough for a test: 2 of the 3 conditional stages, few channels.
 TINY = {

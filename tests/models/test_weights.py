@@ -78,7 +78,7 @@ def test_a_new_head_is_started_when_asked_for(saved, recwarn):
 def test_a_network_without_a_head_takes_the_body(saved):
     model, path = saved
     features = create_model(NAME, input_shape=(32, 32, 3), weights=path, features=True)
-    head = keras.Model(model.input, model.get_layer("head_swish").output)
+    head = keras.Model(model.input, model.get_layer("head_activation").output)
     np.testing.assert_array_equal(run(features)["head"], run(head))
 
 

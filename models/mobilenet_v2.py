@@ -1,0 +1,66 @@
+"""MobileNetV2 (arXiv 1801.04381) and CondConv-MobileNetV2 (arXiv 1904.04971, section 4.1)."""
+
+from convzoo.models.info import ModelInfo, Published, Reported
+from convzoo.models.mbconv import mbconv_network
+from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1
+from convzoo.models.preprocessing import IMAGENET
+from convzoo.models.registry import register_model
+
+BLOCKS = (
+    "r1_k3_s11_e1_i32_o16",
+    "r2_k3_s22_e6_i16_o24",
+    "r3_k3_s22_e6_i24_o32",
+    "r4_k3_s22_e6_i32_o64",
+    "r3_k3_s11_e6_i64_o96",
+    "r3_k3_s22_e6_i96_o160",
+    "r1_k3_s11_e6_i160_o320",
+)
+_DEFAULTS = {
+    "blocks": BLOCKS,
+    "activation": "relu6",
+    "narrow_head": False,
+    "padding": "symmetric",
+    "bn_momentum": 0.9,
+    "bn_epsilon": 1e-5,
+}
+
+register_model(
+    mbconv_network,
+    ModelInfo(
+        name="mobilenet_v2_x1_0",
+        family="mobilenet_v2",
+        paper="MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381",
+        params=3_504_872,
+        madds=300_774_272,
+        input_size=224,
+        preprocessing=IMAGENET,
+        reported=Reported(71.6, CONDCONV_TABLE_1),
+        published=Published(None, 301e6, CONDCONV_TABLE_1),
+    ),
+    **_DEFAULTS,
+)
+register_model(
+    mbconv_network,
+    ModelInfo(
+        name="mobilenet_v2_condconv_x1_0",
+        family="mobilenet_v2",
+        paper=CONDCONV,
+        params=25_755_264,
+        madds=326_192_512,
+        input_size=224,
+        preprocessing=IMAGENET,
+        reported=Reported(74.6, CONDCONV_TABLE_1),
+        published=Published(
+            None,
+            329e6,
+            CONDCONV_TABLE_1,
+            "the last 6 blocks and the classifier, as others describe the paper's network, would be 323 M; with the "
+            "1x1 head convolution between them (conditional_head) it is nearer to what is printed",
+        ),
+    ),
+    first_conditional_block=11,
+    conditional_head=True,
+    conditional_classifier=True,
+    num_experts=8,
+    **_DEFAULTS,
+)

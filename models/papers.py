@@ -1,0 +1,7 @@
+"""Papers that several families name."""
+
+CONDCONV = "CondConv: Conditionally Parameterized Convolutions for Efficient Inference, arXiv 1904.04971"
+# Where its baselines and its own figures stand.
+CONDCONV_TABLE_1 = "CondConv (arXiv 1904.04971), table 1"
+CONDCONV_ABLATIONS = "CondConv (arXiv 1904.04971), table 4"
+CONDCONV_WIDTHS = "CondConv (arXiv 1904.04971, version 2), figure of widths and experts, read to 2 M"
