@@ -17,6 +17,14 @@ def get_config() -> ConfigDict:
     config.model.image_size = placeholder(int)  # height and width in pixels; None: as published for the network
     config.model.overrides = ConfigDict()  # keywords of the network's builder, as num_experts
 
+    config.init = ConfigDict()  # what a run starts from; its own checkpoints come first
+    # A .weights.h5 file, the workdir of an earlier run (its best checkpoint, else its newest, with the moving average
+    # where kept) or one checkpoint. The overrides that were recorded with it hold where model.overrides is silent.
+    config.init.weights = placeholder(str)
+    config.init.new_head = False  # start the classifier anew even if the number of classes agrees
+    config.init.freeze = ()  # shell patterns of layers that keep weights and statistics: ("stem_*", "block[0-3]_*")
+    config.init.body_rate = 1.0  # factor on the learning rate of everything outside the classifier
+
     config.data = ConfigDict()
     config.data.source = placeholder(str)  # digits, fake, idx:FOLDER, folder:FOLDER or tfds:NAME
     config.data.data_dir = placeholder(str)  # where TensorFlow Datasets keeps its files; None: its own default

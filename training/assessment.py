@@ -4,7 +4,7 @@ import datetime
 import json
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import keras
 import ml_collections
@@ -39,13 +39,14 @@ def find_checkpoint(workdir: str, which: str) -> str:
     return path
 
 
-def restore_weights(path: str, model: keras.Model, kind: str = "auto") -> tuple[str, int]:
+def restore_weights(path: str, model: keras.Model, kind: str = "auto", leave: Collection[str] = ()) -> tuple[str, int]:
     """Reads the network's weights from the checkpoint at `path`.
 
     Args:
         path: The checkpoint.
         model: The network, as the experiment builds it.
         kind: "ema" for the moving average, "raw" for the weights in training, "auto" for the average where it is kept.
+        leave: Paths of weights to leave as they are.
 
     Returns:
         The kind that was read, "ema" or "raw", and the training step of the checkpoint.
@@ -53,12 +54,12 @@ def restore_weights(path: str, model: keras.Model, kind: str = "auto") -> tuple[
     Raises:
         ConfigError: The checkpoint cannot be read, is of another network, or keeps no average.
     """
-    has_average = any(name.startswith("ema/") for name in checkpoints.names(path))
+    has_average = any(name.startswith("ema/") for name in checkpoints.shapes(path))
     if kind == "auto":
         kind = "ema" if has_average else "raw"
     if kind == "ema" and not has_average:
         raise ConfigError(f"checkpoint {path!r} keeps no moving average; use --weights=raw")
-    weights = {weight.path: weight.value for weight in model.weights}
+    weights = {weight.path: weight.value for weight in model.weights if weight.path not in leave}
     step = tf.Variable(0, dtype=tf.int32, trainable=False)
     checkpoints.restore(
         path,

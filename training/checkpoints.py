@@ -40,8 +40,8 @@ def restore(path: str, variables: dict[str, tf.Variable]) -> None:
         ConfigError: It lacks a variable, or has it in another shape; the first are named.
     """
     reader, keys = _open(path)
-    shapes = reader.get_variable_to_shape_map()
-    found = {name: shapes[key] for name, key in keys.items()}
+    by_key = reader.get_variable_to_shape_map()
+    found = {name: by_key[key] for name, key in keys.items()}
     missing = [name for name in variables if name not in found]
     other = [
         f"{name} is {found[name]} there and {variables[name].shape.as_list()} here"
@@ -65,9 +65,11 @@ def restore(path: str, variables: dict[str, tf.Variable]) -> None:
         variable.assign(values[name])
 
 
-def names(path: str) -> list[str]:
-    """Names of the variables in the checkpoint at `path`, as "model/stem_conv/kernel"."""
-    return sorted(_open(path)[1])
+def shapes(path: str) -> dict[str, list[int]]:
+    """Shapes of the variables in the checkpoint at `path` by name, as "model/stem_conv/kernel"."""
+    reader, keys = _open(path)
+    by_key = reader.get_variable_to_shape_map()
+    return {name: by_key[key] for name, key in sorted(keys.items())}
 
 
 def _open(path: str) -> tuple[Any, dict[str, str]]:
@@ -89,6 +91,12 @@ def _open(path: str) -> tuple[Any, dict[str, str]]:
 def newest(workdir: str) -> str | None:
     """Path of the newest checkpoint of `workdir`, or None."""
     return tf.train.latest_checkpoint(os.path.join(workdir, FOLDER))
+
+
+def saved(workdir: str) -> list[str]:
+    """Paths of the checkpoints that a run keeps in `workdir`, oldest first, whole or not."""
+    state = tf.train.get_checkpoint_state(os.path.join(workdir, FOLDER))
+    return list(state.all_model_checkpoint_paths) if state else []
 
 
 def best(workdir: str) -> str | None:
@@ -118,7 +126,8 @@ class Checkpoints:
         Returns its path or None, and one line for each newer one that is damaged.
         """
         complaints = []
-        for path in reversed(self._newest.checkpoints):
+        # Not the manager's own list, which passes over checkpoints whose state was written without times.
+        for path in reversed(saved(self._workdir)):
             try:
                 restore(path, self._variables)
             except DamagedCheckpointError as error:

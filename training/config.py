@@ -42,6 +42,7 @@ _WITHIN = {
 _ABOVE_ZERO = (
     "epochs",
     "clip_norm",
+    "init.body_rate",
     "optimizer.epsilon",
     "schedule.decay_epochs",
     "schedule.decay_rate",
@@ -57,6 +58,8 @@ _MAY_DIFFER = (
     "keep_checkpoints",
     "data.data_dir",
 )
+# Fields that runs of earlier versions lack, with what was done then.
+_BEFORE_THERE_WERE = {"init.weights": None, "init.new_head": False, "init.freeze": [], "init.body_rate": 1.0}
 
 
 def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
@@ -71,7 +74,7 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
             are refused by the lock of configs/base.py.)
     """
     fields = _flatten(config.to_dict())
-    for name in (*_REQUIRED, *_CHOICES, *_WITHIN, *_ABOVE_ZERO):
+    for name in (*_REQUIRED, *_CHOICES, *_WITHIN, *_ABOVE_ZERO, *_BEFORE_THERE_WERE):
         if name not in fields:
             raise ConfigError(f"the experiment has no field config.{name}; start it from configs/base.py")
     for name in _REQUIRED:
@@ -88,6 +91,9 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
     for name in _ABOVE_ZERO:
         if fields[name] is not None and fields[name] <= 0:
             raise ConfigError(f"config.{name} is {fields[name]}; it must be above 0")
+    freeze = fields["init.freeze"]
+    if isinstance(freeze, str) or not all(isinstance(pattern, str) and pattern for pattern in freeze):
+        raise ConfigError(f"config.init.freeze is {freeze!r}; write a tuple of patterns, as ('stem_*', 'block[0-3]_*')")
     if config.schedule.warmup_epochs > config.epochs:
         raise ConfigError(
             f"config.schedule.warmup_epochs {config.schedule.warmup_epochs} is longer than the training "
@@ -104,30 +110,48 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
         )
 
 
-def save(config: ml_collections.ConfigDict, workdir: str) -> None:
-    """Writes the resolved experiment to `workdir`, with the versions that began it."""
+def save(config: ml_collections.ConfigDict, workdir: str, start: dict | None = None) -> None:
+    """Writes the resolved experiment to `workdir`, with the versions that began it and what it started from."""
     record = {
         "convzoo": convzoo.__version__,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "config": config.to_dict(),
+        **({"start": start} if start else {}),
     }
     write_text(os.path.join(workdir, FILE), json.dumps(record, indent=2) + "\n")
 
 
 def load(workdir: str) -> ml_collections.ConfigDict:
     """The experiment that `workdir` holds, locked. Raises ConfigError where there is none or it cannot be read."""
+    return ml_collections.ConfigDict(_read(workdir)["config"], convert_dict=True).lock()
+
+
+def load_start(workdir: str) -> dict:
+    """What the run in `workdir` started from, as `claim` was given it; {} for chance, or where there is no run."""
+    return _read(workdir).get("start", {}) if tf.io.gfile.exists(os.path.join(workdir, FILE)) else {}
+
+
+def _read(workdir: str) -> dict:
     path = os.path.join(workdir, FILE)
     if not tf.io.gfile.exists(path):
         raise ConfigError(f"{workdir!r} holds no experiment ({FILE} is missing); give the workdir of a training run")
     try:
-        return ml_collections.ConfigDict(json.loads(read_text(path))["config"], convert_dict=True).lock()
+        record = json.loads(read_text(path))
+        if not isinstance(record["config"], dict):
+            raise TypeError("its config is no table")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a convzoo config ({error}); restore it or use another workdir") from error
+    return record
 
 
-def claim(config: ml_collections.ConfigDict, workdir: str) -> None:
+def claim(config: ml_collections.ConfigDict, workdir: str, start: dict | None = None) -> None:
     """Makes `workdir` that of `config`, or finds that it is already.
+
+    Args:
+        config: The resolved experiment.
+        workdir: The run's folder.
+        start: What the run starts from, JSON values, to be kept with the experiment; None for chance.
 
     Raises:
         ConfigError: The workdir holds another experiment, and the first differing fields are named; or it cannot be
@@ -135,11 +159,12 @@ def claim(config: ml_collections.ConfigDict, workdir: str) -> None:
     """
     if not tf.io.gfile.exists(os.path.join(workdir, FILE)):
         try:
-            save(config, workdir)
+            save(config, workdir, start)
         except (tf.errors.OpError, OSError) as error:
             raise ConfigError(f"cannot write to --workdir={workdir} ({first_line(error)}); choose another") from error
         return
-    before, now = _flatten(load(workdir).to_dict()), _flatten(_as_json(config.to_dict()))
+    before = {**_BEFORE_THERE_WERE, **_flatten(load(workdir).to_dict())}
+    now = _flatten(_as_json(config.to_dict()))
     differing = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
         for name in sorted({*before, *now})
@@ -150,6 +175,9 @@ def claim(config: ml_collections.ConfigDict, workdir: str) -> None:
         raise ConfigError(
             f"{workdir!r} holds another experiment: {'; '.join(differing[:3])}{more}; choose another --workdir"
         )
+    if start and _as_json(start) != load_start(workdir):
+        # A run that ended before its first checkpoint begins once more, perhaps from a better one of another run.
+        save(config, workdir, start)
 
 
 def first_line(error: Exception) -> str:

@@ -7,8 +7,8 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo import data
-from convzoo.training import checkpoints, experiment
-from convzoo.training.config import ConfigError, claim, validate
+from convzoo.training import checkpoints, experiment, fine_tuning
+from convzoo.training.config import ConfigError, claim, load_start, validate
 from convzoo.training.devices import Devices
 from convzoo.training.ema import MovingAverage
 from convzoo.training.evaluation import Evaluator
@@ -23,7 +23,7 @@ class TrainingError(RuntimeError):
 
 
 def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, evaluate: bool = True) -> None:
-    """Trains an experiment, going on from the newest checkpoint of `workdir` where there is one.
+    """Trains an experiment: from the newest checkpoint of `workdir`, else from config.init.weights, else from chance.
 
     Args:
         config: The experiment, with the fields of configs/base.py.
@@ -37,15 +37,23 @@ def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, eva
     """
     # Everything that can be wrong with the experiment is found before anything is written.
     validate(config, devices.num_replicas)
+    if checkpoints.saved(workdir):
+        # What the run started from need not be there any more.
+        start, overrides = None, load_start(workdir).get("overrides", {})
+    else:
+        start = fine_tuning.find_start(config)
+        overrides = start.overrides if start else {}
+    config, taken = fine_tuning.with_overrides(config, overrides)
     source = experiment.open_source(config)
     steps_per_epoch = source.num_examples(config.data.train_split) / config.batch_size
     keras.utils.set_random_seed(config.seed)
-    _Run(config, workdir, devices, source, steps_per_epoch, evaluate).run()
+    _Run(config, workdir, devices, source, steps_per_epoch, evaluate, start, taken).run()
 
 
 class _Run:
-    def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate):
+    def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate, start, taken):
         self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
+        self._start, self._taken = start, taken
         self._strategy = devices.strategy
         self._total_steps = experiment.total_steps(config, steps_per_epoch)
         if not self._total_steps:
@@ -65,7 +73,7 @@ class _Run:
         with self._strategy.scope():
             self._build(evaluate)
         # The workdir is claimed only now that the network and its inputs are known to be possible.
-        claim(config, workdir)
+        claim(config, workdir, {"weights": start.path, "overrides": taken} if start else None)
         self._checkpoints = checkpoints.Checkpoints(workdir, self._state(), config.keep_checkpoints)
         self._compiled = tf.function(self._steps)
 
@@ -83,8 +91,17 @@ class _Run:
             for layer in self._model.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
+        self._loaded = ""
+        if self._start:
+            # Before the moving average is made, which starts at what the weights are.
+            self._loaded = fine_tuning.load(
+                self._start, self._model, self._source.num_classes, new_head=config.init.new_head
+            )
+        self._frozen = fine_tuning.freeze(self._model, config.init.freeze)
         self._optimizer = make_optimizer(config, self._schedule)
         self._optimizer.build(self._model.trainable_weights)
+        body = [weight for weight in self._model.trainable_weights if not fine_tuning.is_head(weight)]
+        self._optimizer.scale_rate(body, config.init.body_rate)
         self._average = MovingAverage(self._model, config.ema_decay) if config.ema_decay else None
         self._step = TrainStep(
             self._model,
@@ -122,6 +139,11 @@ class _Run:
         for complaint in complaints:
             progress.say(f"{complaint}: passed over")
         progress.say(self._opening(path, step))
+        if self._loaded:
+            taken = f"; taken over to config.model.overrides: {', '.join(self._taken)}" if self._taken else ""
+            progress.say(f"{self._loaded}{taken}")
+        if part := fine_tuning.describe(self._model, self._frozen, self._config.init.body_rate):
+            progress.say(part)
         writer = MetricsWriter(self._workdir, step)
         iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
         try:

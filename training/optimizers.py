@@ -4,8 +4,33 @@ import keras
 import ml_collections
 
 
+class _RateFactors:
+    """For a Keras optimiser: a learning rate of their own for some variables.
+
+    The gradient cannot carry the factor, because RMSProp divides its size out again.
+    """
+
+    _rate_factors = None
+
+    def scale_rate(self, variables, factor: float) -> None:
+        """Multiplies the learning rate of `variables`, which the optimiser was built for, by `factor`."""
+        # By key, not by variable: an update sees each replica's own copy.
+        scaled = {self._var_key(variable): factor for variable in variables}
+        self._rate_factors = {**(self._rate_factors or {}), **scaled}
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable; Keras calls it."""
+        factor = (self._rate_factors or {}).get(self._var_key(variable), 1.0)
+        super().update_step(gradient, variable, learning_rate if factor == 1.0 else learning_rate * factor)
+
+
 @keras.saving.register_keras_serializable(package="convzoo")
-class RMSPropTF1(keras.optimizers.RMSprop):
+class SGD(_RateFactors, keras.optimizers.SGD):
+    """Keras's gradient descent with momentum, and `scale_rate`."""
+
+
+@keras.saving.register_keras_serializable(package="convzoo")
+class RMSPropTF1(_RateFactors, keras.optimizers.RMSprop):
     """RMSProp as TensorFlow 1 computed it, which EfficientNet and CondConv were trained with.
 
     The mean square starts at 1, not 0, so that the first steps are small. The rest Keras has too: epsilon is inside
@@ -92,9 +117,7 @@ def make_optimizer(
     """The optimiser of `config.optimizer`, with `schedule` for its rate. Its step count is the training's."""
     optimizer = config.optimizer
     if optimizer.name == "sgd":
-        return keras.optimizers.SGD(
-            schedule, momentum=optimizer.momentum, nesterov=optimizer.nesterov, name="optimizer"
-        )
+        return SGD(schedule, momentum=optimizer.momentum, nesterov=optimizer.nesterov, name="optimizer")
     return RMSPropTF1(
         schedule, rho=optimizer.rho, momentum=optimizer.momentum, epsilon=optimizer.epsilon, name="optimizer"
     )

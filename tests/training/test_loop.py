@@ -65,7 +65,7 @@ def test_training_moves_every_weight(run):
     assert still == []
 
 
-def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path):
+def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path, capsys):
     workdir = tmp_path / "resumed"
     (workdir / "checkpoints").mkdir(parents=True)
     shutil.copy(f"{run}/config.json", workdir)
@@ -76,6 +76,7 @@ def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path):
         'model_checkpoint_path: "ckpt-18"\nall_model_checkpoint_paths: "ckpt-18"\n'
     )
     train(tiny.get_config(), str(workdir), devices)
+    assert f"going on from {workdir}/checkpoints/ckpt-18, step 18" in capsys.readouterr().out
     straight, resumed = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (run, workdir))
     assert set(straight) == set(resumed)
     for key in straight:
