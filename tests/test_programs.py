@@ -1,31 +1,13 @@
 """The programs as a user runs them, each in a process of its own: the whole way, and what mistakes are answered."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-
-ROOT = pathlib.Path(__file__).parent.parent
-TINY = ROOT / "tests" / "helpers" / "tiny.py"
-
-
-def run(*arguments, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
-    )
-
-
-def complaint(result):
-    """The one line that a mistake is answered with; the start-up chatter of TensorFlow is none of it."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.split(": ")[0].endswith(".py")]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
+from helpers.programs import TINY, complaint, run
 
 
 @pytest.fixture(scope="module")

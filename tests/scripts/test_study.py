@@ -1,0 +1,123 @@
+"""The study program as a user runs it: made, made no second time, stopped, gone on with, and wrongly asked for."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers.programs import ROOT, TINY, complaint, run
+
+ONE_EPOCH = "--override=config.epochs=1"
+LOST = "--set=lost: config.optimizer.learning_rate=1e30"
+
+
+def study(folder, *arguments):
+    return run("scripts/study.py", f"--workdir={folder}", f"--config={TINY}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study of a row that can be trained and one that cannot."""
+    folder = tmp_path_factory.mktemp("study") / "made"
+    page = folder.with_name("page.md")
+    page.write_text("before\n<!-- study:tiny -->\n<!-- /study:tiny -->\nafter\n")
+    result = study(folder, ONE_EPOCH, LOST, "--seeds=1", f"--markers={page}:tiny")
+    assert result.returncode == 1, result.stderr
+    assert "1 runs failed" in result.stderr
+    return folder
+
+
+def test_each_run_is_recorded_and_a_failed_one_stops_no_other(made):
+    record = json.loads((made / "study.json").read_text())
+    assert [row["name"] for row in record["rows"]] == ["tiny", "tiny lost"]
+    good, lost = record["runs"]["tiny/seed_0"], record["runs"]["tiny_lost/seed_0"]
+    assert (good["status"], good["step"], good["examples"]) == ("finished", 8, 128)
+    evaluation = json.loads((made / "tiny" / "seed_0" / "evaluations" / "best_test.json").read_text())
+    assert good["top1"] == evaluation["top1"]
+    assert good["commands"][0].startswith(f"python train.py --config={TINY} --config.epochs=1 --config.seed=0 ")
+    assert lost["status"] == "failed"
+    assert lost["output"][-1].startswith("train.py: train/loss is not finite")
+    table = (made / "table.md").read_text()
+    assert f" {100 * good['top1']:.2f} |" in table
+    assert "Failed: tiny lost, seed 0: train.py: train/loss is not finite" in table
+    assert made.with_name("page.md").read_text() == (
+        f"before\n<!-- study:tiny -->\n{table}<!-- /study:tiny -->\nafter\n"
+    )
+
+
+def test_what_is_finished_is_not_made_again(made):
+    before = (made / "study.json").read_text()
+    result = study(made, ONE_EPOCH, "--seeds=1")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "1 rows, 1 seeds: 1 runs, 0 of them to make\n"
+    after = json.loads((made / "study.json").read_text())
+    assert after["runs"] == json.loads(before)["runs"]
+    assert "lost" not in (made / "table.md").read_text()
+    (made / "table.md").unlink()
+    result = run("scripts/study.py", f"--workdir={made}", "--table_only")
+    assert result.returncode == 0, result.stderr
+    assert "| tiny " in (made / "table.md").read_text()
+    (made / "study.json").write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [ONE_EPOCH, "--override=config.batch_size=32"],
+            "holds another experiment: batch_size is 16 there and 32 here",
+        ),
+        ([ONE_EPOCH, "--split=train"], "evaluates --split=test, not train"),
+        ([ONE_EPOCH, "--markers=README.md:nothing"], "<!-- study:nothing -->"),
+    ],
+)
+def test_a_changed_study_is_refused(made, arguments, message):
+    before = (made / "study.json").read_text()
+    assert message in complaint(study(made, *arguments))
+    assert (made / "study.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--override=epochs=1"], "cannot read the changed field 'epochs=1'"),
+        (["--override=config.epoch=1"], "epoch"),
+        (["--set=config.epochs=1"], "write 'NAME: config.FIELD=VALUE ...'"),
+        (["--set=a: config.epochs=1", "--set=a: config.epochs=2"], "two rows would be called 'tiny a'"),
+        (["--split=nowhere"], "nowhere"),
+        (["--table_only"], "holds no study"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(arguments, message, tmp_path):
+    assert message in complaint(study(tmp_path / "study", *arguments))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_stopped_study_goes_on(tmp_path):
+    arguments = [
+        "scripts/study.py", f"--workdir={tmp_path}", f"--config={TINY}", "--seeds=1", "--override=config.epochs=24",
+        "--override=config.eval_every_epochs=8", "--override=config.checkpoint_every_epochs=3",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.strip().startswith("step 48/192"):
+                other = complaint(run(*arguments))
+                assert "another study runs" in other
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130
+    assert "interrupted at step" in said[-2]
+    assert said[-1] == "[1/1] tiny, seed 0: interrupted; the same command goes on\n"
+    (interrupted,) = json.loads((tmp_path / "study.json").read_text())["runs"].values()
+    assert interrupted["status"] == "interrupted"
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "going on from" in result.stdout
+    (finished,) = json.loads((tmp_path / "study.json").read_text())["runs"].values()
+    assert finished["status"] == "finished"
+    assert len(finished["seconds"]) == 2
+    assert finished["seconds"][0] == interrupted["seconds"][0]
