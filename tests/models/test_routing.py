@@ -1,0 +1,133 @@
+"""Routing variants, where conditional layers begin, expert dropout: what is built, against CondConv's tables."""
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, ExpertRouting
+from convzoo.models import ModelError, count, create_model
+from convzoo.models.ablations import ABLATIONS, BASELINE, NETWORK
+
+CONDITIONAL = (CondConv2D, CondDense, DepthwiseCondConv2D)
+
+
+def small(**overrides):
+    return create_model(NETWORK, 5, (32, 32, 3), stem_strides=1, **{"num_experts": 3, **overrides})
+
+
+def routings(model):
+    return [layer for layer in model.layers if isinstance(layer, ExpertRouting)]
+
+
+@pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: f"{row.table} {row.row}")
+def test_multiply_adds_of_the_papers_ablations(row):
+    counted = count(create_model(NETWORK, **{**BASELINE, **row.overrides}))
+    assert counted.madds == pytest.approx(row.madds, rel=0.007)
+
+
+def test_what_each_variant_adds_is_what_the_paper_finds():
+    """Differences between rows, where the paper's own way of counting the network drops out; it prints 0.1 M."""
+    madds = {
+        (row.table, row.row): count(create_model(NETWORK, **{**BASELINE, **row.overrides})).madds
+        for row in ABLATIONS
+        if row.row.startswith(("one layer", "hidden", "hierarchical", "softmax"))
+    }
+    printed = {(row.table, row.row): row.madds for row in ABLATIONS}
+    baseline = (3, "one layer (baseline)")
+    for key, value in madds.items():
+        assert value - madds[baseline] == pytest.approx(printed[key] - printed[baseline], abs=0.1e6)
+
+
+def test_one_layer_a_block():
+    model = small()
+    names = [f"block{index}_routing" for index in range(5, 13)] + ["head_dense_routing"]
+    assert [layer.name for layer in routings(model)] == names
+    for layer in model.layers:
+        if isinstance(layer, CONDITIONAL):
+            name = layer.name.split("_")[0] if layer.name.startswith("block") else layer.name
+            assert layer.input[1] is model.get_layer(f"{name}_routing").output
+    assert {routing.activation for routing in routings(model)} == {keras.activations.sigmoid}
+
+
+def test_shared_routings():
+    single = small(routing="single")
+    assert [layer.name for layer in routings(single)] == ["block5_routing"]
+    shared = {id(layer.input[1]) for layer in single.layers if isinstance(layer, CONDITIONAL)}
+    assert shared == {id(single.get_layer("block5_routing").output)}
+    pairs = small(routing="partially_shared")
+    assert [layer.name for layer in routings(pairs)] == [
+        *(f"block{index}_routing" for index in (5, 7, 9, 11)),
+        "head_dense_routing",
+    ]
+    for block, routed_by in (("block6", "block5"), ("block7", "block7"), ("block12", "block11")):
+        routing = pairs.get_layer(f"{block}_pointwise_conv").input[1]
+        assert routing is pairs.get_layer(f"{routed_by}_routing").output
+
+
+@pytest.mark.parametrize(("variant", "units"), [("hidden_small", 8), ("hidden_medium", 64), ("hidden_large", 512)])
+def test_hidden_layers(variant, units):
+    model = small(routing=variant)
+    hidden = model.get_layer("block5_routing_hidden")
+    assert (hidden.units, hidden.activation) == (units, keras.activations.relu)
+    assert model.get_layer("block5_routing").kernel.shape == (units, 3)
+    assert model.get_layer("head_dense_routing_hidden").kernel.shape == (256, units * 4)
+
+
+def test_hierarchical_and_softmax():
+    model = small(routing="hierarchical")
+    assert model.get_layer("block5_routing").kernel.shape == (64, 3)
+    assert model.get_layer("block6_routing").kernel.shape == (128 + 3, 3)
+    assert model.get_layer("head_dense_routing").kernel.shape == (256 + 3, 3)
+    assert model.get_layer("block6_routing_inputs").input[1] is model.get_layer("block5_routing").output
+    model = small(routing="softmax")
+    outputs = keras.Model(model.input, [layer.output for layer in routings(model)])
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    for weights in outputs(images):
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weights).sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_expert_dropout_acts_in_training_alone():
+    model = small(expert_dropout=0.5)
+    keras.utils.set_random_seed(0)
+    dropped = model.get_layer("block5_expert_dropout")
+    for layer in model.layers:
+        if isinstance(layer, CONDITIONAL) and layer.name.startswith("block5"):
+            assert layer.input[1] is dropped.output
+    ends = keras.Model(model.input, [model.get_layer("block5_routing").output, dropped.output])
+    images = np.random.default_rng(0).normal(size=(64, 32, 32, 3)).astype("float32")
+    raw, kept = (keras.ops.convert_to_numpy(x) for x in ends(images, training=True))
+    zero = kept == 0
+    assert 0.3 < zero.mean() < 0.7
+    assert zero.sum(axis=1).std() > 0  # drawn for each example
+    np.testing.assert_allclose(kept[~zero], 2 * raw[~zero], rtol=1e-5)
+    raw, kept = (keras.ops.convert_to_numpy(x) for x in ends(images, training=False))
+    np.testing.assert_array_equal(raw, kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "blocks"),
+    [
+        (NETWORK, {"first_conditional_block": -1}, ["head", "stem", *(f"block{i}" for i in range(13))]),
+        (NETWORK, {"first_conditional_block": None}, ["head"]),
+        (NETWORK, {"first_conditional_block": 11, "conditional_classifier": False}, ["block11", "block12"]),
+        ("mobilenet_v2_condconv_x1_0", {}, ["head", *(f"block{i}" for i in range(11, 17))]),
+        ("mnasnet_a1_condconv", {}, [f"block{i}" for i in range(10, 16)]),
+        ("mnasnet_a1_condconv", {"first_conditional_block": -1}, ["stem", *(f"block{i}" for i in range(16))]),
+        ("resnet50_condconv", {"width_coefficient": 0.25}, ["block13", "block14", "block15", "head"]),
+        ("efficientnet_condconv_b0_8e", {"first_conditional_block": 15}, ["block15"]),
+    ],
+)
+def test_which_blocks_are_conditional(name, overrides, blocks):
+    model = create_model(name, 5, (32, 32, 3), num_experts=2, **overrides)
+    found = {layer.name.split("_")[0] for layer in model.layers if isinstance(layer, CONDITIONAL)}
+    assert found == set(blocks)
+    assert not isinstance(model.get_layer("head_dense"), CondDense) or "head" in blocks
+    assert not any("shortcut" in layer.name for layer in model.layers if isinstance(layer, CONDITIONAL))
+
+
+def test_one_expert_and_no_routing_of_that_name():
+    assert count(small(num_experts=1)).params > count(create_model("mobilenet_v1_x0_25", 5, (32, 32, 3))).params
+    with pytest.raises(ModelError, match="routing 'hard' is not known; choose one of one_layer, softmax"):
+        small(routing="hard")
+    with pytest.raises(ModelError, match="padding 'full' is not known; choose same or symmetric"):
+        small(padding="full")
