@@ -23,6 +23,7 @@ setup(
         "convzoo.data",
         "convzoo.layers",
         "convzoo.models",
+        "convzoo.porting",
         "convzoo.serving",
         "convzoo.training",
     ],
@@ -33,6 +34,7 @@ setup(
         "keras>=3.10,<4",
         "ml-collections>=1.0",
         "numpy",
+        "safetensors>=0.4",
         "scikit-learn>=1.3",  # the embedded digits data set
         "tabulate>=0.9",
         "tensorboard>=2.19",
