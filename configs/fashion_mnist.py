@@ -11,8 +11,8 @@ Without a variant it is the quickstart's network. Seen on two CPU cores that did
 float32): 13.6 minutes, 88.4 % of the 10,000 test pictures right after 4 epochs.
 
 Variants: mobilenet_v1, MobileNetV1 at a quarter of its width, and mobilenet_v1_2e, _4e, _8e and _8e_softmax, its
-CondConv form with so many experts and with a softmax for routing. They share one recipe; scripts/study.py compares them,
-and the README has the table and its command.
+CondConv form with so many experts and with a softmax for routing. They share one recipe; scripts/study.py compares
+them, and the README has the table and its command.
 """
 
 from convzoo.configs import quickstart
