@@ -313,14 +313,27 @@ def test_what_the_config_sets_goes_before_what_is_recorded(source):
     assert resolved.is_locked
 
 
-def test_a_conditional_head_is_a_head_with_its_routing():
-    names = ["head_dense/kernel", "head_dense_routing/kernel", "head_conv/kernel", "stem_conv/kernel"]
+@pytest.mark.parametrize("kind", ["checkpoint", "file"])
+def test_a_conditional_head_starts_anew_with_its_routing(kind, tmp_path):
+    def build(classes):
+        return models.create_model("mobilenet_v1_condconv_x0_25", classes, (16, 16, 3), num_experts=2)
 
-    class Weight:
-        def __init__(self, path):
-            self.path = path
-
-    assert [is_head(Weight(name)) for name in names] == [True, True, False, False]
+    origin, model = build(4), build(6)
+    if kind == "file":
+        path = str(tmp_path / "a.weights.h5")
+        models.save_weights(origin, path, {"num_experts": 2})
+    else:
+        state = checkpoints.prefixed("model", checkpoints.model_variables(origin))
+        state["optimizer/iteration"] = tf.Variable(3, dtype=tf.int32)
+        path = checkpoints.Checkpoints(str(tmp_path), state, keep=1).save(3)
+    first = {weight.path: weight.numpy() for weight in model.weights}
+    told = fine_tuning.load(Start(path, {}, 4 if kind == "file" else None), model, 6, False)
+    head = [weight.path for weight in model.weights if is_head(weight)]
+    assert {path.split("/")[0] for path in head} == {"head_dense", "head_dense_routing"}
+    assert f"; {', '.join(head)} started anew" in told
+    for one, other in zip(model.weights, origin.weights, strict=True):
+        want = first[one.path] if is_head(one) else other.numpy()
+        np.testing.assert_array_equal(one.numpy(), want, err_msg=one.path)
 
 
 def test_a_run_from_before_there_was_fine_tuning_goes_on(tmp_path):
