@@ -17,7 +17,6 @@ kernels TensorFlow uses on x86 CPUs and with it all ratios; it is printed.
 import os
 import re
 import sys
-import time
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,6 +28,7 @@ from absl import app, flags
 from tabulate import tabulate
 
 from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, set_target
+from convzoo.training.timing import turn_about
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch", 32, "Examples in a batch.", lower_bound=1)
@@ -129,17 +129,7 @@ def step(function, weights, x, a, backward):
         return loss, tape.gradient(loss, [x, a, *weights], unconnected_gradients="zero")
 
     run(x, a)
-    return lambda: run(x, a)
-
-
-def shortest_times(steps):
-    times = {name: [] for name in steps}
-    for _ in range(FLAGS.repeats):
-        for name, call in steps.items():
-            start = time.perf_counter()
-            tf.nest.map_structure(lambda t: t.numpy() if t.shape.rank == 0 else t, call())
-            times[name].append(time.perf_counter() - start)
-    return {name: min(ts) for name, ts in times.items()}
+    return lambda: tf.nest.map_structure(lambda t: t.numpy() if t.shape.rank == 0 else t, run(x, a))
 
 
 def measure(case, backward):
@@ -156,8 +146,8 @@ def measure(case, backward):
     steps["unrolled"] = step(unrolled(layer), weights, x, a, backward)
     auto = case.layer("auto")
     auto(x, a)
-    times = shortest_times(steps)
-    return {name: 1000 * t for name, t in times.items()}, auto.choose_form(x.shape, training=backward)
+    times = {name: 1000 * min(seconds) for name, seconds in turn_about(steps, FLAGS.repeats).items()}
+    return times, auto.choose_form(x.shape, training=backward)
 
 
 def main(argv):

@@ -1,0 +1,23 @@
+"""Timings side by side: every call once a round, in turn."""
+
+import time
+
+from convzoo.training.timing import turn_about
+
+
+def test_calls_take_turns_and_keep_their_own_times():
+    made = []
+
+    def call(name, seconds):
+        def function():
+            made.append(name)
+            time.sleep(seconds)
+
+        return function
+
+    seconds = turn_about({"a": call("a", 0.01), "b": call("b", 0.0), "c": call("c", 0.05)}, rounds=3)
+    assert made == [*"abc", *"cba", *"abc"]
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+    assert min(seconds["a"]) >= 0.01
+    assert min(seconds["c"]) >= 0.05
+    assert min(seconds["b"]) < 0.01
