@@ -1,8 +1,9 @@
 """A conditionally parameterised depthwise convolution."""
 
 import keras
-from keras import constraints, initializers, ops, regularizers
+from keras import constraints, initializers, regularizers
 
+from convzoo.layers.depthwise_group import depthwise_group
 from convzoo.layers.depthwise_map import depthwise_map
 from convzoo.layers.depthwise_taps import depthwise_taps
 from convzoo.layers.expert_conv import ExpertConv
@@ -115,16 +116,23 @@ class DepthwiseCondConv2D(ExpertConv):
         if self.form != "auto":
             return self.form
         square = self.strides[0] == self.strides[1]
-        # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 experts, oneDNN, 5 x 5), multiples of the plain
-        # convolution, with the backward pass: "map" 1.3 to 3.0, "group" 5 to 8, "taps" 4 to 20; forward alone "map" 2.0
-        # to 3.0 and "group" the same within a tenth, either way. By the estimates of the TPU compiler "taps" is the
+        # On two CPU cores (batch 16 to 128, 8 experts, oneDNN, forward and backward) "group" takes a small part of the
+        # time of "map" where images are small, whose loop then costs more than its work: 0.03 to 0.2 for 3 x 3 windows
+        # over up to 8x8x256 values, 0.15 to 0.5 over 14x14x128. It takes up to 3 times as long for 5 x 5 windows over
+        # large images: too many rows of too many channels for the caches. By the TPU compiler's estimates "taps" is the
         # cheapest there. Nothing was measured on a GPU: one convolution of many channels is taken for better than
         # kh * kw passes.
         if get_target() == "cpu" and square:
-            return "map"
+            return "group" if self._fits_caches(images_shape) else "map"
         if get_target() == "gpu" and square and max(self.dilation_rate) == 1:
             return "group"
         return "taps"
+
+    def _fits_caches(self, images_shape):
+        if max(self.dilation_rate) > 1 or None in images_shape[1:3]:
+            return False
+        values = images_shape[1] * images_shape[2] * images_shape[3]
+        return values <= (65536 if max(self.kernel_size) <= 3 else 16384)
 
     def convolve(self, images, routing_weights, training):
         kernels = self.mix(routing_weights, self.depthwise_kernel)
@@ -132,17 +140,10 @@ class DepthwiseCondConv2D(ExpertConv):
         if form == "taps":
             return depthwise_taps(images, kernels, *self.geometry)
         if form == "group":
-            return self._group(images, kernels)
+            # oneDNN's gradient of 3 x 3 kernels beats a convolution; that of larger ones is up to 30 times slower.
+            own_gradient = get_target() == "cpu" and max(self.kernel_size) > 3
+            return depthwise_group(images, kernels, self.kernel_size, self.strides, self.padding, own_gradient)
         return depthwise_map(images, kernels, *self.geometry)
-
-    def _group(self, images, kernels):
-        batch, height, width, channels = ops.shape(images)
-        x = ops.reshape(ops.transpose(images, (1, 2, 0, 3)), (1, height, width, batch * channels))
-        kernels = ops.transpose(kernels, (1, 2, 0, 3, 4))
-        kernels = ops.reshape(kernels, (*self.kernel_size, batch * channels, self.depth_multiplier))
-        y = ops.depthwise_conv(x, kernels, self.strides, self.padding, data_format="channels_last")
-        y = ops.reshape(y, (*ops.shape(y)[1:3], batch, channels * self.depth_multiplier))
-        return ops.transpose(y, (2, 0, 1, 3))
 
     def get_config(self):
         return {

@@ -309,6 +309,17 @@ def test_auto_knows_training_from_use(target):
     assert layer.choose_form((None, 9, 9, 4), True) == "patches"  # 7x7 outputs
 
 
+def test_auto_loops_over_large_images_alone(target):
+    target("cpu")
+    for kernel_size, sizes in ((3, (8, 16)), (5, (8, 12))):
+        layer = DepthwiseCondConv2D(kernel_size, EXPERTS)
+        small, large = ((None, size, size, 256) for size in (sizes[0], 2 * sizes[1]))
+        assert layer.choose_form(small) == "group"
+        assert layer.choose_form(large) == "map"
+        assert layer.choose_form((None, None, None, 4)) == "map"
+        assert DepthwiseCondConv2D(kernel_size, EXPERTS, dilation_rate=2).choose_form(small) == "map"
+
+
 def test_target(target):
     assert get_target() == "cpu"
     target("gpu")

@@ -28,6 +28,11 @@ CASES = [
     *[(DepthwiseCondConv2D, window) for window in WINDOWS],
     (DepthwiseCondConv2D, {"kernel_size": 3, "strides": 2, "padding": "same", "depth_multiplier": 2}),
     (DepthwiseCondConv2D, {"kernel_size": 3, "depth_multiplier": 3, "use_bias": False, "dilation_rate": (1, 2)}),
+    # Windows whose kernel gradient is a convolution of its own, in every alignment of stride and window.
+    (DepthwiseCondConv2D, {"kernel_size": 5, "padding": "same", "depth_multiplier": 2}),
+    (DepthwiseCondConv2D, {"kernel_size": 5, "padding": "same", "strides": 2}),
+    (DepthwiseCondConv2D, {"kernel_size": (4, 5), "strides": 2}),
+    (DepthwiseCondConv2D, {"kernel_size": (5, 1), "padding": "same", "strides": 3}),
     (CondDense, {"units": 5}),
     (CondDense, {"units": 5, "use_bias": False}),
 ]
