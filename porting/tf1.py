@@ -45,17 +45,24 @@ def read(path: str, ema: bool = False):
     """
     import tensorflow as tf
 
+    # Not all that a damaged file provokes in TensorFlow is an error of its own kind.
+    unreadable = (tf.errors.OpError, RuntimeError, IndexError, ValueError)
     prefix = _prefix(path, tf)
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-        if any("/.ATTRIBUTES/" in name for name in shapes):
-            raise PortingError(f"{path!r} is a checkpoint of TensorFlow 2; give one of the TensorFlow 1 code")
-        names = _choose(path, shapes, ema)
+    except unreadable as error:
+        raise _damaged(path, error) from error
+    names = _choose(path, shapes, ema)
+    try:
         values = {name: as_float32(reader.get_tensor(stored)) for name, stored in names.items()}
-    except (tf.errors.OpError, RuntimeError) as error:
-        raise PortingError(f"checkpoint {path!r} cannot be read ({str(error).splitlines()[0]})") from error
+    except unreadable as error:
+        raise _damaged(path, error) from error
     return values, len(shapes) - len(values)
+
+
+def _damaged(path, error):
+    return PortingError(f"checkpoint {path!r} cannot be read ({str(error).splitlines()[0]})")
 
 
 def _prefix(path, tf):
@@ -73,6 +80,8 @@ def _prefix(path, tf):
 
 def _choose(path, shapes, ema):
     """{weight: the stored variable that gives it}."""
+    if any("/.ATTRIBUTES/" in name for name in shapes):
+        raise PortingError(f"{path!r} is a checkpoint of TensorFlow 2; give one of the TensorFlow 1 code")
     averages = {name.removesuffix(_AVERAGE) for name in shapes if name.endswith(_AVERAGE)}
     weights = {name for name, shape in shapes.items() if shape and not _is_below(name, shapes)}
     weights = {name for name in weights if not name.endswith(_AVERAGE)}

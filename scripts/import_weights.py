@@ -42,7 +42,7 @@ def main():
         print(f"override {key}={value!r}{'' if key in given else f', which the weights of {SOURCE.value} need'}")
     print(
         f"{MODEL.value}: {imported.carried} variables ({kind}), {imported.num_classes} classes, "
-        f"{imported.left_aside} variables that are no weights left aside; written to {OUTPUT.value}"
+        f"{imported.left_aside} others left aside; written to {OUTPUT.value}"
     )
 
 
