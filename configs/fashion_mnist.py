@@ -60,6 +60,7 @@ def _mobilenet(config, conditional):
     with config.unlocked():
         config.model.overrides = {"stem_strides": 1, "dropout_rate": 0.1, **conditional}
     config.data.crop_area = (0.5, 1.0)
+    config.epochs = 2.0
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.1
     config.schedule.warmup_epochs = 0.25
