@@ -77,7 +77,7 @@ def main():
 def _look_up(names):
     """Raises for a network that cannot be built, before another one takes its time."""
     from convzoo import models
-    from convzoo.training.config import ConfigError
+    from convzoo.training.config import ConfigError, first_line
 
     for name in names:
         if not name.startswith(TIMM):
@@ -86,8 +86,10 @@ def _look_up(names):
         try:
             import timm
             import torch  # noqa: F401
-        except ImportError as error:
-            raise ConfigError(f"{name} needs {error.name}, which is not installed: pip install torch timm") from error
+        except Exception as error:  # wheels that do not fit each other raise anything
+            raise ConfigError(
+                f"{name} needs torch and timm, which cannot be imported ({first_line(error)}): pip install torch timm"
+            ) from error
         if not timm.is_model(name.removeprefix(TIMM)):
             raise ConfigError(f"timm {timm.__version__} has no network {name.removeprefix(TIMM)!r}")
 

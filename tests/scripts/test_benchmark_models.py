@@ -52,4 +52,5 @@ def test_mistakes(arguments, message):
 def test_a_network_of_timm_without_timm(tmp_path, monkeypatch):
     (tmp_path / "timm.py").write_text("raise ModuleNotFoundError('no timm here', name='timm')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert "timm:resnet18 needs timm" in complaint(benchmark(f"--models={SMALL},timm:resnet18"))
+    line = complaint(benchmark(f"--models={SMALL},timm:resnet18"))
+    assert "timm:resnet18 needs torch and timm, which cannot be imported (no " in line
