@@ -2,9 +2,9 @@
 
     python train.py --config=configs/efficientnet_condconv_imagenet.py:b0_8e --workdir=gs://BUCKET/b0_8e --tpu=local
 
-Variants: b0_4e, b0_8e, b0_8e_depth, and b0, the static network under the same recipe. Not run here: it needs ImageNet
-(prepared by hand, see the catalogue of TensorFlow Datasets) and a TPU v3-8 or better. Published top-1: 77.8, 78.3, 79.5
-(at 240 pixels, by those who reproduced it) and 77.3.
+Variants: b0_4e, b0_8e, b0_8e_depth, and b0 and b1, static networks under the same recipe. Not run here: it needs
+ImageNet (prepared by hand, see the catalogue of TensorFlow Datasets) and a TPU v3-8 or better. Published top-1: 77.8,
+78.3, 79.5 (at 240 pixels, by those who reproduced it) and 77.3.
 
 What differs from the authors' training, as far as it is known: no AutoAugment (and no mixup, where it was used), so
 expect less; batch normalisation over all replicas, where theirs is over one core, or a group of cores on larger slices;
@@ -16,10 +16,12 @@ from convzoo.configs import base
 
 MODELS = {
     "b0": "efficientnet_b0",
+    "b1": "efficientnet_b1",
     "b0_4e": "efficientnet_condconv_b0_4e",
     "b0_8e": "efficientnet_condconv_b0_8e",
     "b0_8e_depth": "efficientnet_condconv_b0_8e_depth",
 }
+VARIANTS = tuple(MODELS)
 
 
 def get_config(variant: str = "b0_8e"):
@@ -31,7 +33,7 @@ def get_config(variant: str = "b0_8e"):
     config.model.name = MODELS[variant]
     with config.unlocked():
         config.model.overrides.survival_prob = 0.8
-        if variant != "b0":
+        if "condconv" in MODELS[variant]:
             config.model.overrides.num_experts = 4 if variant == "b0_4e" else 8
 
     config.data.source = "tfds:imagenet2012"

@@ -102,7 +102,7 @@ _WIDTHS = {
         (470_072, 41_030_272),
         (3_667_352, 44_674_688),
         Reported(50.0, CONDCONV_ABLATIONS),
-        Published(0.47e6, 41.2e6, CONDCONV_ABLATIONS),
+        Published(None, 41.2e6, CONDCONV_ABLATIONS),
     ),
     "x0_5": (
         0.5,
@@ -125,7 +125,7 @@ _WIDTHS = {
         (4_231_976, 568_740_352),
         (32_826_824, 601_405_952),
         Reported(71.9, CONDCONV_TABLE_1),
-        Published(4.24e6, 567e6, CONDCONV_TABLE_1),
+        Published(None, 567e6, CONDCONV_TABLE_1),
     ),
 }
 _CONDITIONAL_REPORTED = {"x1_0": Reported(73.7, CONDCONV_TABLE_1)}

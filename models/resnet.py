@@ -136,7 +136,7 @@ _STATIC = {
         25_557_032,
         4_089_184_256,
         Reported(77.7, CONDCONV_TABLE_1),
-        Published(25_557_032, 4093e6, CONDCONV_TABLE_1),
+        Published(None, 4093e6, CONDCONV_TABLE_1),
     ),
 }
 

@@ -120,7 +120,7 @@ def _join(left, right, name, layout):
     return ChannelShuffle(2, name=f"{name}_shuffle")(x) if layout == "torchvision" else x
 
 
-_README = "the authors' README for their weights"
+_README = "the authors' README for their ShuffleNetV2 weights"
 # Suffix: widths, head, parameters, multiply-adds, reported top-1, printed parameters and multiply-adds
 _WIDTHS = {
     "x0_5": ((48, 96, 192), 1024, 1_366_792, 40_476_448, 61.1, 1.4e6, 41e6),

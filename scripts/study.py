@@ -180,18 +180,13 @@ def _insert(table):
     """Writes the table between the markers; with None, only looks whether they are there."""
     if MARKERS.value is None:
         return
-    from convzoo.training.config import ConfigError
-    from convzoo.training.files import write_text
-    from convzoo.training.study import splice
+    from convzoo.training import markdown
 
     path, _, name = MARKERS.value.rpartition(":")
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-        spliced = splice(text, name, table or "")
-    except (OSError, ConfigError) as error:
-        raise ConfigError(f"--markers={MARKERS.value}: {error}") from error
-    if table is not None:
-        write_text(path, spliced)
+    if table is None:
+        markdown.check_markers(path, f"study:{name}")
+    else:
+        markdown.write_between(path, f"study:{name}", table)
 
 
 @contextlib.contextmanager

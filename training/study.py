@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from convzoo.training.config import ConfigError
 from convzoo.training.files import read_text, write_text
+from convzoo.training.markdown import quantity
 
 FILE, TABLE = "study.json", "table.md"
 FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
@@ -84,7 +85,7 @@ class Study:
         return {
             "row": row["name"],
             "parameters": f"{row['params']:,}",
-            "multiply-adds": _multiply_adds(row["madds"]),
+            "multiply-adds": quantity(row["madds"]),
             "top-1 %": _mean_and_spread(top1),
             "worst to best": f"{min(top1):.2f} to {max(top1):.2f}" if top1 else "",
             "runs": str(len(top1)),
@@ -98,20 +99,3 @@ def _mean_and_spread(values):
         return ""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
-
-
-def _multiply_adds(number):
-    return f"{number / 1e6:.4g} M" if number < 1e9 else f"{number / 1e9:.4g} G"
-
-
-def splice(text: str, name: str, table: str) -> str:
-    """`text` with `table` between the lines `<!-- study:name -->` and `<!-- /study:name -->`, for what was there.
-
-    Raises:
-        ConfigError: The two lines are not there, once each and in this order.
-    """
-    begin, end = f"<!-- study:{name} -->", f"<!-- /study:{name} -->"
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ConfigError(f"it needs one line {begin} and after it one line {end}; write them where the table shall be")
-    before, after = text.split(begin)[0], text.split(end)[1]
-    return f"{before}{begin}\n{table}{end}{after}"

@@ -3,7 +3,7 @@
 import pytest
 
 from convzoo.training.config import ConfigError
-from convzoo.training.study import FAILED, FINISHED, INTERRUPTED, Study, splice
+from convzoo.training.study import FAILED, FINISHED, INTERRUPTED, Study
 
 
 def _row(name, madds):
@@ -50,19 +50,3 @@ def test_a_study_is_read_as_it_was_written(study, tmp_path):
     (tmp_path / "study.json").write_text('{"rows": [')
     with pytest.raises(ConfigError, match="no record of a study"):
         Study(str(tmp_path))
-
-
-def test_the_table_goes_between_its_markers_and_nowhere_else():
-    text = "one\n<!-- study:x -->\nold\n<!-- /study:x -->\ntwo\n<!-- study:xy -->\n<!-- /study:xy -->\n"
-    once = splice(text, "x", "new\n")
-    assert once == "one\n<!-- study:x -->\nnew\n<!-- /study:x -->\ntwo\n<!-- study:xy -->\n<!-- /study:xy -->\n"
-    assert splice(once, "x", "new\n") == once
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "<!-- study:x -->", "<!-- /study:x --> <!-- study:x -->", "<!-- study:x --><!-- study:x --><!-- /study:x -->"],
-)
-def test_missing_markers(text):
-    with pytest.raises(ConfigError, match="study:x"):
-        splice(text, "x", "new")

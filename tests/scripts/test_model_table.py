@@ -1,0 +1,45 @@
+"""The table of networks: what is computed, what is published, and how they compare."""
+
+import pytest
+from helpers import programs
+
+from convzoo import models
+
+TOLERANCE = 0.015
+
+
+@pytest.mark.parametrize("name", [name for name in models.list_models() if models.info(name).published])
+def test_counted_figures_agree_with_the_published_or_the_record_says_why(name):
+    info = models.info(name)
+    published = info.published
+    if published.params and published.params % 1000:
+        assert info.params == published.params or published.note
+    elif published.params:
+        assert info.params == pytest.approx(published.params, rel=0.025)  # printed to two digits
+    if published.madds:
+        assert info.madds == pytest.approx(published.madds, rel=TOLERANCE) or published.note
+    assert published.source
+
+
+def test_the_program_prints_one_row_a_network():
+    run = programs.run("scripts/model_table.py", "--models=mobilenet_v2*")
+    assert run.returncode == 0, run.stderr
+    rows = [line for line in run.stdout.splitlines() if line.startswith("| mobilenet")]
+    assert len(rows) == 2
+    assert "3,504,872" in rows[1]
+    assert "300.8 M" in rows[1]
+    assert "301 M [1]" in rows[1]
+    assert "`configs/condconv_imagenet.py:mobilenet_v2_x1_0`" in rows[1]
+    assert "[1] CondConv (arXiv 1904.04971), table 1." in run.stdout
+    assert "- mobilenet_v2_condconv_x1_0: " in run.stdout
+
+
+def test_the_programs_mistakes(tmp_path):
+    path = tmp_path / "a.md"
+    path.write_text("no markers")
+    for flag, message in (
+        ("--models=none*", "--models=none* names no network"),
+        (f"--markers={path}", "needs one line <!-- model_table -->"),
+        (f"--markers={tmp_path}/none.md", "cannot read"),
+    ):
+        assert message in programs.complaint(programs.run("scripts/model_table.py", flag))
