@@ -152,7 +152,7 @@ def describe(model: keras.Model, frozen: dict[str, int], body_rate: float) -> st
     trained = _size(model.trainable_weights)
     text = f"{trained:,} of {trained + sum(frozen.values()):,} parameters are trained"
     if body_rate != 1.0:
-        text += f", those outside {HEAD} at {body_rate:g} of the learning rate"
+        text += f", those outside {HEAD} at {body_rate:.3g} of the learning rate"
     if frozen:
         more = f" and {len(frozen) - 6} more" if len(frozen) > 6 else ""
         text += f"; frozen: {', '.join(list(frozen)[:6])}{more}"

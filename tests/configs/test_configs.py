@@ -10,7 +10,6 @@ from convzoo.configs import base
 from convzoo.training.config import validate
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
-VARIANTS = {"efficientnet_condconv_imagenet": ["", "b0", "b0_4e", "b0_8e", "b0_8e_depth"]}
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("__init__", "base")]
 
 
@@ -18,9 +17,13 @@ def _module(name):
     return importlib.import_module(f"convzoo.configs.{name}")
 
 
-@pytest.mark.parametrize(
-    ("name", "variant"), [(name, variant) for name in EXPERIMENTS for variant in VARIANTS.get(name, [""])]
-)
+def _variants(name):
+    """Of an experiment that has some: those that its file lists, and none."""
+    module = _module(name)
+    return sorted({"", *getattr(module, "VARIANTS", getattr(module, "MODELS", ()))})
+
+
+@pytest.mark.parametrize(("name", "variant"), [(name, variant) for name in EXPERIMENTS for variant in _variants(name)])
 def test_every_experiment_is_valid_and_builds(name, variant):
     config = _module(name).get_config(variant)
     validate(config, num_replicas=8)
@@ -45,3 +48,16 @@ def test_the_published_recipe():
     assert (config.batch_size, config.epochs, config.ema_decay) == (2048, 350, 0.9999)
     assert (config.label_smoothing, config.weight_decay) == (0.1, 1e-5)
     assert config.model.overrides.num_experts == 4
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
+def test_fine_tuning_and_its_comparison_differ_in_the_start_alone(name):
+    tuned, fresh = (_module("fine_tune").get_config(name + ending) for ending in ("", "_from_scratch"))
+    assert tuned.init.weights is not None
+    assert fresh.init == base.get_config().init
+    # The body is trained at the same rate in both.
+    assert tuned.optimizer.learning_rate * tuned.init.body_rate == pytest.approx(fresh.optimizer.learning_rate)
+    with tuned.unlocked(), fresh.unlocked():
+        for config in (tuned, fresh):
+            del config.init, config.optimizer.learning_rate
+    assert tuned == fresh
