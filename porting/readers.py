@@ -109,7 +109,10 @@ def _read_pth(path, ema):
         with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or foreign pickle provokes in torch
-        raise _unreadable(path, "PyTorch file of nothing but weights", error) from error
+        # Not in torch's words, which advise to execute what the file says.
+        raise PortingError(
+            f"{path!r} is no PyTorch file of nothing but weights, or a damaged one; save its state_dict() alone"
+        ) from error
     loaded = _unwrap(path, loaded, ema)
     tensors = {name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
     if len(tensors) < len(loaded):
