@@ -3,7 +3,9 @@
     python eval.py --workdir=runs/quickstart --checkpoint=best --split=test
 
 The experiment is read from the workdir. A JSON record goes to WORKDIR/evaluations, a table to the terminal. With
---follow every checkpoint of a running training is evaluated as it appears.
+--follow every checkpoint of a running training is evaluated as it appears. Weights without a run, imported ones say:
+
+    python eval.py --checkpoint=efficientnet_b0.weights.h5 --source=tfds:imagenet2012 --split=validation
 """
 
 import tabulate
@@ -21,13 +23,13 @@ program.define_devices()
 
 
 def main():
-    program.require("workdir")
     devices = program.connect()
+    from convzoo.configs import base
     from convzoo.training.assessment import Assessor, find_checkpoint
-    from convzoo.training.config import ConfigError, load
+    from convzoo.training.config import ConfigError
 
     assessor = Assessor(
-        load(flags.FLAGS.workdir),
+        program.experiment(base.get_config()),
         flags.FLAGS.workdir,
         devices,
         SPLIT.value,
@@ -36,6 +38,8 @@ def main():
     )
     if FOLLOW.value and OUTPUT.value:
         raise ConfigError("--follow writes one record a checkpoint; leave out --output")
+    if FOLLOW.value and not flags.FLAGS.workdir:
+        raise ConfigError("--follow is for the workdir of a run; leave it out")
     if FOLLOW.value:
         records = assessor.follow(TIMEOUT.value)
     else:
@@ -43,7 +47,7 @@ def main():
     for record in records:
         written = assessor.write(record, OUTPUT.value)
         row = {
-            "step": record["step"],
+            "step": "" if record["step"] is None else record["step"],
             "weights": record["weights"],
             "split": record["split"],
             "examples": record["examples"],

@@ -2,6 +2,10 @@
 
 python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best
 python scripts/classify.py --saved_model=runs/quickstart/saved_model picture.png
+
+Weights without a run, imported ones say, take the names of their classes from a data source:
+
+python scripts/export_saved_model.py --checkpoint=b0.weights.h5 --source=tfds:imagenet2012 --output=b0_saved_model
 """
 
 import os
@@ -16,13 +20,15 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel; default:
 
 
 def main():
-    program.require("workdir")
+    from convzoo.configs import base
     from convzoo.layers import set_target
     from convzoo.serving import ExportError, check_target, export_saved_model
     from convzoo.training import assessment, experiment
-    from convzoo.training.config import ConfigError, load
+    from convzoo.training.config import ConfigError
 
-    config = load(flags.FLAGS.workdir)
+    config = program.experiment(base.get_config())
+    if not flags.FLAGS.workdir:
+        program.require("output")
     folder = OUTPUT.value or os.path.join(flags.FLAGS.workdir, "saved_model")
     try:
         check_target(folder)
@@ -35,7 +41,8 @@ def main():
     model = experiment.build_model(config, source.num_classes, precision="float32")
     kind, step = assessment.restore_weights(path, model, flags.FLAGS.weights)
     export_saved_model(model, folder, source.class_names, **experiment.input_settings(config))
-    print(f"{path} (step {step}, {kind} weights) exported to {folder}")
+    told = f"step {step}, {kind} weights" if step is not None else config.model.name
+    print(f"{path} ({told}) exported to {folder}")
 
 
 if __name__ == "__main__":

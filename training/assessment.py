@@ -11,6 +11,8 @@ import ml_collections
 import tensorflow as tf
 
 import convzoo
+from convzoo import models
+from convzoo.models.weights import SUFFIX
 from convzoo.training import checkpoints, experiment
 from convzoo.training.config import ConfigError
 from convzoo.training.devices import Devices
@@ -21,7 +23,8 @@ FOLDER = "evaluations"
 
 
 def find_checkpoint(workdir: str, which: str) -> str:
-    """Path of the checkpoint that `which` names: "newest" or "best" of `workdir`, or a path.
+    """Path of the checkpoint that `which` names: "newest" or "best" of `workdir`, or a path, that of a file of weights
+    too.
 
     Raises:
         ConfigError: There is no such checkpoint.
@@ -30,6 +33,8 @@ def find_checkpoint(workdir: str, which: str) -> str:
         path = checkpoints.newest(workdir)
     elif which == "best":
         path = checkpoints.best(workdir)
+    elif which.endswith(SUFFIX):
+        path = which
     else:
         path = which.removesuffix(".index")
         if not tf.io.gfile.exists(f"{path}.index"):
@@ -39,21 +44,33 @@ def find_checkpoint(workdir: str, which: str) -> str:
     return path
 
 
-def restore_weights(path: str, model: keras.Model, kind: str = "auto", leave: Collection[str] = ()) -> tuple[str, int]:
-    """Reads the network's weights from the checkpoint at `path`.
+def restore_weights(
+    path: str, model: keras.Model, kind: str = "auto", leave: Collection[str] = ()
+) -> tuple[str, int | None]:
+    """Reads the network's weights from the checkpoint, or the `.weights.h5` file, at `path`.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint or file.
         model: The network, as the experiment builds it.
         kind: "ema" for the moving average, "raw" for the weights in training, "auto" for the average where it is kept.
         leave: Paths of weights to leave as they are.
 
     Returns:
-        The kind that was read, "ema" or "raw", and the training step of the checkpoint.
+        The kind that was read, "ema" or "raw", and the training step of the checkpoint; "file" and None for a file.
 
     Raises:
         ConfigError: The checkpoint cannot be read, is of another network, or keeps no average.
     """
+    if path.endswith(SUFFIX):
+        if kind != "auto":
+            raise ConfigError(f"{path!r} has one kind of weights; leave out --weights={kind}")
+        classes = models.read_record(path).get("num_classes")
+        if classes not in (None, model.output_shape[-1]):
+            raise ConfigError(
+                f"weights {path!r} are for {classes} classes and the data has {model.output_shape[-1]}; take other data"
+            )
+        models.load_weights(model, path)
+        return "file", None
     has_average = any(name.startswith("ema/") for name in checkpoints.shapes(path))
     if kind == "auto":
         kind = "ema" if has_average else "raw"
@@ -127,10 +144,15 @@ class Assessor:
         }
 
     def write(self, record: dict, path: str | None = None) -> str:
-        """Writes a record as JSON to `path`, by default into the workdir's folder of evaluations; returns the path."""
+        """Writes a record as JSON to `path`, by default into the workdir's folder of evaluations, or beside the file of
+        weights; returns the path."""
         if path is None:
             split = urllib.parse.quote(record["split"], safe="")
-            path = os.path.join(self._workdir, FOLDER, f"step_{record['step']:08d}_{record['weights']}_{split}.json")
+            if record["step"] is None:
+                path = f"{record['checkpoint'].removesuffix(SUFFIX)}_{split}.json"
+            else:
+                name = f"step_{record['step']:08d}_{record['weights']}_{split}.json"
+                path = os.path.join(self._workdir, FOLDER, name)
         write_text(path, json.dumps(record, indent=2) + "\n")
         return path
 

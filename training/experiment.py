@@ -15,6 +15,38 @@ def open_source(config: ml_collections.ConfigDict) -> data.Source:
     return data.open_source(config.data.source, data_dir=config.data.data_dir)
 
 
+def of_weights(
+    base: ml_collections.ConfigDict,
+    path: str,
+    source: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+) -> ml_collections.ConfigDict:
+    """The experiment in which the weights of a file are looked at: their network on a data source.
+
+    Args:
+        base: configs/base.py's experiment.
+        path: A `.weights.h5` file with a record, of `models.save_weights`.
+        source: What `config.data.source` takes.
+        data_dir: What `config.data.data_dir` takes.
+        image_size: Height and width in pixels; None for the network's own.
+
+    Raises:
+        ConfigError, models.ModelError: The file is not there or has no record.
+    """
+    record = models.read_record(path)
+    if not record:
+        raise ConfigError(
+            f"weights {path!r} do not tell of which network they are; write them with convzoo.models.save_weights"
+        )
+    config = ml_collections.ConfigDict(base.to_dict())
+    config.model.name, config.model.overrides = record["model"], record["overrides"]
+    config.model.image_size = image_size
+    config.data.source, config.data.data_dir = source, data_dir
+    config.batch_size = 64
+    return config.lock()
+
+
 def total_steps(config: ml_collections.ConfigDict, steps_per_epoch: float) -> int:
     """Steps of the whole training: as many as its epochs hold whole."""
     return math.floor(config.epochs * steps_per_epoch + 1e-6)

@@ -79,13 +79,42 @@ def define_devices() -> None:
 def define_checkpoint() -> None:
     """Defines the flags that say which weights of which run to take."""
     flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://.")
-    flags.DEFINE_string("checkpoint", "newest", "newest, best, or the path of a checkpoint.")
+    flags.DEFINE_string(
+        "checkpoint", "newest", "newest, best, or the path of a checkpoint; or a .weights.h5 file, without --workdir."
+    )
+    flags.DEFINE_string("source", None, "Of a .weights.h5 file alone: the data, as config.data.source.")
+    flags.DEFINE_string("data_dir", None, "Of a .weights.h5 file alone: where TensorFlow Datasets keeps its files.")
+    flags.DEFINE_integer("image_size", None, "Of a .weights.h5 file alone: in pixels.", lower_bound=1)
     flags.DEFINE_enum(
         "weights",
         "auto",
         ["auto", "ema", "raw"],
         "The moving average, or the weights in training; auto: the average if kept.",
     )
+
+
+def experiment(base):
+    """The experiment that the flags of `define_checkpoint` name: that of a run, or of a file of weights.
+
+    Args:
+        base: configs/base.py's experiment.
+    """
+    from convzoo.models.weights import SUFFIX
+    from convzoo.training import config, experiment
+
+    values = flags.FLAGS
+    if values.checkpoint.endswith(SUFFIX):
+        require("source")
+        if values.workdir:
+            _stop(
+                f"--workdir={values.workdir} and --checkpoint={values.checkpoint}: a file needs no run; leave one out"
+            )
+        return experiment.of_weights(base, values.checkpoint, values.source, values.data_dir, values.image_size)
+    for name in ("source", "data_dir", "image_size"):
+        if values[name].value is not None:
+            _stop(f"--{name} is for a {SUFFIX} file; a run's config has its own, so leave it out")
+    require("workdir")
+    return config.load(values.workdir)
 
 
 def connect():

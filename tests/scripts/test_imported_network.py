@@ -1,0 +1,87 @@
+"""A published network from its weights to a served answer, as a user takes it: import, evaluate, export."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from goldens import stand_in
+from helpers.programs import complaint, run
+
+from convzoo import data, models
+
+GOLDEN, NAME = "timm_mobilenetv2_100", "mobilenet_v2_x1_0"
+SOURCE = "fake:classes=1000,size=96,examples=12"
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imported")
+    np.savez(folder / "published.npz", **stand_in.load(GOLDEN))
+    result = run(
+        "scripts/import_weights.py", "--source=timm", f"--checkpoint={folder}/published.npz", f"--model={NAME}",
+        f"--output={folder}/a.weights.h5",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_evaluate_and_export_an_imported_network(folder):
+    weights = [f"--checkpoint={folder}/a.weights.h5", f"--source={SOURCE}", f"--image_size={SIZE}"]
+    result = run("eval.py", *weights, "--split=test")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "a_test.json").read_text())
+    assert (record["examples"], record["model"], record["step"]) == (12, NAME, None)
+
+    result = run("scripts/export_saved_model.py", *weights, f"--output={folder}/saved_model")
+    assert result.returncode == 0, result.stderr
+    assert (folder / "saved_model" / "assets" / "labels.txt").read_text().splitlines() == [
+        str(label) for label in range(1000)
+    ]
+    # What is served and what was evaluated are the network with its published preprocessing.
+    source = data.open_source(SOURCE)
+    info = models.info(NAME)
+    inputs = {
+        "image_size": (SIZE, SIZE),
+        "mean": info.preprocessing.mean,
+        "std": info.preprocessing.std,
+        "crop_fraction": info.preprocessing.crop_fraction,
+        "interpolation": info.preprocessing.interpolation,
+    }
+    batch = next(iter(data.eval_dataset(source, "test", batch_size=12, **inputs)))
+    model = models.create_model(NAME, input_shape=(SIZE, SIZE, 3), weights=f"{folder}/a.weights.h5")
+    logits = model(batch["image"], training=False).numpy()
+    right = np.mean(np.argmax(logits, -1) == batch["label"].numpy())
+    assert record["top1"] == pytest.approx(right)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], logits)
+    assert record["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-4)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 120, 100, 3), dtype=np.uint8)
+    served = tf.saved_model.load(f"{folder}/saved_model").signatures["images"](images=tf.constant(pictures))
+    prepared = data.eval_transform(tf.constant(pictures), **inputs)
+    np.testing.assert_allclose(served["logits"], model(prepared, training=False), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("eval.py", [], "--source is missing"),
+        ("eval.py", ["--source=fake:classes=7,size=96,examples=4"], "are for 1000 classes and the data has 7"),
+        ("eval.py", [f"--source={SOURCE}", "--workdir=x"], "a file needs no run; leave one out"),
+        ("eval.py", [f"--source={SOURCE}", "--weights=ema"], "leave out --weights=ema"),
+        ("eval.py", [f"--source={SOURCE}", "--follow"], "--follow is for the workdir of a run"),
+        ("scripts/export_saved_model.py", [f"--source={SOURCE}"], "--output is missing"),
+    ],
+    ids=["no_source", "classes", "workdir", "average", "follow", "no_output"],
+)
+def test_mistakes(folder, program, arguments, message):
+    assert message in complaint(run(program, f"--checkpoint={folder}/a.weights.h5", *arguments))
+
+
+def test_a_file_that_is_not_there_or_tells_nothing(folder):
+    missing = complaint(run("eval.py", f"--checkpoint={folder}/none.weights.h5", f"--source={SOURCE}"))
+    assert "are not there; check the path" in missing
+    models.create_model("mobilenet_v1_x0_25", 10).save_weights(folder / "keras.weights.h5")
+    unknown = complaint(run("eval.py", f"--checkpoint={folder}/keras.weights.h5", f"--source={SOURCE}"))
+    assert "do not tell of which network they are" in unknown
+    assert "--source is for a .weights.h5 file" in complaint(run("eval.py", "--workdir=x", f"--source={SOURCE}"))
