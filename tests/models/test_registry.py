@@ -49,6 +49,22 @@ def test_multiply_adds_against_an_independent_sum(name, size, published, within)
     assert count(create_model(name, input_shape=(size, size, 3))).madds == pytest.approx(published, abs=within)
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "params"),
+    [
+        # timm and torchvision state these to the last digit.
+        ("mobilenet_v2_x1_0", {}, 3_504_872),
+        ("resnet50", {}, 25_557_032),
+        ("shufflenet_v2_x0_5", {"layout": "torchvision"}, 1_366_792),
+        ("shufflenet_v2_x1_0", {"layout": "torchvision"}, 2_278_604),
+        ("shufflenet_v2_x1_5", {"layout": "torchvision"}, 3_503_624),
+        ("shufflenet_v2_x2_0", {"layout": "torchvision"}, 7_393_996),
+    ],
+)
+def test_parameters_that_others_state(name, overrides, params):
+    assert count(create_model(name, **overrides)).params == params
+
+
 def test_count_adds_up_and_refuses_an_unknown_size():
     counted = count(create_model("efficientnet_b0", num_classes=7))
     assert sum(row.madds for row in counted.layers) == counted.madds
