@@ -144,12 +144,16 @@ class CondConv2D(ExpertConv):
             return self._experts(images, routing_weights)
         kernels = self.mix(routing_weights, self.kernel, fused=form in ("matmul", "patches"))
         if form == "map":
-            return ops.map(lambda pair: self._conv(pair[0][None], pair[1])[0], (images, kernels))
+            return ops.map(
+                lambda pair: ops.squeeze(self._conv(ops.expand_dims(pair[0], 0), pair[1]), 0), (images, kernels)
+            )
         if form == "group":
             return self._group(images, kernels)
         if form == "patches":
             return self._matmul(window.taps(images, *self.geometry), kernels)
-        return self._matmul([images[:, :: self.strides[0], :: self.strides[1]]], kernels)
+        if max(self.strides) > 1:
+            images = images[:, :: self.strides[0], :: self.strides[1]]
+        return self._matmul([images], kernels)
 
     def _conv(self, images, kernel):
         return ops.conv(
@@ -159,11 +163,13 @@ class CondConv2D(ExpertConv):
     def _matmul(self, taps, kernels):
         batch, height, width, channels = ops.shape(taps[0])
         positions, groups = len(taps), self.groups
-        by_group = (batch, height * width, groups, channels // groups)
-        x = ops.concatenate([ops.reshape(tap, by_group) for tap in taps], axis=3)
         if groups == 1:
-            y = ops.matmul(x[:, :, 0], ops.reshape(kernels, (batch, positions * channels, self.filters)))
+            # No axis of groups and no slice of everything: the gradient of an index is a copy into zeros.
+            x = ops.concatenate([ops.reshape(tap, (batch, height * width, channels)) for tap in taps], axis=2)
+            y = ops.matmul(x, ops.reshape(kernels, (batch, positions * channels, self.filters)))
         else:
+            by_group = (batch, height * width, groups, channels // groups)
+            x = ops.concatenate([ops.reshape(tap, by_group) for tap in taps], axis=3)
             kernels = ops.reshape(kernels, (batch, positions * channels // groups, groups, self.filters // groups))
             y = ops.matmul(ops.transpose(x, (0, 2, 1, 3)), ops.transpose(kernels, (0, 2, 1, 3)))
             y = ops.transpose(y, (0, 2, 1, 3))
