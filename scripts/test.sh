@@ -4,6 +4,7 @@
 #   ./scripts/test.sh                              # the newest supported TensorFlow
 #   TENSORFLOW=2.19.1 ./scripts/test.sh            # another one, in an environment of its own
 #   ./scripts/test.sh tests/data -k digits         # some tests, with pytest's own options, under TensorFlow alone
+#   ./scripts/test.sh -m slow                      # what is left out otherwise: every network trained and exported
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
@@ -17,4 +18,5 @@ if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi
 KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet tests/layers tests/models
+KERAS_BACKEND=jax python -m pytest --quiet tests/porting/test_parity.py -k timm_tf_efficientnet_cc_b0_4e
 KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --quiet tests
