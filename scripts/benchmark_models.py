@@ -6,6 +6,9 @@ r"""Times networks side by side: images per second of training and of inference,
 Each round times all networks once, turn about; the rate is that of the median round, the ratio the median of the
 rounds' own ratios, with the quartiles beside it: a busy machine slows a whole round rather than one network.
 
+On a machine that does other work --clock=cpu is steadier: it counts the seconds that all threads of this process
+computed, not those that they waited for a core. Its ratios are of work: threads that wait for one another do not show.
+
 Training is the step of the training loop, compiled as there: forward and backward pass of a batch that is in memory
 already, weight decay and the optimiser. Inference is the compiled forward pass. Networks of PyTorch Image Models
 ("timm:NAME") make the same step on the CPU, as PyTorch runs it uncompiled; their images are channels first.
@@ -33,10 +36,12 @@ MODE = flags.DEFINE_list("mode", ["train", "inference"], "train, inference or bo
 REPEATS = flags.DEFINE_integer("repeats", 9, "Rounds.", lower_bound=1)
 OPTIMIZER = flags.DEFINE_enum("optimizer", "rmsprop", ["rmsprop", "sgd"], "With momentum.")
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Of our networks.")
+CLOCK = flags.DEFINE_enum("clock", "wall", ["wall", "cpu"], "Seconds that passed, or that the CPU computed.")
 OUTPUT = flags.DEFINE_string("output", None, "Also writes OUTPUT.md and OUTPUT.json.")
 program.define_devices()
 
 MODES = ("train", "inference")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 TIMM = "timm:"
 CLASSES = 1000
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 1e-5  # so small that noise for pictures loses no network
@@ -56,6 +61,8 @@ def main():
         raise ConfigError(f"--models={','.join(MODELS.value)} names a network twice")
     _look_up(MODELS.value)
     devices = program.connect()
+    if CLOCK.value == "cpu" and devices.kind != "cpu":
+        raise ConfigError(f"--clock=cpu does not see what a {devices.kind} does; use --clock=wall or --devices=cpu")
     report = _about(devices)
     for mode in MODE.value:
         calls, steps = {}, {}
@@ -63,7 +70,7 @@ def main():
             make = _timm if name.startswith(TIMM) else _ours
             step = make(name.removeprefix(TIMM), mode, devices)
             steps[name], calls[name] = _long_enough(step)
-        seconds = turn_about(calls, REPEATS.value)
+        seconds = turn_about(calls, REPEATS.value, CLOCKS[CLOCK.value])
         report["results"] += _results(mode, seconds, steps)
         print(f"\n{_table(report, mode)}", flush=True)
     report["load_at_end"] = os.getloadavg()[0]
@@ -255,6 +262,7 @@ def _about(devices):
         "precision": PRECISION.value,
         "optimizer": OPTIMIZER.value,
         "rounds": REPEATS.value,
+        "clock": CLOCK.value,
         "load_at_start": os.getloadavg()[0],
         "results": [],
     }
@@ -266,6 +274,7 @@ def _caption(report):
         f"Batch {report['batch_size']}, {report['image_size']} x {report['image_size']}, {report['precision']}, "
         f"{report['optimizer']}; {report['devices']}, {report['threads']} {report['processor']} threads, "
         f"TF_ENABLE_ONEDNN_OPTS={report['onednn']}; {report['rounds']} rounds, "
+        f"{'seconds that passed' if report['clock'] == 'wall' else 'CPU seconds'}, "
         f"load {report['load_at_start']:.1f} before and {report['load_at_end']:.1f} after; "
         f"{versions}. `{report['command']}`"
     )

@@ -21,3 +21,8 @@ def test_calls_take_turns_and_keep_their_own_times():
     assert min(seconds["a"]) >= 0.01
     assert min(seconds["c"]) >= 0.05
     assert min(seconds["b"]) < 0.01
+
+
+def test_the_clock_of_the_cpu_does_not_count_waiting():
+    seconds = turn_about({"a": lambda: time.sleep(0.2)}, rounds=2, clock=time.process_time)
+    assert max(seconds["a"]) < 0.1
