@@ -81,7 +81,7 @@ def create_model(
     """
     entry = _entry(name)
     _check_overrides(name, entry.builder, overrides)
-    record = {} if weights is None else files.read_record(weights)
+    record = {} if weights is None else files.read_record(weights, name)
     if num_classes is None:
         num_classes = record.get("num_classes") or 1000
     if num_classes < 1:

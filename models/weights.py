@@ -1,5 +1,6 @@
 """Weights of a network in a file of Keras's format, with a record of what they belong to."""
 
+import hashlib
 import json
 import os
 import warnings
@@ -13,6 +14,7 @@ SUFFIX = ".weights.h5"
 # Layers of the classifier: what another number of classes starts anew.
 HEAD = "head_dense"
 _RECORD = "convzoo"
+_TOLD = 320  # characters of Keras's own complaint
 
 
 def save_weights(model: keras.Model, path: str, overrides: dict | None = None, source: str = "") -> None:
@@ -38,6 +40,7 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
                 "num_classes": _classes(model),
                 "overrides": dict(overrides or {}),
                 "source": source,
+                "body": _body(model),
             }
         )
     except TypeError as error:
@@ -59,11 +62,17 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
             os.remove(part)
 
 
-def read_record(path: str) -> dict:
-    """{"model", "num_classes", "overrides", "source"} of the weights at `path`; {} for a file of Keras's own making.
+def read_record(path: str, name: str | None = None) -> dict:
+    """What `save_weights` recorded of the weights at `path`; {} for a file of Keras's own making.
+
+    The record is {"model", "num_classes", "overrides", "source", "body"}, the last of them a fingerprint of the layers.
+
+    Args:
+        path: A `.weights.h5` file.
+        name: The network that they must be of, where they tell; None for any.
 
     Raises:
-        ModelError: There is no such file, or it is not an HDF5 file.
+        ModelError: There is no such file, it is not an HDF5 file, or it is of another network.
     """
     check_path(path)
     if not os.path.isfile(path):
@@ -73,8 +82,12 @@ def read_record(path: str) -> dict:
             record = json.loads(file.attrs.get(_RECORD, "{}"))
     except OSError as error:
         raise ModelError(f"weights {path!r} cannot be read ({str(error).splitlines()[0]}); make them anew") from error
+    if "model" not in record:
+        return {}
+    if name is not None and record["model"] != name:
+        raise ModelError(f"weights {path!r} are of {record['model']!r}, not of {name!r}; create that one")
     record["overrides"] = {key: _tuples(value) for key, value in record.get("overrides", {}).items()}
-    return record if "model" in record else {}
+    return record
 
 
 def load_weights(model: keras.Model, path: str, new_head: bool = False) -> list[str]:
@@ -92,9 +105,13 @@ def load_weights(model: keras.Model, path: str, new_head: bool = False) -> list[
     Raises:
         ModelError: The file is of another network, or cannot be read.
     """
-    record = read_record(path)
-    if record and record["model"] != model.name:
-        raise ModelError(f"weights {path!r} are of {record['model']!r}, not of {model.name!r}; create that one")
+    record = read_record(path, model.name)
+    if record.get("body", body := _body(model)) != body:
+        # Keras takes what a smaller network needs from the file of a larger one, and says nothing.
+        raise ModelError(
+            f"weights {path!r} have other layers than {model.name!r} as built here; create it with the overrides of "
+            f"the file, {record['overrides']}"
+        )
     classes, other = _classes(model), record.get("num_classes")
     differs = None not in (classes, other) and classes != other
     # Into a copy first: a file that does not fit must not leave the network half loaded.
@@ -105,7 +122,8 @@ def load_weights(model: keras.Model, path: str, new_head: bool = False) -> list[
             warnings.filterwarnings("ignore", message="Skipping nested container at '_operations")
             copy.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # The shapes that differ stand behind Keras's first line.
+        line = " ".join((str(error) or type(error).__name__).split())[:_TOLD]
         raise ModelError(f"weights {path!r} are not of {model.name!r} as built here: {line}") from error
     loaded = {weight.path: weight for weight in copy.weights}
     left = []
@@ -133,6 +151,18 @@ def _classes(model: keras.Model) -> int | None:
     """Width of the classifier, or None for a network without one."""
     heads = [layer for layer in model.layers if layer.name == HEAD]
     return heads[0].units if heads else None
+
+
+def _body(model: keras.Model) -> str:
+    """Fingerprint of the weights outside the classifier, in the order by which Keras finds them in a file: that of the
+    layers of each class."""
+    paths = [
+        (type(layer).__name__, weight.path)
+        for layer in model.layers
+        for weight in layer.weights
+        if not layer.name.startswith(HEAD)
+    ]
+    return hashlib.sha256(json.dumps(sorted(paths, key=lambda entry: entry[0])).encode()).hexdigest()[:16]
 
 
 def _copy(model: keras.Model, classes: int | None) -> keras.Model:

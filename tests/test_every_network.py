@@ -51,11 +51,11 @@ def test_one_epoch_gradients_and_export(name, precision, tmp_path):
     config = load(workdir)
     model = experiment.build_model(config, CLASSES)
     assessment.restore_weights(assessment.find_checkpoint(workdir, "newest"), model, "raw")
-    _check_gradients(model, precision)
+    _check_gradients(model)
     _check_export(config, workdir, str(tmp_path / "saved_model"))
 
 
-def _check_gradients(model, precision):
+def _check_gradients(model):
     images = np.random.default_rng(0).normal(size=(4, SIZE, SIZE, 3)).astype("float32")
     with tf.GradientTape() as tape:
         logits = model(images, training=False)

@@ -14,7 +14,7 @@ import convzoo
 from convzoo import models
 from convzoo.models.weights import SUFFIX
 from convzoo.training import checkpoints, experiment
-from convzoo.training.config import ConfigError
+from convzoo.training.config import ConfigError, first_line
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.files import write_text
@@ -145,7 +145,7 @@ class Assessor:
 
     def write(self, record: dict, path: str | None = None) -> str:
         """Writes a record as JSON to `path`, by default into the workdir's folder of evaluations, or beside the file of
-        weights; returns the path."""
+        weights; returns the path. Raises ConfigError where that cannot be."""
         if path is None:
             split = urllib.parse.quote(record["split"], safe="")
             if record["step"] is None:
@@ -153,7 +153,10 @@ class Assessor:
             else:
                 name = f"step_{record['step']:08d}_{record['weights']}_{split}.json"
                 path = os.path.join(self._workdir, FOLDER, name)
-        write_text(path, json.dumps(record, indent=2) + "\n")
+        try:
+            write_text(path, json.dumps(record, indent=2) + "\n")
+        except (tf.errors.OpError, OSError) as error:
+            raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
         return path
 
     def follow(self, timeout: float | None = None) -> Iterator[dict]:

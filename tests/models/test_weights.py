@@ -36,7 +36,9 @@ def saved(tmp_path):
 
 def test_a_file_builds_the_network_that_it_fits(saved):
     model, path = saved
-    assert read_record(path) == {
+    record = read_record(path)
+    assert record.pop("body")
+    assert record == {
         "model": NAME,
         "num_classes": 4,
         "overrides": {**SMALL, "dropout_rate": 0.1},
@@ -92,6 +94,18 @@ def test_a_file_that_keras_wrote(saved, tmp_path):
         small(weights=path, num_experts=3)
     with pytest.raises(ModelError, match="are not of 'efficientnet_condconv_b0_4e' as built here"):
         small(5, weights=path)
+
+
+def test_a_network_that_a_part_of_the_file_would_fit(saved):
+    _, path = saved
+    # Keras would fill it from the first layers of each class, and say nothing.
+    with pytest.raises(ModelError, match=r"have other layers than .* create it with the overrides of the file"):
+        create_model(NAME, 4, (32, 32, 3), weights=path, blocks=SMALL["blocks"][:1])
+    shuffled = create_model("shufflenet_v2_x0_5", 4, (32, 32, 3), layout="torchvision")
+    path = path.replace("a.weights", "b.weights")
+    save_weights(shuffled, path, {"layout": "torchvision"})
+    with pytest.raises(ModelError, match="are of 'shufflenet_v2_x0_5', not of 'resnet18'"):
+        create_model("resnet18", weights=path)  # which has no such override
 
 
 def test_what_is_refused(saved, tmp_path):

@@ -6,6 +6,8 @@ from helpers import programs
 from convzoo import models
 
 TOLERANCE = 0.015
+# Of the figures whose difference a note explains.
+TOLERANCE_NOTED = 0.03
 
 
 @pytest.mark.parametrize("name", [name for name in models.list_models() if models.info(name).published])
@@ -13,11 +15,12 @@ def test_counted_figures_agree_with_the_published_or_the_record_says_why(name):
     info = models.info(name)
     published = info.published
     if published.params and published.params % 1000:
-        assert info.params == published.params or published.note
+        assert info.params == published.params
     elif published.params:
         assert info.params == pytest.approx(published.params, rel=0.025)  # printed to two digits
     if published.madds:
-        assert info.madds == pytest.approx(published.madds, rel=TOLERANCE) or published.note
+        tolerance = TOLERANCE_NOTED if published.note else TOLERANCE
+        assert info.madds == pytest.approx(published.madds, rel=tolerance)
     assert published.source
 
 
