@@ -4,7 +4,7 @@ r"""Times every form of the conditional layers against the plain layer, on this 
     python scripts/benchmark_layers.py --only=depthwise --batch=8
     python scripts/benchmark_layers.py --check                  # exit 1 if "auto" is not close to the best form
 
-The shapes are those of the conditional blocks of CondConv-EfficientNet-B0, a few
+The shapes are those of the conditional blocks of CondConv-EfficientNet-B0, two of MobileNetV1 on small pictures, a few
 3 x 3 convolutions and a classifier. Every column is a ratio to the plain layer of the same shape, timed in the same
 run, turn about, so that a busy machine slows both; the plain layer's own milliseconds stand beside. "unrolled" is the
 authors' way, a convolution for each example of a batch of known size; it is no form of the layers. A star marks the
@@ -73,13 +73,14 @@ def cases():
             keras.layers.Conv2D,
             {"filters": filters, "kernel_size": 1},
         )
-    for size, channels, strides in ((14, 672, 1), (14, 672, 2), (7, 1152, 1)):
+    windows = ((5, 14, 672, 1), (5, 14, 672, 2), (5, 7, 1152, 1), (3, 7, 1152, 1), (3, 14, 128, 1), (3, 4, 128, 1))
+    for kernel, size, channels, strides in windows:
         yield Case(
-            f"depthwise k5 {size}x{size} {channels} s{strides}",
+            f"depthwise k{kernel} {size}x{size} {channels} s{strides}",
             (size, size, channels),
             DepthwiseCondConv2D,
             keras.layers.DepthwiseConv2D,
-            {"kernel_size": 5, "strides": strides, "padding": "same"},
+            {"kernel_size": kernel, "strides": strides, "padding": "same"},
         )
     for size, channels in ((14, 128), (7, 256)):
         yield Case(
