@@ -124,9 +124,13 @@ def _parts():
         yield name, config, common
         for text in SET.value:
             label, _, fields = (part.strip() for part in text.partition(":"))
+            try:
+                fields = shlex.split(fields)
+            except ValueError:  # an open quotation
+                fields = []
             if not re.fullmatch(r"[\w.-]+", label) or not fields:
                 raise ConfigError(f"cannot read --set={text!r}; write 'NAME: config.FIELD=VALUE ...'")
-            yield f"{name} {label}", config, [*common, *map(_field, shlex.split(fields))]
+            yield f"{name} {label}", config, [*common, *map(_field, fields)]
 
 
 def _field(text):
@@ -181,8 +185,11 @@ def _insert(table):
     if MARKERS.value is None:
         return
     from convzoo.training import markdown
+    from convzoo.training.config import ConfigError
 
     path, _, name = MARKERS.value.rpartition(":")
+    if not (path and name):
+        raise ConfigError(f"cannot read --markers={MARKERS.value}; write FILE:NAME")
     if table is None:
         markdown.check_markers(path, f"study:{name}")
     else:
@@ -200,8 +207,12 @@ def _alone():
     if "://" in WORKDIR.value:
         yield None
         return
-    os.makedirs(WORKDIR.value, exist_ok=True)
-    with open(os.path.join(WORKDIR.value, "study.lock"), "w") as lock:
+    try:
+        os.makedirs(WORKDIR.value, exist_ok=True)
+        lock = open(os.path.join(WORKDIR.value, "study.lock"), "w")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise ConfigError(f"cannot write to --workdir={WORKDIR.value} ({error}); choose another") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
