@@ -3,7 +3,8 @@
     python eval.py --workdir=runs/quickstart --checkpoint=best --split=test
 
 The experiment is read from the workdir. A JSON record goes to WORKDIR/evaluations, a table to the terminal. With
---follow every checkpoint of a running training is evaluated as it appears. Weights without a run, imported ones say:
+--follow every checkpoint of a running training is evaluated as it appears. Weights without a run, imported ones say
+(the record goes beside them):
 
     python eval.py --checkpoint=efficientnet_b0.weights.h5 --source=tfds:imagenet2012 --split=validation
 """
@@ -16,7 +17,7 @@ from convzoo.training import program
 program.define_checkpoint()
 SPLIT = flags.DEFINE_string("split", None, "As test or train[:10%]; default: the experiment's evaluation split.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Over all replicas; default: the experiment's.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", None, "Where to write the JSON record; default: a file in WORKDIR/evaluations.")
+OUTPUT = flags.DEFINE_string("output", None, "The JSON record; default: in WORKDIR/evaluations, or beside the weights.")
 FOLLOW = flags.DEFINE_bool("follow", False, "Evaluate checkpoints as they appear, until the training's last step.")
 TIMEOUT = flags.DEFINE_float("timeout", None, "With --follow: seconds to wait for a checkpoint before giving up.")
 program.define_devices()

@@ -1,31 +1,13 @@
 """Fine-tuning as a user does it: programs in processes of their own, one replica and two."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.programs import TINY, complaint, run
 
-ROOT = pathlib.Path(__file__).parent.parent
-TINY = ROOT / "tests" / "helpers" / "tiny.py"
 FREEZE = "('stem_*', 'block0_*')"
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
-    )
-
-
-def complaint(result):
-    """The one line that a mistake is answered with."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    (line,) = [line for line in result.stderr.splitlines() if line.split(": ")[0].endswith(".py")]
-    return line
 
 
 def values(workdir):
