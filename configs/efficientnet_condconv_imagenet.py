@@ -27,8 +27,8 @@ VARIANTS = tuple(MODELS)
 def get_config(variant: str = "b0_8e"):
     """The recipe for one of MODELS."""
     variant = variant or "b0_8e"
-    if variant not in MODELS:
-        raise ValueError(f"efficientnet_condconv_imagenet.py has no variant {variant!r}; known: {', '.join(MODELS)}")
+    if variant not in VARIANTS:
+        raise ValueError(f"efficientnet_condconv_imagenet.py has no variant {variant!r}; known: {', '.join(VARIANTS)}")
     config = base.get_config()
     config.model.name = MODELS[variant]
     with config.unlocked():

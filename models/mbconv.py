@@ -14,7 +14,7 @@ from keras import layers
 
 from convzoo.models.errors import ModelError
 from convzoo.models.parts import Endpoints, Parts
-from convzoo.models.routing import Router
+from convzoo.models.routing import Router, first_block
 
 STEM_FILTERS, HEAD_FILTERS, WIDTH_DIVISOR = 32, 1280, 8
 
@@ -143,7 +143,8 @@ def mbconv_network(
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: A stage that cannot be read, or that does not fit the one before; an unknown routing or padding.
+        ModelError: A stage that cannot be read, or that does not fit the one before; an unknown routing or
+            padding, or a first conditional block that there is not.
     """
     parts = Parts(activation, padding, bn_momentum, bn_epsilon, num_experts)
     router = Router(routing, num_experts, expert_dropout)
@@ -154,6 +155,7 @@ def mbconv_network(
             raise ModelError(f"stage {text!r} wants i{stage.input_filters}, but gets {given} channels; write i{given}")
         given = stage.output_filters
     repeats = [math.ceil(stage.repeats * depth_coefficient) for stage in stages]
+    first = first_block(first_conditional_block, sum(repeats))
 
     images = keras.Input(input_shape, name="images")
     stem_routing = router(images, "stem") if first_conditional_block == -1 else None
@@ -170,7 +172,7 @@ def mbconv_network(
             # Linear in the block's index, so the first block always survives and the last falls just short of the end.
             drop_rate = (1.0 - survival_prob) * index / sum(repeats)
             filters = round_filters(stage.output_filters, width_coefficient)
-            conditional = stage.conditional if first_conditional_block is None else index >= first_conditional_block
+            conditional = stage.conditional if first_conditional_block is None else index >= first
             x = _mbconv(parts, x, f"block{index}", stage, filters, strides, drop_rate, router if conditional else None)
             index += 1
     endpoints.before_downsampling(x)

@@ -11,7 +11,7 @@ from convzoo.models.papers import CONDCONV, CONDCONV_ABLATIONS, CONDCONV_TABLE_1
 from convzoo.models.parts import Endpoints, Parts
 from convzoo.models.preprocessing import IMAGENET
 from convzoo.models.registry import register_model
-from convzoo.models.routing import Router
+from convzoo.models.routing import Router, first_block
 
 STEM_FILTERS = 32
 # Output channels and stride of each separable block.
@@ -63,11 +63,11 @@ def mobilenet_v1(
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: An unknown routing or padding.
+        ModelError: An unknown routing or padding, or a first conditional block that there is not.
     """
     parts = Parts("relu6", padding, bn_momentum, bn_epsilon, num_experts)
     router = Router(routing, num_experts, expert_dropout)
-    first = len(blocks) if first_conditional_block is None else first_conditional_block
+    first = first_block(first_conditional_block, len(blocks))
 
     def scaled(filters):
         return max(1, int(filters * width_coefficient))

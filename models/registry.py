@@ -4,6 +4,8 @@ import dataclasses
 import difflib
 import fnmatch
 import inspect
+import numbers
+import os
 from collections.abc import Callable
 
 import keras
@@ -55,7 +57,7 @@ def create_model(
     name: str,
     num_classes: int | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
-    weights: str | None = None,
+    weights: str | os.PathLike | None = None,
     **overrides,
 ) -> keras.Model:
     """Builds a registered network.
@@ -77,19 +79,28 @@ def create_model(
         says, to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: Unknown name or override (the nearest known ones are named), or weights of another network.
+        ModelError: Unknown name or override (the nearest known ones are named), an override that cannot be, or weights
+            of another network.
     """
     entry = _entry(name)
     _check_overrides(name, entry.builder, overrides)
+    weights = None if weights is None else os.fspath(weights)
     record = {} if weights is None else files.read_record(weights, name)
     if num_classes is None:
         num_classes = record.get("num_classes") or 1000
-    if num_classes < 1:
-        raise ModelError(f"num_classes must be at least 1, not {num_classes}")
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
+        raise ModelError(f"num_classes must be a whole number of at least 1, not {num_classes!r}")
     if input_shape is None:
         input_shape = (entry.info.input_size, entry.info.input_size, 3)
     arguments = {**entry.defaults, **record.get("overrides", {}), **overrides}
-    model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
+    try:
+        model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
+    except ModelError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError) as error:  # of a layer deep within, where a value cannot be
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        given = "".join(f", {key}={value!r}" for key, value in overrides.items())
+        raise ModelError(f"{name} cannot be built with input_shape={tuple(input_shape)}{given}: {line}") from error
     if weights is not None:
         files.load_weights(model, weights)
     return model

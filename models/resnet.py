@@ -12,7 +12,7 @@ from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1
 from convzoo.models.parts import Endpoints, Parts
 from convzoo.models.preprocessing import IMAGENET
 from convzoo.models.registry import register_model
-from convzoo.models.routing import Router
+from convzoo.models.routing import Router, first_block
 
 STEM_FILTERS = 64
 # A bottleneck block ends in as many times the channels of its 3x3 convolution.
@@ -65,11 +65,11 @@ def resnet(
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: An unknown routing or padding.
+        ModelError: An unknown routing or padding, or a first conditional block that there is not.
     """
     parts = Parts("relu", padding, bn_momentum, bn_epsilon, num_experts)
     router = Router(routing, num_experts, expert_dropout)
-    first = sum(repeats) if first_conditional_block is None else first_conditional_block
+    first = first_block(first_conditional_block, sum(repeats), least=0)
     endpoints = Endpoints()
     images = keras.Input(input_shape, name="images")
     width = int(STEM_FILTERS * width_coefficient)

@@ -10,6 +10,26 @@ _HIDDEN = {"hidden_small": 1 / 8, "hidden_medium": 1.0, "hidden_large": 8.0}
 VARIANTS = ("one_layer", "softmax", "single", "partially_shared", *_HIDDEN, "hierarchical")
 
 
+def first_block(first: int | None, blocks: int, least: int = -1) -> int:
+    """The first conditional block of `blocks` ones, `blocks` for none; checked.
+
+    Args:
+        first: As the user gave it: -1 for the stem too, None for no block.
+        blocks: How many the network has.
+        least: 0 for a network whose stem cannot be conditional.
+
+    Raises:
+        ModelError: There is no such block.
+    """
+    if first is None:
+        return blocks
+    if not least <= first < blocks:
+        raise ModelError(
+            f"first_conditional_block {first} is no block of the network; give {least} to {blocks - 1}, or None"
+        )
+    return first
+
+
 class Router:
     """Makes the routing weights of a network's conditional blocks, in the order of the blocks.
 

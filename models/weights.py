@@ -76,7 +76,8 @@ def read_record(path: str, name: str | None = None) -> dict:
     """
     check_path(path)
     if not os.path.isfile(path):
-        raise ModelError(f"weights {path!r} are not there; check the path")
+        advice = "copy them to this machine first" if "://" in path else "check the path"
+        raise ModelError(f"weights {path!r} are not there; {advice}")
     try:
         with h5py.File(path, "r") as file:
             record = json.loads(file.attrs.get(_RECORD, "{}"))

@@ -20,6 +20,7 @@ class Source:
         layout: Names of a layer's variables and the order of their axes.
         namings: Naming of each family of networks that the source has.
         implied: Name of our network -> the overrides that this source's weights need.
+        doubt: (name of our network, its overrides) -> what the weights cannot tell and was assumed; or nothing.
     """
 
     title: str
@@ -27,3 +28,4 @@ class Source:
     layout: Layout
     namings: Mapping[str, Naming]
     implied: Callable[[str], dict] = lambda name: {}
+    doubt: Callable[[str, dict], str] = lambda name, overrides: ""

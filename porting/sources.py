@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import keras
 
-from convzoo.models import ModelError, create_model, info
+from convzoo.models import create_model, info
 from convzoo.porting import tf1, timm, torchvision
 from convzoo.porting.base import Source
 from convzoo.porting.carry import carry
@@ -26,6 +26,7 @@ class Imported(NamedTuple):
         carried: How many arrays of the source it holds.
         left_aside: How many of the source's variables are no weights: counters, optimizer slots, the averages or what
             they average.
+        doubt: What the weights do not tell and was assumed, for people; or nothing.
     """
 
     model: keras.Model
@@ -33,6 +34,7 @@ class Imported(NamedTuple):
     overrides: dict
     carried: int
     left_aside: int
+    doubt: str = ""
 
 
 def import_weights(
@@ -65,15 +67,9 @@ def import_weights(
     paths = origin.namings[family].paths(values, origin.layout)
     num_classes = _num_classes(checkpoint, name, values, paths, origin)
     overrides = {**origin.implied(name), **(overrides or {})}
-    try:
-        model = create_model(name, num_classes=num_classes, **overrides)
-    except ModelError:
-        raise
-    except (TypeError, ValueError) as error:  # from deep within the builder, where a value is of a wrong kind
-        line = str(error).strip().splitlines()[0]
-        raise PortingError(f"{name} cannot be built with the overrides {overrides}: {line}") from error
+    model = create_model(name, num_classes=num_classes, **overrides)
     carry(model, values, paths, origin.layout)
-    return Imported(model, num_classes, overrides, len(values), left_aside)
+    return Imported(model, num_classes, overrides, len(values), left_aside, origin.doubt(name, overrides))
 
 
 def _num_classes(checkpoint, name, values, paths, origin):

@@ -59,6 +59,16 @@ RESNET = Naming(
     ),
 )
 
+
+def _doubt(name, overrides):
+    if not name.startswith("efficientnet") or {"padding", "bn_epsilon"} & set(overrides):
+        return ""
+    return (
+        f"taken for a tf_{name} of timm, which no file of weights tells: timm's own efficientnet_* need "
+        "--override=padding=symmetric --override=bn_epsilon=1e-5"
+    )
+
+
 SOURCE = Source(
     title="timm",
     read=readers.read,
@@ -70,4 +80,5 @@ SOURCE = Source(
         "mnasnet": _MBCONV,
         "resnet": RESNET,
     },
+    doubt=_doubt,
 )

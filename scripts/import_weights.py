@@ -40,6 +40,8 @@ def main():
     models.save_weights(imported.model, OUTPUT.value, overrides=imported.overrides, source=origin)
     for key, value in imported.overrides.items():
         print(f"override {key}={value!r}{'' if key in given else f', which the weights of {SOURCE.value} need'}")
+    if imported.doubt:
+        print(imported.doubt)
     print(
         f"{MODEL.value}: {imported.carried} variables ({kind}), {imported.num_classes} classes, "
         f"{imported.left_aside} others left aside; written to {OUTPUT.value}"

@@ -137,6 +137,7 @@ class Assessor:
             **figures,
             "model": self._config.model.name,
             "source": self._config.data.source,
+            "image_size": self._inputs["image_size"][0],
             "checkpoint": path,
             "convzoo": convzoo.__version__,
             "tensorflow": tf.__version__,
@@ -149,7 +150,8 @@ class Assessor:
         if path is None:
             split = urllib.parse.quote(record["split"], safe="")
             if record["step"] is None:
-                path = f"{record['checkpoint'].removesuffix(SUFFIX)}_{split}.json"
+                source = urllib.parse.quote(record["source"], safe="")
+                path = f"{record['checkpoint'].removesuffix(SUFFIX)}_{source}_{split}.json"
             else:
                 name = f"step_{record['step']:08d}_{record['weights']}_{split}.json"
                 path = os.path.join(self._workdir, FOLDER, name)

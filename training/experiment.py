@@ -7,7 +7,7 @@ import keras
 import ml_collections
 
 from convzoo import data, models
-from convzoo.training.config import ConfigError, first_line
+from convzoo.training.config import ConfigError
 
 
 def open_source(config: ml_collections.ConfigDict) -> data.Source:
@@ -79,9 +79,5 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precisio
             for name, value in config.model.overrides.to_dict().items()
         }
         return models.create_model(config.model.name, num_classes, (*size, 3), **overrides)
-    except models.ModelError:
-        raise
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"config.model.overrides do not fit {config.model.name}: {first_line(error)}") from error
     finally:
         keras.config.set_dtype_policy(before)

@@ -20,7 +20,7 @@ def _module(name):
 def _variants(name):
     """Of an experiment that has some: those that its file lists, and none."""
     module = _module(name)
-    return sorted({"", *getattr(module, "VARIANTS", getattr(module, "MODELS", ()))})
+    return sorted({"", *getattr(module, "VARIANTS", ())})
 
 
 @pytest.mark.parametrize(("name", "variant"), [(name, variant) for name in EXPERIMENTS for variant in _variants(name)])

@@ -89,8 +89,12 @@ def test_unknown_names_are_answered_with_the_nearest():
         create_model("efficientnet_condconv_b0_4e", num_expert=2)
     with pytest.raises(ModelError, match="known: efficientnet_b0, "):
         info("q")
-    with pytest.raises(ModelError, match="num_classes must be at least 1, not 0"):
+    with pytest.raises(ModelError, match="num_classes must be a whole number of at least 1, not 0"):
         create_model("efficientnet_b0", num_classes=0)
+    with pytest.raises(ModelError, match="of at least 1, not '10'"):
+        create_model("efficientnet_b0", num_classes="10")
+    with pytest.raises(ModelError, match=r"resnet18 cannot be built with input_shape=\(32, 32\), repeats=3: "):
+        create_model("resnet18", input_shape=(32, 32), repeats=3)
     assert issubclass(ModelError, ValueError)
 
 

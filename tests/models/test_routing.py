@@ -129,5 +129,11 @@ def test_one_expert_and_no_routing_of_that_name():
     assert count(small(num_experts=1)).params > count(create_model("mobilenet_v1_x0_25", 5, (32, 32, 3))).params
     with pytest.raises(ModelError, match="routing 'hard' is not known; choose one of one_layer, softmax"):
         small(routing="hard")
+    with pytest.raises(
+        ModelError, match="first_conditional_block 13 is no block of the network; give -1 to 12, or None"
+    ):
+        small(first_conditional_block=13)
+    with pytest.raises(ModelError, match="first_conditional_block -1 is no block of the network; give 0 to 15"):
+        create_model("resnet50_condconv", first_conditional_block=-1)
     with pytest.raises(ModelError, match="padding 'full' is not known; choose same or symmetric"):
         small(padding="full")

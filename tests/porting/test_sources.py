@@ -96,11 +96,19 @@ def test_what_a_source_implies_and_what_the_user_says(load):
     assert implied("resnet18") == {}
 
 
+def test_what_a_file_cannot_tell_is_said():
+    doubt = SOURCES["timm"].doubt
+    assert "timm's own efficientnet_* need --override=padding=symmetric" in doubt("efficientnet_b0", {})
+    assert doubt("efficientnet_b0", {"padding": "symmetric", "bn_epsilon": 1e-5}) == ""
+    assert doubt("resnet18", {}) == ""
+
+
 def test_what_cannot_be_asked_for(load, resnet18, tmp_path):
     refuse(load, "unknown source 'keras'; known: tf1, timm, torchvision", resnet18, source="keras")
     refuse(load, "timm has no weights for shufflenet_v2_x1_0", resnet18, "shufflenet_v2_x1_0")
     refuse(load, "num_classes is no override", resnet18, overrides={"num_classes": 10})
-    refuse(load, "resnet18 cannot be built with the overrides", resnet18, overrides={"bn_epsilon": "small"})
+    with pytest.raises(ModelError, match=r"resnet18 cannot be built with input_shape=.*bn_epsilon='small'"):
+        load(resnet18, overrides={"bn_epsilon": "small"})
     with pytest.raises(ModelError, match="unknown network 'resnet19'; nearest: resnet18"):
         load(resnet18, "resnet19")
     with pytest.raises(ModelError, match="resnet18 has no override 'widht'"):
