@@ -1,5 +1,6 @@
 """The study program as a user runs it: made, made no second time, stopped, gone on with, and wrongly asked for."""
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -97,6 +98,14 @@ def test_mistakes_are_found_before_anything_is_written(arguments, message, tmp_p
     assert not (tmp_path / "study").exists()
 
 
+def test_one_study_at_a_time(tmp_path):
+    with open(tmp_path / "study.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = complaint(run("scripts/study.py", f"--workdir={tmp_path}", f"--config={TINY}", "--seeds=1"))
+    assert "another study runs" in other
+    assert [path.name for path in tmp_path.iterdir()] == ["study.lock"]
+
+
 def test_a_stopped_study_goes_on(tmp_path):
     arguments = [
         "scripts/study.py", f"--workdir={tmp_path}", f"--config={TINY}", "--seeds=1", "--override=config.epochs=24",
@@ -109,8 +118,6 @@ def test_a_stopped_study_goes_on(tmp_path):
         for line in process.stdout:
             said.append(line)
             if line.strip().startswith("step 48/192"):
-                other = complaint(run(*arguments))
-                assert "another study runs" in other
                 process.send_signal(signal.SIGTERM)
     assert process.returncode == 130
     assert "interrupted at step" in said[-2]
