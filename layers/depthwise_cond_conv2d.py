@@ -116,10 +116,10 @@ class DepthwiseCondConv2D(ExpertConv):
         if self.form != "auto":
             return self.form
         square = self.strides[0] == self.strides[1]
-        # On two CPU cores (batch 16 to 128, 8 experts, oneDNN, forward and backward) "group" takes a small part of the
-        # time of "map" where images are small, whose loop then costs more than its work: 0.03 to 0.2 for 3 x 3 windows
-        # over up to 8x8x256 values, 0.15 to 0.5 over 14x14x128. It takes up to 3 times as long for 5 x 5 windows over
-        # large images: too many rows of too many channels for the caches. By the TPU compiler's estimates "taps" is the
+        # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 experts, oneDNN, forward and backward), "group"
+        # takes 0.15 of the time of "map" for 3 x 3 windows over 4x4x128, 0.4 over 14x14x128, 0.7 over 7x7x1152: where
+        # images are small, a loop costs more than its work. For 5 x 5 windows over large images it takes 1.2 to 1.5 of
+        # it: too many rows of too many channels for the caches. By the TPU compiler's estimates "taps" is the
         # cheapest there. Nothing was measured on a GPU: one convolution of many channels is taken for better than
         # kh * kw passes.
         if get_target() == "cpu" and square:
