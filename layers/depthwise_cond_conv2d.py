@@ -140,7 +140,7 @@ class DepthwiseCondConv2D(ExpertConv):
         if form == "taps":
             return depthwise_taps(images, kernels, *self.geometry)
         if form == "group":
-            # oneDNN's gradient of 3 x 3 kernels beats a convolution; that of larger ones is up to 30 times slower.
+            # oneDNN's gradient of 3 x 3 kernels beats a convolution of its own; that of larger ones is far slower.
             own_gradient = get_target() == "cpu" and max(self.kernel_size) > 3
             return depthwise_group(images, kernels, self.kernel_size, self.strides, self.padding, own_gradient)
         return depthwise_map(images, kernels, *self.geometry)
