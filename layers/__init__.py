@@ -5,7 +5,9 @@ from convzoo.layers.channel_split import ChannelSplit
 from convzoo.layers.cond_conv2d import CondConv2D
 from convzoo.layers.cond_dense import CondDense
 from convzoo.layers.depthwise_cond_conv2d import DepthwiseCondConv2D
+from convzoo.layers.dr_conv2d import DRConv2D
 from convzoo.layers.expert_routing import ExpertRouting
+from convzoo.layers.guided_mask import GuidedMask
 from convzoo.layers.target import get_target, set_target
 
 __all__ = [
@@ -13,8 +15,10 @@ __all__ = [
     "ChannelSplit",
     "CondConv2D",
     "CondDense",
+    "DRConv2D",
     "DepthwiseCondConv2D",
     "ExpertRouting",
+    "GuidedMask",
     "get_target",
     "set_target",
 ]

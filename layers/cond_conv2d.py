@@ -4,8 +4,8 @@ import keras
 from keras import constraints, initializers, ops, regularizers
 
 from convzoo.layers import window
+from convzoo.layers.checks import positive
 from convzoo.layers.expert_conv import ExpertConv
-from convzoo.layers.expert_layer import positive
 from convzoo.layers.target import get_target
 
 

@@ -3,7 +3,8 @@
 import keras
 from keras import constraints, initializers, ops, regularizers
 
-from convzoo.layers.expert_layer import ExpertLayer, positive
+from convzoo.layers.checks import positive
+from convzoo.layers.expert_layer import ExpertLayer
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -62,7 +63,7 @@ class CondDense(ExpertLayer):
             bias_initializer,
             bias_regularizer,
             bias_constraint,
-            form,
+            form=form,
             activity_regularizer=activity_regularizer,
             **kwargs,
         )

@@ -3,11 +3,11 @@
 import keras
 from keras import constraints, initializers, regularizers
 
+from convzoo.layers.checks import positive
 from convzoo.layers.depthwise_group import depthwise_group
 from convzoo.layers.depthwise_map import depthwise_map
 from convzoo.layers.depthwise_taps import depthwise_taps
 from convzoo.layers.expert_conv import ExpertConv
-from convzoo.layers.expert_layer import positive
 from convzoo.layers.target import get_target
 
 

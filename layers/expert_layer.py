@@ -3,19 +3,19 @@
 from keras import Layer, activations, constraints, initializers, ops, regularizers
 
 from convzoo.layers import per_expert
+from convzoo.layers.checks import positive
+from convzoo.layers.forms import Forms
 from convzoo.layers.target import get_target
 
 
-class ExpertLayer(Layer):
+class ExpertLayer(Forms, Layer):
     """A layer whose weights are mixed for every example from `num_experts` sets of weights.
 
     A subclass adds its kernels with `add_expert_weight`, computes in `transform` and lists its forms in `FORMS`.
     """
 
-    FORMS = ()
-
     def __init__(
-        self, num_experts, activation, use_bias, bias_initializer, bias_regularizer, bias_constraint, form, **kwargs
+        self, num_experts, activation, use_bias, bias_initializer, bias_regularizer, bias_constraint, **kwargs
     ):
         # No casts by Keras: weights and routing are mixed in the weights' own precision, and only the mixture is cast.
         super().__init__(autocast=False, **kwargs)
@@ -25,18 +25,7 @@ class ExpertLayer(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.bias_constraint = constraints.get(bias_constraint)
-        self.form = form
         self.bias = None
-        if form not in ("auto", *self.FORMS):
-            raise ValueError(f"form {form!r} is not known to {type(self).__name__}: use {self._choices()}")
-
-    def refuse_form(self, form, why):
-        """Raises if `form` was asked for, because of `why`."""
-        if self.form == form:
-            raise ValueError(f"form {form!r} does not apply: {why}; use {self._choices(but=form)}")
-
-    def _choices(self, but=None):
-        return ", ".join(repr(f) for f in ("auto", *self.FORMS) if f != but)
 
     def add_expert_weight(self, name, shape, initializer, regularizer, constraint):
         """A weight [num_experts, *shape]; initialiser, regulariser and constraint see `shape`."""
@@ -111,12 +100,4 @@ class ExpertLayer(Layer):
             "bias_regularizer": regularizers.serialize(self.bias_regularizer),
             "bias_constraint": constraints.serialize(self.bias_constraint),
             "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-            "form": self.form,
         }
-
-
-def positive(value, name):
-    """`value` if it is a positive integer."""
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} {value!r} is not a positive integer")
-    return value

@@ -3,7 +3,7 @@
 import keras
 from keras import KerasTensor, activations, constraints, initializers, ops, regularizers
 
-from convzoo.layers.expert_layer import positive
+from convzoo.layers.checks import positive
 
 
 @keras.saving.register_keras_serializable(package="convzoo")

@@ -98,6 +98,41 @@ def value_and_gradients(layer, inputs, routing, cotangent):
     return np.asarray(outputs), {name: np.asarray(grad) for name, grad in zip(names, grads, strict=True)}
 
 
+def model_gradients(model, inputs, cotangent):
+    """model(inputs), and the gradients of its sum weighted by `cotangent`: "inputs", and those of weights by path."""
+    weights = model.trainable_variables
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(input_signature=[tf.TensorSpec((None, *inputs.shape[1:]))])
+        def run(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                outputs = model(x, training=True)
+                loss = tf.reduce_sum(outputs * cotangent)
+            return outputs, tape.gradient(loss, [x, *[w.value for w in weights]])
+
+        outputs, grads = run(tf.constant(inputs))
+    else:
+        import jax
+
+        def loss(x, values):
+            outputs = model.stateless_call(values, [], x, training=True)[0]
+            return (outputs * cotangent).sum(), outputs
+
+        (d_inputs, d_weights), outputs = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(
+            inputs, [w.value for w in weights]
+        )
+        grads = [d_inputs, *d_weights]
+    names = ["inputs", *[w.path for w in weights]]
+    return np.asarray(outputs), {name: np.asarray(grad) for name, grad in zip(names, grads, strict=True)}
+
+
+@pytest.fixture(name="model_gradients", scope="session")
+def _model_gradients():
+    return model_gradients
+
+
 @pytest.fixture(scope="session")
 def reference():
     """The functions of this file; a fixture, because tests are no package to import from."""

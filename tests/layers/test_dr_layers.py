@@ -1,0 +1,245 @@
+"""GuidedMask and DRConv2D as Keras layers: shapes not known, saving, precision, shared masks, and what they refuse."""
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo.layers import DRConv2D, GuidedMask, resampling
+
+REGIONS = 3
+ARGUMENTS = [
+    {"kernel_size": 1, "strides": 2, "padding": "same"},
+    {"kernel_size": 3, "padding": "same", "bank_size": 2},
+    {"kernel_size": 3, "generator": "grouped", "bank_size": 2},
+]
+
+
+def forms(arguments):
+    for form in DRConv2D.FORMS:
+        try:
+            yield DRConv2D(6, regions=REGIONS, form=form, **arguments).form
+        except ValueError:
+            continue
+
+
+LAYER_FORMS = [
+    pytest.param({**arguments, "form": form}, id=f"{arguments}-{form}")
+    for arguments in ARGUMENTS
+    for form in forms(arguments)
+]
+
+
+def images(batch=4, height=6, width=5, channels=4):
+    return np.random.default_rng(0).normal(size=(batch, height, width, channels)).astype("float32")
+
+
+def masks(batch=4, height=6, width=5):
+    chosen = np.random.default_rng(1).integers(REGIONS, size=(batch, height, width))
+    return np.eye(REGIONS, dtype="float32")[chosen]
+
+
+@pytest.mark.parametrize("arguments", LAYER_FORMS)
+def test_unknown_batch_height_and_width(arguments):
+    inputs = keras.Input((None, None, 4))
+    layer = DRConv2D(6, regions=REGIONS, routing_initializer="glorot_uniform", **arguments)
+    mask = GuidedMask(REGIONS)
+    outputs = layer(inputs, mask(inputs))
+    assert outputs.shape == (None, None, None, 6)
+    model = keras.Model(inputs, outputs)
+    for batch, height, width in ((4, 6, 5), (1, 5, 7)):
+        x = images(batch, height, width)
+        expected = keras.ops.convert_to_numpy(layer(x, mask(x)))
+        assert expected.shape == layer.compute_output_shape(x.shape)
+        np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+def test_mask_is_one_at_the_first_of_the_largest_scores():
+    layer = GuidedMask(REGIONS, kernel_initializer="zeros", bias_initializer="zeros", use_bias=True)
+    outputs = keras.ops.convert_to_numpy(layer(images()))
+    np.testing.assert_array_equal(outputs, np.broadcast_to([1.0, 0.0, 0.0], (4, 6, 5, 3)))
+    layer = GuidedMask(REGIONS, kernel_size=3, padding="same")
+    outputs = keras.ops.convert_to_numpy(layer(images()))
+    plain = keras.layers.Conv2D(REGIONS, 3, padding="same", use_bias=False)
+    plain.build((None, 6, 5, 4))
+    plain.set_weights(layer.get_weights())
+    scores = keras.ops.convert_to_numpy(plain(images()))
+    np.testing.assert_array_equal(outputs, np.eye(REGIONS)[scores.argmax(-1)])
+
+
+def test_one_mask_for_layers_of_several_strides():
+    inputs = keras.Input((8, 8, 4))
+    mask = GuidedMask(REGIONS, name="mask")(inputs)
+    x = DRConv2D(4, 1, REGIONS, name="first")(inputs, mask)
+    x = DRConv2D(4, 3, REGIONS, strides=2, padding="same", name="second")(x, mask)
+    model = keras.Model(inputs, [mask, x])
+    mask, outputs = (keras.ops.convert_to_numpy(t) for t in model(images(2, 8, 8)))
+    second = model.get_layer("second")
+    first = keras.ops.convert_to_numpy(model.get_layer("first")(images(2, 8, 8), mask))
+    np.testing.assert_allclose(outputs, second(first, mask[:, ::2, ::2]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "count"), [(8, 4), (7, 4), (5, 5), (3, 7), (25, 13)])
+@pytest.mark.parametrize("known", [True, False])
+def test_nearest_takes_the_pixels_that_torch_takes(size, count, known):
+    x = images(2, size, size)
+    shape = (size, size, 4) if known else (None, None, 4)
+    inputs = keras.Input(shape)
+    outputs = keras.layers.Lambda(lambda t: resampling.nearest(t, (count, count)), output_shape=(count, count, 4))
+    taken = [i * size // count for i in range(count)]
+    model = keras.Model(inputs, outputs(inputs))
+    np.testing.assert_allclose(model.predict(x, verbose=0), x[:, taken][:, :, taken], atol=1e-6)
+
+
+def model_of_all_generators():
+    inputs = keras.Input((6, 5, 4))
+    mask = GuidedMask(REGIONS, kernel_size=3, padding="same", use_bias=True)(inputs)
+    x = DRConv2D(6, 3, REGIONS, padding="same", activation="relu", kernel_regularizer="l2")(inputs, mask)
+    x = DRConv2D(6, 1, REGIONS, 2, generator="grouped", kernel_constraint="max_norm", name="grouped")(x, mask)
+    x = DRConv2D(4, 1, regions=1, form="region_outputs")(x)
+    return keras.Model(inputs, x)
+
+
+def test_model_file_round_trip(tmp_path):
+    model = model_of_all_generators()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(images(), verbose=0), model.predict(images(), verbose=0), atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel is TensorFlow's")
+def test_saved_model_takes_any_batch(tmp_path):
+    import tensorflow as tf
+
+    model = model_of_all_generators()
+    model.export(str(tmp_path), verbose=False)
+    served = tf.saved_model.load(str(tmp_path))
+    for batch in (1, 3):
+        np.testing.assert_allclose(served.serve(images(batch)), model.predict(images(batch), verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        DRConv2D(
+            6,
+            (3, 2),
+            REGIONS,
+            bank_size=2,
+            generator="grouped",
+            strides=(1, 2),
+            padding="same",
+            data_format="channels_first",
+            activation="swish",
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1, seed=4),
+            routing_initializer="zeros",
+            kernel_regularizer=keras.regularizers.L2(0.1),
+            activity_regularizer="l1",
+            kernel_constraint="max_norm",
+            form="region_inputs",
+            name="d",
+        ),
+        DRConv2D(6, 3, dilation_rate=2, bias_initializer="ones", bias_regularizer="l1", dtype="float16"),
+        GuidedMask(4, 3, use_bias=True, padding="same", kernel_regularizer="l2", trainable=False, name="m"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_config_round_trip(layer):
+    config = layer.get_config()
+    assert type(layer).from_config(config).get_config() == config
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer)).get_config() == config
+    code = layer.__init__.__code__
+    assert not set(code.co_varnames[1 : code.co_argcount]) - set(config)
+
+
+def test_base_kernels_start_apart_and_regions_alike():
+    layer = DRConv2D(64, 1, REGIONS, 4)
+    layer.build((None, 6, 5, 32))
+    kernels = np.asarray(layer.kernel).reshape(4, -1)
+    assert abs(np.corrcoef(kernels) - np.eye(4)).max() < 0.1
+    assert abs(kernels).max() <= np.sqrt(6 / 32)
+    np.testing.assert_allclose(kernels.std(), np.sqrt(2 / 32), rtol=0.05)
+    of_regions = np.asarray(layer.generate_kernels(images(2, channels=32)))
+    np.testing.assert_allclose(of_regions[:, 0].reshape(2, -1), kernels.mean(0)[None].repeat(2, 0), atol=0.02)
+
+
+def test_fit_moves_every_weight_and_keeps_the_constraint():
+    keras.utils.set_random_seed(0)
+    model = model_of_all_generators()
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(images(), np.ones((4, 6, 5, 4)), verbose=0)
+    for weight, old in zip(model.weights, before, strict=True):
+        assert not np.array_equal(weight, old), weight.path
+    kernel = np.asarray(model.get_layer("grouped").kernel)
+    assert np.linalg.norm(kernel, axis=1).max() <= 2.0 + 1e-5
+
+
+@pytest.mark.parametrize("arguments", LAYER_FORMS)
+def test_mixed_precision(arguments):
+    full = DRConv2D(6, regions=REGIONS, routing_initializer="glorot_uniform", **arguments)
+    expected = full(images(), masks())
+    layer = DRConv2D(6, regions=REGIONS, dtype="mixed_bfloat16", **arguments)
+    layer.build(images().shape)
+    layer.set_weights(full.get_weights())
+    outputs = layer(images(), masks())
+    assert all(keras.backend.standardize_dtype(w.dtype) == "float32" for w in layer.weights)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+    np.testing.assert_allclose(keras.ops.cast(outputs, "float32"), expected, atol=0.1, rtol=0.05)
+    mask = GuidedMask(REGIONS, dtype="mixed_bfloat16")(images())
+    assert keras.backend.standardize_dtype(mask.dtype) == "bfloat16"
+    assert set(np.unique(keras.ops.cast(mask, "float32"))) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("arguments", [*ARGUMENTS, {"kernel_size": 1, "bank_size": 40_000, "use_bias": False}], ids=str)
+def test_auto_is_the_form_it_names(arguments, name, target):
+    target(name)
+    auto = DRConv2D(6, regions=REGIONS, routing_initializer="glorot_uniform", **arguments)
+    form = auto.choose_form(images().shape)
+    layer = DRConv2D(6, regions=REGIONS, **{**arguments, "form": form})
+    if auto.bank_size > 100:
+        assert form == ("bank_inputs" if name == "gpu" else "bank_loop")
+        return
+    expected = auto(images(), masks())
+    layer.build(images().shape)
+    layer.set_weights(auto.get_weights())
+    np.testing.assert_array_equal(layer(images(), masks()), expected)
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+def test_auto_makes_kernels_of_images_only_where_it_must(name, target):
+    target(name)
+    shape = (None, 14, 14, 48)
+    assert DRConv2D(48, 1).choose_form(shape) == "bank_outputs"
+    assert DRConv2D(96, 1).choose_form(shape) == "bank_inputs"
+    assert DRConv2D(96, 3).choose_form(shape) == "bank_outputs"
+    assert DRConv2D(48, 1).choose_form((None, None, None, 48)) == "bank_loop"
+    assert DRConv2D(48, 1, regions=1).choose_form(shape) == "region_inputs"
+    assert DRConv2D(24, 1, generator="grouped").choose_form(shape) == "region_outputs"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GuidedMask(0), "regions 0"),
+        (lambda: DRConv2D(0, 1), "filters 0"),
+        (lambda: DRConv2D(6, 1, regions=0), "regions 0"),
+        (lambda: DRConv2D(6, 1, bank_size=0), "bank_size 0"),
+        (lambda: DRConv2D(6, 1, generator="bank"), "generator 'bank'"),
+        (lambda: DRConv2D(6, 3, strides=2, dilation_rate=2), "one of them must be 1"),
+        (lambda: DRConv2D(6, 1, form="loop"), "form 'loop' is not known to DRConv2D: use 'auto', 'bank_outputs', "),
+        (lambda: DRConv2D(6, 3, form="bank_inputs"), r"for 1 x 1 kernels, kernel_size is \(3, 3\); use 'auto', "),
+        (lambda: DRConv2D(6, 1, generator="grouped", form="bank_loop"), "generator 'grouped' has no bank"),
+        (lambda: DRConv2D(6, 1, 8)(images(), masks()), r"\(4, 6, 5, 3\), expected four axes .* with 8 regions"),
+        (lambda: DRConv2D(6, 1, REGIONS)(images(), masks()[0]), "expected four axes"),
+        (lambda: DRConv2D(6, 1, REGIONS)(images()), "has 3 regions and got no region_mask"),
+        (lambda: DRConv2D(6, 1, REGIONS)(images()[0], masks()), "expected four axes"),
+        (lambda: DRConv2D(6, 7, REGIONS)(images(), masks()), "too small for kernel_size"),
+        (lambda: DRConv2D(6, 1, REGIONS)(keras.Input((6, 5, None)), masks()), "known number of channels"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert len(str(error.value).splitlines()) == 1 or "Exception encountered" in str(error.value)
