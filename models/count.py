@@ -6,7 +6,7 @@ import math
 
 import keras
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, ExpertRouting
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, ExpertRouting
 from convzoo.models.errors import ModelError
 
 
@@ -43,7 +43,8 @@ def count(model: keras.Model) -> ModelCount:
 
     Pooling, normalisation, activations, biases and element-wise sums are left out, as the papers do. A conditional
     layer costs its convolution once, plus one multiply-add per expert and weight for the mixed kernel
-    (arXiv 1904.04971, section 3), whatever form computes it.
+    (arXiv 1904.04971, section 3), whatever form computes it. A region-aware layer likewise costs its convolution once
+    and each region's generated kernel (arXiv 2003.12243).
 
     Raises:
         ModelError: The model's height or width is unknown, or it has a layer that this file does not know.
@@ -109,6 +110,14 @@ def _(layer) -> int:
 def _(layer: CondDense) -> int:
     positions = math.prod(layer.output.shape[1:-1])
     return positions * math.prod(_experts(layer).shape[1:]) + math.prod(_experts(layer).shape)
+
+
+@_madds.register
+def _(layer: DRConv2D) -> int:
+    cells = math.prod(layer.kernel_size)
+    weights = cells * layer.channels * layer.filters
+    routing = math.prod(layer.routing_kernel.shape) * (1 if layer.generator == "shared_bank" else cells)
+    return _positions(layer) * weights + layer.regions * layer.bank_size * weights + routing
 
 
 @_madds.register

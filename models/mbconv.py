@@ -14,6 +14,7 @@ from keras import layers
 
 from convzoo.models.errors import ModelError
 from convzoo.models.parts import Endpoints, Parts
+from convzoo.models.regions import Guides
 from convzoo.models.routing import Router, first_block
 
 STEM_FILTERS, HEAD_FILTERS, WIDTH_DIVISOR = 32, 1280, 8
@@ -69,17 +70,28 @@ def round_filters(filters: int, width_coefficient: float) -> int:
     return int(rounded + WIDTH_DIVISOR if rounded < 0.9 * scaled else rounded)
 
 
-def _mbconv(parts: Parts, x, name: str, stage: Stage, filters: int, strides, drop_rate: float, router: Router | None):
+def _mbconv(
+    parts: Parts,
+    x,
+    name: str,
+    stage: Stage,
+    filters: int,
+    strides: tuple[int, int],
+    drop_rate: float,
+    router: Router | None,
+    guides: Guides,
+):
     inputs, input_filters = x, x.shape[-1]
     routing = None if router is None else router(inputs, name)
+    guide = guides(inputs, name)
     if stage.expand_ratio != 1:
-        x = parts.conv(x, f"{name}_expand_conv", input_filters * stage.expand_ratio, routing=routing)
+        x = parts.conv(x, f"{name}_expand_conv", input_filters * stage.expand_ratio, routing=routing, guide=guide)
         x = parts.norm(x, f"{name}_expand")
     x = parts.depthwise(x, f"{name}_depthwise_conv", stage.kernel_size, strides, routing=routing)
     x = parts.norm(x, f"{name}_depthwise")
     if stage.se_ratio:
         x = parts.squeeze_excite(x, name, max(1, int(input_filters * stage.se_ratio)))
-    x = parts.conv(x, f"{name}_project_conv", filters, routing=routing)
+    x = parts.conv(x, f"{name}_project_conv", filters, routing=routing, guide=guide)
     x = parts.norm(x, f"{name}_project", activation=False)
     if strides == (1, 1) and input_filters == filters:
         if drop_rate:
@@ -106,6 +118,9 @@ def mbconv_network(
     conditional_classifier: bool = False,
     routing: str = "one_layer",
     expert_dropout: float = 0.0,
+    regions: int | None = None,
+    bank_size: int = 8,
+    generator: str = "shared_bank",
     dropout_rate: float = 0.2,
     survival_prob: float = 1.0,
     stem_strides: int = 2,
@@ -133,6 +148,8 @@ def mbconv_network(
         conditional_head: Whether the head's 1x1 convolution is conditional.
         conditional_classifier: Whether the classifier is conditional.
         routing, expert_dropout: See `convzoo.models.routing.Router`.
+        regions, bank_size, generator: Of the blocks' region-aware 1x1 convolutions, see
+            `convzoo.models.regions.Guides`; without regions they are not region-aware.
         dropout_rate: Dropout before the classifier.
         survival_prob: Share of examples that keep the last block's branch; earlier blocks keep more, linearly.
         stem_strides: 2 as published; 1 keeps small pictures (32x32) from vanishing.
@@ -143,11 +160,13 @@ def mbconv_network(
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: A stage that cannot be read, or that does not fit the one before; an unknown routing or
-            padding, or a first conditional block that there is not.
+        ModelError: A stage that cannot be read, or that does not fit the one before; an unknown routing, padding or
+            generator, a first conditional block that there is not, or a convolution that would be conditional and
+            region-aware.
     """
     parts = Parts(activation, padding, bn_momentum, bn_epsilon, num_experts)
     router = Router(routing, num_experts, expert_dropout)
+    guides = Guides(regions, bank_size, generator)
     stages = [decode_stage(text) for text in blocks]
     given = STEM_FILTERS
     for text, stage in zip(blocks, stages, strict=True):
@@ -173,7 +192,8 @@ def mbconv_network(
             drop_rate = (1.0 - survival_prob) * index / sum(repeats)
             filters = round_filters(stage.output_filters, width_coefficient)
             conditional = stage.conditional if first_conditional_block is None else index >= first
-            x = _mbconv(parts, x, f"block{index}", stage, filters, strides, drop_rate, router if conditional else None)
+            of_block = router if conditional else None
+            x = _mbconv(parts, x, f"block{index}", stage, filters, strides, drop_rate, of_block, guides)
             index += 1
     endpoints.before_downsampling(x)
 

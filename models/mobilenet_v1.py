@@ -1,15 +1,18 @@
-"""MobileNetV1 (arXiv 1704.04861) and CondConv-MobileNetV1 (arXiv 1904.04971, section 4.1).
+"""MobileNetV1 (arXiv 1704.04861), CondConv-MobileNetV1 (arXiv 1904.04971, section 4.1) and DRConv-MobileNetV1.
 
 Thirteen separable blocks (3x3 depthwise convolution, 1x1 point-wise convolution, each with normalisation and ReLU6)
 after a 3x3 stem. In a conditional block one routing vector, computed from the block's input, mixes the experts of both.
+DRConv (arXiv 2003.12243) names the network without its placement: here it is every point-wise convolution, with a mask
+of the block's input, as in its authors' ShuffleNetV2.
 """
 
 import keras
 
 from convzoo.models.info import ModelInfo, Published, Reported
-from convzoo.models.papers import CONDCONV, CONDCONV_ABLATIONS, CONDCONV_TABLE_1, CONDCONV_WIDTHS
+from convzoo.models.papers import CONDCONV, CONDCONV_ABLATIONS, CONDCONV_TABLE_1, CONDCONV_WIDTHS, DRCONV
 from convzoo.models.parts import Endpoints, Parts
 from convzoo.models.preprocessing import IMAGENET
+from convzoo.models.regions import Guides
 from convzoo.models.registry import register_model
 from convzoo.models.routing import Router, first_block
 
@@ -31,6 +34,9 @@ def mobilenet_v1(
     conditional_classifier: bool = False,
     routing: str = "one_layer",
     expert_dropout: float = 0.0,
+    regions: int | None = None,
+    bank_size: int = 8,
+    generator: str = "shared_bank",
     dropout_rate: float = 0.0,
     stem_strides: int = 2,
     padding: str = "symmetric",
@@ -54,6 +60,8 @@ def mobilenet_v1(
             n is block n - 2.
         conditional_classifier: Whether the classifier is conditional.
         routing, expert_dropout: See `convzoo.models.routing.Router`.
+        regions, bank_size, generator: Of region-aware point-wise convolutions, see `convzoo.models.regions.Guides`;
+            without regions they are not region-aware.
         dropout_rate: Dropout before the classifier.
         stem_strides: 2 as published; 1 keeps small pictures (32x32) from vanishing.
         padding, bn_momentum, bn_epsilon: See `convzoo.models.parts.Parts`.
@@ -63,10 +71,12 @@ def mobilenet_v1(
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: An unknown routing or padding, or a first conditional block that there is not.
+        ModelError: An unknown routing, padding or generator, a first conditional block that there is not, or a
+            convolution that would be conditional and region-aware.
     """
     parts = Parts("relu6", padding, bn_momentum, bn_epsilon, num_experts)
     router = Router(routing, num_experts, expert_dropout)
+    guides = Guides(regions, bank_size, generator)
     first = first_block(first_conditional_block, len(blocks))
 
     def scaled(filters):
@@ -80,9 +90,10 @@ def mobilenet_v1(
         if strides != 1:
             endpoints.before_downsampling(x)
         weights = router(x, f"block{index}") if index >= first else None
+        guide = guides(x, f"block{index}")
         x = parts.depthwise(x, f"block{index}_depthwise_conv", 3, strides, routing=weights)
         x = parts.norm(x, f"block{index}_depthwise")
-        x = parts.conv(x, f"block{index}_pointwise_conv", scaled(filters), routing=weights)
+        x = parts.conv(x, f"block{index}_pointwise_conv", scaled(filters), routing=weights, guide=guide)
         x = parts.norm(x, f"block{index}_pointwise")
     endpoints.before_downsampling(x)
 
@@ -165,4 +176,27 @@ for _suffix, (_width, _static, _conditional, _reported, _published) in _WIDTHS.i
         first_conditional_block=5,
         conditional_classifier=True,
         num_experts=8,
+    )
+
+# Suffix: parameters and multiply-adds of the region-aware network.
+_REGION_AWARE = {
+    "x0_25": (1_933_752, 59_789_440),
+    "x0_5": (7_005_256, 212_132_096),
+    "x0_75": (15_216_344, 457_027_968),
+    "x1_0": (26_567_016, 794_477_056),
+}
+for _suffix, (_params, _madds) in _REGION_AWARE.items():
+    register_model(
+        mobilenet_v1,
+        ModelInfo(
+            name=f"mobilenet_v1_drconv_{_suffix}",
+            family="mobilenet_v1",
+            paper=DRCONV,
+            params=_params,
+            madds=_madds,
+            input_size=224,
+            preprocessing=IMAGENET,
+        ),
+        width_coefficient=_WIDTHS[_suffix][0],
+        regions=8,
     )

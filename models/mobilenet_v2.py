@@ -1,8 +1,12 @@
-"""MobileNetV2 (arXiv 1801.04381) and CondConv-MobileNetV2 (arXiv 1904.04971, section 4.1)."""
+"""MobileNetV2 (arXiv 1801.04381), CondConv-MobileNetV2 (arXiv 1904.04971, section 4.1) and DRConv-MobileNetV2.
+
+DRConv (arXiv 2003.12243) names the network without its placement: here it is both point-wise convolutions of every
+block, with one mask of the block's input, as in its authors' ShuffleNetV2.
+"""
 
 from convzoo.models.info import ModelInfo, Published, Reported
 from convzoo.models.mbconv import mbconv_network
-from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1
+from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1, DRCONV
 from convzoo.models.preprocessing import IMAGENET
 from convzoo.models.registry import register_model
 
@@ -62,5 +66,19 @@ register_model(
     conditional_head=True,
     conditional_classifier=True,
     num_experts=8,
+    **_DEFAULTS,
+)
+register_model(
+    mbconv_network,
+    ModelInfo(
+        name="mobilenet_v2_drconv_x1_0",
+        family="mobilenet_v2",
+        paper=DRCONV,
+        params=16_054_696,
+        madds=418_735_744,
+        input_size=224,
+        preprocessing=IMAGENET,
+    ),
+    regions=8,
     **_DEFAULTS,
 )

@@ -5,3 +5,6 @@ CONDCONV = "CondConv: Conditionally Parameterized Convolutions for Efficient Inf
 CONDCONV_TABLE_1 = "CondConv (arXiv 1904.04971), table 1"
 CONDCONV_ABLATIONS = "CondConv (arXiv 1904.04971), table 4"
 CONDCONV_WIDTHS = "CondConv (arXiv 1904.04971, version 2), figure of widths and experts, read to 2 M"
+
+DRCONV = "Dynamic Region-Aware Convolution, arXiv 2003.12243"
+DRCONV_ABSTRACT = "DRConv (arXiv 2003.12243), abstract"

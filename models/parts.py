@@ -5,6 +5,7 @@ from keras import layers
 
 from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D
 from convzoo.models.errors import ModelError
+from convzoo.models.regions import Guide
 
 # Untruncated normal with standard deviation sqrt(2 / fan_out), as published. A depthwise kernel's fan_out is its area.
 _CONV_INIT = {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}
@@ -32,8 +33,16 @@ class Parts:
         self.activation, self.padding = activation, padding
         self.bn_momentum, self.bn_epsilon, self.num_experts = bn_momentum, bn_epsilon, num_experts
 
-    def conv(self, x, name, filters, kernel_size=1, strides=1, *, use_bias=False, routing=None):
-        """A convolution; with `routing` [batch, num_experts] a conditional one."""
+    def conv(
+        self, x, name, filters, kernel_size=1, strides=1, *, use_bias=False, routing=None, guide: Guide | None = None
+    ):
+        """A convolution; with `routing` [batch, num_experts] a conditional one, with `guide` a region-aware one.
+
+        Raises:
+            ModelError: It would be both.
+        """
+        if routing is not None and guide is not None:
+            raise ModelError(f"{name} cannot be conditional and region-aware; set regions or first_conditional_block")
         x, padding = self._pad(x, name, kernel_size, strides)
         arguments = {
             "filters": filters,
@@ -42,9 +51,11 @@ class Parts:
             "padding": padding,
             "data_format": "channels_last",
             "use_bias": use_bias,
-            "kernel_initializer": keras.initializers.VarianceScaling(**_CONV_INIT),
             "name": name,
         }
+        if guide is not None:
+            return guide.conv(x, **arguments)
+        arguments["kernel_initializer"] = keras.initializers.VarianceScaling(**_CONV_INIT)
         if routing is None:
             return layers.Conv2D(**arguments)(x)
         return CondConv2D(num_experts=self.num_experts, **arguments)(x, routing)

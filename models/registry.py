@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import keras
 
+from convzoo.layers import DRConv2D, ExpertRouting
 from convzoo.models import weights as files
 from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo
@@ -23,6 +24,14 @@ class _Entry:
 
 
 _ENTRIES: dict[str, _Entry] = {}
+# Overrides that need a kind of layer, and the overrides that bring it.
+_NEED = {
+    **dict.fromkeys(
+        ("num_experts", "routing", "expert_dropout"),
+        (ExpertRouting, "conditional layer", "first_conditional_block"),
+    ),
+    **dict.fromkeys(("bank_size", "generator"), (DRConv2D, "region-aware layer", "regions")),
+}
 
 
 def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defaults) -> None:
@@ -101,6 +110,7 @@ def create_model(
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         given = "".join(f", {key}={value!r}" for key, value in overrides.items())
         raise ModelError(f"{name} cannot be built with input_shape={tuple(input_shape)}{given}: {line}") from error
+    _check_effect(model, overrides)
     if weights is not None:
         files.load_weights(model, weights)
     return model
@@ -117,6 +127,14 @@ def _check_overrides(name: str, builder: Callable, overrides: dict) -> None:
     for key in overrides:
         if key not in known:
             raise ModelError(f"{name} has no override {key!r}; {_nearest(key, known)}")
+
+
+def _check_effect(model: keras.Model, overrides: dict) -> None:
+    """Refuses overrides that do nothing, unless what they need was switched off by another one, as an ablation does."""
+    for key in overrides:
+        kind, what, remedy = _NEED.get(key, (keras.layers.Layer, "", ""))
+        if remedy not in overrides and not any(isinstance(layer, kind) for layer in model.layers):
+            raise ModelError(f"{key} would do nothing: {model.name} has no {what}; set {remedy} too")
 
 
 def _nearest(word: str, known: list[str]) -> str:

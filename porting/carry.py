@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from convzoo.porting.errors import PortingError
-from convzoo.porting.layouts import Layout
+from convzoo.porting.layouts import Kernel, Layout
 
 _LISTED = 5
 
@@ -70,9 +70,9 @@ def _roles(layer):
 
 def _stored(layer, path, shape, layout):
     """Shape of our variable in the source's file, and our axes in the source's order."""
-    if not path.endswith("/kernel"):
-        return shape, tuple(range(len(shape)))
-    if type(layer) not in layout.kernels:
+    if type(layer) in layout.kernels:
+        kernel = layout.kernels[type(layer)].get(path.rpartition("/")[2], Kernel(tuple(range(len(shape)))))
+        return tuple(kernel.stored(tuple(shape[axis] for axis in kernel.axes))), kernel.axes
+    if path.endswith("/kernel"):
         raise PortingError(f"no order of axes is known for {type(layer).__name__} ({layer.name}) in this source")
-    kernel = layout.kernels[type(layer)]
-    return tuple(kernel.stored(tuple(shape[axis] for axis in kernel.axes))), kernel.axes
+    return shape, tuple(range(len(shape)))

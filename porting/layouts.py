@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from keras import layers
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, ExpertRouting
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, ExpertRouting, GuidedMask
 
 # Kinds of our layers whose variables a framework may name differently.
 NORM, OTHER = "norm", "other"
@@ -29,18 +29,24 @@ class Layout(NamedTuple):
 
     Attributes:
         variables: For NORM and OTHER layers, the source's variable -> ours ("kernel" is a layer's only kernel).
-        kernels: Class of our layer -> its kernel as stored. A class that is not there cannot be carried over.
+        kernels: Class of our layer -> its variables as stored, by our names ("kernel" is a layer's only kernel).
+            Variables that are not there are stored as they are; a class that is not there cannot be carried over.
         classes_axis: The classifier kernel's axis of classes, as stored.
     """
 
     variables: Mapping[str, Mapping[str, str]]
-    kernels: Mapping[type, Kernel]
+    kernels: Mapping[type, Mapping[str, Kernel]]
     classes_axis: int
 
 
 def _rows(shape):
     """One row an expert."""
     return shape[0], math.prod(shape[1:])
+
+
+def _columns(shape):
+    """One column a base kernel."""
+    return math.prod(shape[:-1]), shape[-1]
 
 
 def _grouped(shape):
@@ -54,13 +60,15 @@ TORCH = Layout(
         OTHER: {"weight": "kernel", "bias": "bias"},
     },
     kernels={
-        layers.Conv2D: Kernel((3, 2, 0, 1)),
-        layers.DepthwiseConv2D: Kernel((2, 3, 0, 1), _grouped),
-        layers.Dense: Kernel((1, 0)),
-        CondConv2D: Kernel((0, 4, 3, 1, 2), _rows),
-        DepthwiseCondConv2D: Kernel((0, 3, 4, 1, 2), _rows),
-        CondDense: Kernel((0, 2, 1), _rows),
-        ExpertRouting: Kernel((1, 0)),
+        layers.Conv2D: {"kernel": Kernel((3, 2, 0, 1))},
+        layers.DepthwiseConv2D: {"kernel": Kernel((2, 3, 0, 1), _grouped)},
+        layers.Dense: {"kernel": Kernel((1, 0))},
+        CondConv2D: {"kernel": Kernel((0, 4, 3, 1, 2), _rows)},
+        DepthwiseCondConv2D: {"kernel": Kernel((0, 3, 4, 1, 2), _rows)},
+        CondDense: {"kernel": Kernel((0, 2, 1), _rows)},
+        ExpertRouting: {"kernel": Kernel((1, 0))},
+        GuidedMask: {"kernel": Kernel((3, 2, 0, 1))},
+        DRConv2D: {"kernel": Kernel((4, 3, 1, 2, 0), _columns), "routing_kernel": Kernel((1, 0))},
     },
     classes_axis=0,
 )
@@ -72,13 +80,13 @@ _TENSORFLOW_NAMES = {
 TENSORFLOW = Layout(
     variables={NORM: _TENSORFLOW_NAMES, OTHER: _TENSORFLOW_NAMES},
     kernels={
-        layers.Conv2D: Kernel((0, 1, 2, 3)),
-        layers.DepthwiseConv2D: Kernel((0, 1, 2, 3)),
-        layers.Dense: Kernel((0, 1)),
-        CondConv2D: Kernel((0, 1, 2, 3, 4), _rows),
-        DepthwiseCondConv2D: Kernel((0, 1, 2, 3, 4), _rows),
-        CondDense: Kernel((0, 1, 2), _rows),
-        ExpertRouting: Kernel((0, 1)),
+        layers.Conv2D: {"kernel": Kernel((0, 1, 2, 3))},
+        layers.DepthwiseConv2D: {"kernel": Kernel((0, 1, 2, 3))},
+        layers.Dense: {"kernel": Kernel((0, 1))},
+        CondConv2D: {"kernel": Kernel((0, 1, 2, 3, 4), _rows)},
+        DepthwiseCondConv2D: {"kernel": Kernel((0, 1, 2, 3, 4), _rows)},
+        CondDense: {"kernel": Kernel((0, 1, 2), _rows)},
+        ExpertRouting: {"kernel": Kernel((0, 1))},
     },
     classes_axis=-1,
 )

@@ -5,12 +5,17 @@ from typing import NamedTuple
 import keras
 
 from convzoo.models import create_model, info
-from convzoo.porting import tf1, timm, torchvision
+from convzoo.porting import drconv, tf1, timm, torchvision
 from convzoo.porting.base import Source
 from convzoo.porting.carry import carry
 from convzoo.porting.errors import PortingError
 
-SOURCES: dict[str, Source] = {"tf1": tf1.SOURCE, "timm": timm.SOURCE, "torchvision": torchvision.SOURCE}
+SOURCES: dict[str, Source] = {
+    "tf1": tf1.SOURCE,
+    "timm": timm.SOURCE,
+    "torchvision": torchvision.SOURCE,
+    "drconv": drconv.SOURCE,
+}
 
 # What create_model takes that is no override.
 _RESERVED = ("name", "num_classes", "input_shape", "weights")

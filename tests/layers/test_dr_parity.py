@@ -72,8 +72,8 @@ def cells(size, count):
 def reference(layer, mask, image, cotangent):
     """The layers' output for one image and the gradients of its sum weighted by `cotangent`, by name.
 
-    The sheet of equations: y_p = W_{M(p)} x_p; dF_hat_pj = g_p . Y_pj over all regions j; dF = softmax's Jacobian of it;
-    dW_j = sum of g_p x_p over the positions of region j; dx = W_{M(p)}^T g_p and what the generator and the mask add.
+    y_p = W_{M(p)} x_p; dF_hat_pj = g_p . Y_pj over all regions j; dF = the softmax's Jacobian times it; dW_j = sum of
+    g_p x_p over the positions of region j; dx = W_{M(p)}^T g_p and what the generator and the mask add.
     """
     get = {w.path.split("/")[-1]: np.asarray(w).astype("float64") for w in layer.weights}
     m, q, filters = layer.regions, layer.bank_size, layer.filters

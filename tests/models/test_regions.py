@@ -1,0 +1,102 @@
+"""Networks with region-aware convolutions: where they stand, what they cost, the maps that they draw."""
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo.layers import DRConv2D, GuidedMask
+from convzoo.models import ModelError, count, create_model, region_maps
+
+TINY = {"num_classes": 5, "input_shape": (32, 32, 3)}
+
+
+def layers_of(model, kind):
+    return [layer.name for layer in model.layers if isinstance(layer, kind)]
+
+
+def small(name="mobilenet_v1_drconv_x0_25", **overrides):
+    return create_model(name, **{**TINY, "stem_strides": 1, "regions": 3, "bank_size": 2, **overrides})
+
+
+def test_shufflenet_has_two_region_aware_convolutions_and_one_mask_a_block():
+    model = create_model("shufflenet_v2_drconv_x0_5", **TINY)
+    assert layers_of(model, GuidedMask) == [f"block{i}_mask" for i in range(16)]
+    expected = [f"block{i}_right_{part}_conv" for i in range(16) for part in ("expand", "project")]
+    assert layers_of(model, DRConv2D) == expected
+    assert model.get_layer("stem_conv").use_bias
+    assert model.get_layer("head_conv").use_bias
+
+
+def test_mobilenets_have_every_pointwise_convolution():
+    assert layers_of(small(), DRConv2D) == [f"block{i}_pointwise_conv" for i in range(13)]
+    names = layers_of(small("mobilenet_v2_drconv_x1_0"), DRConv2D)
+    expected = [f"block{i}_{part}_conv" for i in range(17) for part in ("expand", "project")]
+    assert names == expected[1:]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "params", "madds"),
+    [
+        # 43 M without the generated kernels, which are 64 times the 115,200 weights of the plain convolutions.
+        ({}, 2_293_792, 50.1e6),
+        ({"bank_size": 4}, 1_776_672, 46.4e6),
+        # 64 sets of weights and 8 offsets in the place of 8.
+        ({"generator": "grouped"}, 2_293_792 + 64 * 115_200, 50.1e6),
+        # One kernel an image: an eighth of the coefficients, and no mask.
+        ({"regions": 1}, 2_188_320, 41.4e6),
+    ],
+)
+def test_costs_of_the_narrowest_shufflenet(overrides, params, madds):
+    counted = count(create_model("shufflenet_v2_drconv_x0_5", **overrides))
+    assert counted.params == params
+    assert counted.madds == pytest.approx(madds, abs=0.05e6)
+
+
+def test_one_region_needs_no_mask():
+    model = small(regions=1)
+    assert not layers_of(model, GuidedMask)
+    assert len(layers_of(model, DRConv2D)) == 13
+    assert region_maps(model) is None
+
+
+@pytest.mark.parametrize("size", [32, 45])
+def test_maps_of_regions(size):
+    model = small("shufflenet_v2_drconv_x0_5", input_shape=(None, None, 3))
+    images = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("float32")
+    assert np.isfinite(keras.ops.convert_to_numpy(model(images))).all()
+    maps = region_maps(model)(images)
+    assert list(maps) == [f"block{i}" for i in range(16)]
+    mask = keras.Model(model.inputs, model.get_layer("block5_mask").output)(images)
+    expected = keras.ops.convert_to_numpy(mask).argmax(-1)
+    np.testing.assert_array_equal(maps["block5"], expected)
+    assert maps["block0"].shape == (2, size, size)
+    assert keras.backend.standardize_dtype(maps["block0"].dtype) == "int32"
+
+
+def test_regions_for_a_plain_network_and_none_for_a_region_aware_one():
+    assert len(layers_of(create_model("resnet18", **TINY), DRConv2D)) == 0
+    assert len(layers_of(create_model("efficientnet_b0", **TINY, regions=2), GuidedMask)) == 16
+    plain = create_model("shufflenet_v2_drconv_x0_5", regions=None, bias_at_ends=False)
+    assert count(plain).params == count(create_model("shufflenet_v2_x0_5")).params
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("shufflenet_v2_drconv_x0_5", {"generator": "bank"}, "generator 'bank' is not known; choose shared_bank or "),
+        ("shufflenet_v2_drconv_x0_5", {"regions": 0}, "regions 0 is not a positive integer"),
+        ("shufflenet_v2_drconv_x0_5", {"bank_size": 2.5}, "bank_size 2.5 is not a positive integer"),
+        ("shufflenet_v2_x0_5", {"bank_size": 4}, "bank_size would do nothing: .* no region-aware layer; set regions"),
+        ("mobilenet_v1_x0_25", {"num_experts": 4}, "num_experts would do nothing: .*; set first_conditional_block too"),
+        ("mobilenet_v1_condconv_x0_25", {"regions": 4}, "block5_pointwise_conv cannot be conditional and region-aware"),
+    ],
+)
+def test_refused(name, overrides, message):
+    with pytest.raises(ModelError, match=message):
+        create_model(name, **TINY, **overrides)
+
+
+def test_what_an_ablation_switches_off_may_keep_its_settings():
+    overrides = {"first_conditional_block": None, "conditional_classifier": False, "num_experts": 4}
+    model = create_model("mobilenet_v1_condconv_x0_25", **TINY, **overrides)
+    assert count(model).params == count(create_model("mobilenet_v1_x0_25", **TINY)).params
