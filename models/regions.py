@@ -3,7 +3,7 @@
 import dataclasses
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from convzoo.layers import DRConv2D, GuidedMask
 from convzoo.models.errors import ModelError
@@ -70,7 +70,5 @@ def region_maps(model: keras.Model) -> keras.Model | None:
     masks = [layer for layer in model.layers if isinstance(layer, GuidedMask)]
     if not masks:
         return None
-    to_map = layers.Lambda(
-        lambda mask: ops.cast(ops.argmax(mask, axis=-1), "int32"), output_shape=lambda shape: shape[:-1], dtype="int32"
-    )
-    return keras.Model(model.inputs, {layer.name.removesuffix("_mask"): to_map(layer.output) for layer in masks})
+    maps = {layer.name.removesuffix("_mask"): ops.argmax(layer.output, axis=-1) for layer in masks}
+    return keras.Model(model.inputs, {name: ops.cast(chosen, "int32") for name, chosen in maps.items()})
