@@ -32,6 +32,7 @@ setup(
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
         "h5py>=3.10",
         "keras>=3.10,<4",
+        "matplotlib>=3.8",
         "ml-collections>=1.0",
         "numpy",
         "safetensors>=0.4",

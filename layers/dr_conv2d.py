@@ -181,8 +181,8 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
                 f"{self.regions} regions"
             )
 
-    def choose_form(self, images_shape):
-        """The form that "auto" stands for, for channels-last inputs of this shape."""
+    def choose_form(self, images_shape, training=False):
+        """The form that "auto" stands for, for channels-last inputs of this shape; the same in and out of training."""
         if self.form != "auto":
             return self.form
         if self.generator == "grouped" or self.regions == 1:

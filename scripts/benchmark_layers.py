@@ -1,19 +1,22 @@
-r"""Times every form of the conditional layers against the plain layer, on this machine's CPU or GPU.
+r"""Times every form of the layers against the plain layer, on this machine's CPU or GPU.
 
     python scripts/benchmark_layers.py                          # all layers, forward and forward + backward
     python scripts/benchmark_layers.py --only=depthwise --batch=8
     python scripts/benchmark_layers.py --check                  # exit 1 if "auto" is not close to the best form
 
 The shapes are those of the conditional blocks of CondConv-EfficientNet-B0, two of MobileNetV1 on small pictures, a few
-3 x 3 convolutions and a classifier. Every column is a ratio to the plain layer of the same shape, timed in the same
-run, turn about, so that a busy machine slows both; the plain layer's own milliseconds stand beside. "unrolled" is the
-authors' way, a convolution for each example of a batch of known size; it is no form of the layers. A star marks the
-form that "auto" takes.
+3 x 3 convolutions and a classifier; of the region-aware blocks of DRConv-ShuffleNetV2 and MobileNetV2. Every column is
+a ratio to the plain layer of the same shape, timed in the same run, turn about, so that a busy machine slows both; the
+plain layer's own milliseconds stand beside. The last form is the usual way, and no form of the layers: "unrolled", the
+authors' of CondConv, is a convolution for each example of a batch of known size; "masked", that of other ports of
+DRConv, is a convolution of each image with the kernels of all its regions, in groups, masked and summed. A star marks
+the form that "auto" takes.
 
 The time is the shortest of all repeats. TensorFlow, graph mode, without XLA. `TF_ENABLE_ONEDNN_OPTS=0` changes which
 kernels TensorFlow uses on x86 CPUs and with it all ratios; it is printed.
 """
 
+import itertools
 import os
 import re
 import sys
@@ -27,12 +30,13 @@ import tensorflow as tf
 from absl import app, flags
 from tabulate import tabulate
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, set_target
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, set_target
 from convzoo.training.timing import turn_about
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch", 32, "Examples in a batch.", lower_bound=1)
 flags.DEFINE_integer("num_experts", 8, "Experts of each conditional layer.", lower_bound=1)
+flags.DEFINE_integer("regions", 8, "Regions of each region-aware layer.", lower_bound=1)
 flags.DEFINE_integer("repeats", 15, "Timings of each form, turn about; the shortest counts.", lower_bound=1)
 flags.DEFINE_string("only", "", "Regular expression: time only the layers whose line matches it.")
 flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "The device that auto is chosen for.")
@@ -42,31 +46,67 @@ TOLERANCE = 1.1
 
 
 class Case:
-    """A layer at a shape: its plain counterpart, its forms, and the unrolled way."""
+    """A layer at a shape: its plain counterpart, its forms, and the usual way.
 
-    def __init__(self, line, input_shape, conditional, plain, arguments):
-        self.line = line
-        self.input_shape = input_shape
-        self.conditional = conditional
-        self.plain = plain
-        self.arguments = arguments
+    A subclass says what the layer is called with besides its inputs, and what the usual way is.
+    """
+
+    USUAL = ""
+
+    def __init__(self, line, input_shape, kind, plain, arguments, own=None):
+        self.line, self.input_shape, self.kind, self.plain = line, input_shape, kind, plain
+        self.arguments, self.own = arguments, own or {}
 
     def layer(self, form):
-        return self.conditional(num_experts=FLAGS.num_experts, use_bias=False, form=form, **self.arguments)
+        """The layer in this form."""
+        return self.kind(use_bias=False, form=form, **self.arguments, **self.own)
 
     def forms(self):
         """Each form that applies here, with its layer."""
-        for form in self.conditional.FORMS:
+        for form in self.kind.FORMS:
             try:
                 yield form, self.layer(form)
             except ValueError as error:
                 if "does not apply" not in str(error):
                     raise
 
+    def second(self):
+        """The layer's second argument."""
+        raise NotImplementedError
+
+    def usual(self, layer):
+        """The function of `layer` computed the usual way."""
+        raise NotImplementedError
+
+
+class ExpertCase(Case):
+    USUAL = "unrolled"
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments, own={"num_experts": FLAGS.num_experts})
+
+    def second(self):
+        return tf.random.uniform((FLAGS.batch, FLAGS.num_experts))
+
+    def usual(self, layer):
+        return unrolled(layer)
+
+
+class RegionCase(Case):
+    USUAL = "masked"
+
+    def second(self):
+        layer = self.layer("auto")
+        sizes = layer.compute_output_sizes(self.input_shape[:2])
+        return tf.one_hot(tf.random.uniform((FLAGS.batch, *sizes), 0, layer.regions, tf.int32), layer.regions)
+
+    def usual(self, layer):
+        return masked(layer)
+
 
 def cases():
     for size, channels, filters in ((14, 112, 672), (14, 672, 112), (7, 192, 1152), (7, 1152, 192)):
-        yield Case(
+        yield ExpertCase(
             f"point-wise {size}x{size} {channels}->{filters}",
             (size, size, channels),
             CondConv2D,
@@ -75,7 +115,7 @@ def cases():
         )
     windows = ((5, 14, 672, 1), (5, 14, 672, 2), (5, 7, 1152, 1), (3, 7, 1152, 1), (3, 14, 128, 1), (3, 4, 128, 1))
     for kernel, size, channels, strides in windows:
-        yield Case(
+        yield ExpertCase(
             f"depthwise k{kernel} {size}x{size} {channels} s{strides}",
             (size, size, channels),
             DepthwiseCondConv2D,
@@ -83,14 +123,44 @@ def cases():
             {"kernel_size": kernel, "strides": strides, "padding": "same"},
         )
     for size, channels in ((14, 128), (7, 256)):
-        yield Case(
+        yield ExpertCase(
             f"k3 {size}x{size} {channels}->{channels}",
             (size, size, channels),
             CondConv2D,
             keras.layers.Conv2D,
             {"filters": channels, "kernel_size": 3, "padding": "same"},
         )
-    yield Case("dense 1280->1000", (1280,), CondDense, keras.layers.Dense, {"units": 1000})
+    yield ExpertCase("dense 1280->1000", (1280,), CondDense, keras.layers.Dense, {"units": 1000})
+    # DRConv-ShuffleNetV2 0.5x and 1.0x, MobileNetV2's expansions and projections, and larger windows.
+    own = {"regions": FLAGS.regions}
+    shapes = ((28, 24, 24), (14, 48, 48), (7, 96, 96), (28, 58, 58), (14, 116, 116), (7, 232, 232))
+    for size, channels, filters in (*shapes, (28, 32, 192), (14, 64, 384), (14, 384, 64)):
+        yield RegionCase(
+            f"region point-wise {size}x{size} {channels}->{filters}",
+            (size, size, channels),
+            DRConv2D,
+            keras.layers.Conv2D,
+            {"filters": filters, "kernel_size": 1},
+            own,
+        )
+    for line, kernel_size, generator in (("one region", 1, {"regions": 1}), ("k3", 3, own)):
+        yield RegionCase(
+            f"region {line} 14x14 48->48",
+            (14, 14, 48),
+            DRConv2D,
+            keras.layers.Conv2D,
+            {"filters": 48, "kernel_size": kernel_size, "padding": "same"},
+            generator,
+        )
+    for size, channels in ((28, 24), (14, 48), (7, 96)):
+        yield RegionCase(
+            f"region grouped {size}x{size} {channels}->{channels}",
+            (size, size, channels),
+            DRConv2D,
+            keras.layers.Conv2D,
+            {"filters": channels, "kernel_size": 1},
+            {**own, "generator": "grouped"},
+        )
 
 
 def unrolled(layer):
@@ -115,6 +185,22 @@ def unrolled(layer):
     return function
 
 
+def masked(layer):
+    """The layer's function by all outputs of all regions, the batch folded into groups, as other ports compute it."""
+    regions, filters, padding = layer.regions, layer.filters, layer.padding.upper()
+
+    def function(x, mask):
+        batch, height, width, channels = x.shape
+        kernels = tf.reshape(layer.generate_kernels(x), (batch, regions, *layer.kernel_size, channels, filters))
+        kernels = tf.reshape(tf.transpose(kernels, (2, 3, 4, 0, 1, 5)), (*layer.kernel_size, channels, -1))
+        folded = tf.reshape(tf.transpose(x, (1, 2, 0, 3)), (1, height, width, batch * channels))
+        y = tf.nn.conv2d(folded, kernels, (1, *layer.strides, 1), padding)
+        y = tf.reshape(y, (*y.shape[1:3], batch, regions, filters))
+        return tf.reduce_sum(tf.transpose(y, (2, 0, 1, 3, 4)) * mask[..., None], axis=3)
+
+    return function
+
+
 def step(function, weights, x, a, backward):
     """A compiled call of `function(x, a)`, with the gradients of inputs, routing and weights if `backward`."""
 
@@ -134,9 +220,8 @@ def step(function, weights, x, a, backward):
 
 
 def measure(case, backward):
-    """Milliseconds of the plain layer, of each form, and of the unrolled way; and the form that auto takes."""
-    x = tf.random.normal((FLAGS.batch, *case.input_shape))
-    a = tf.random.uniform((FLAGS.batch, FLAGS.num_experts))
+    """Milliseconds of the plain layer, of each form, and of the usual way; and the form that auto takes."""
+    x, a = tf.random.normal((FLAGS.batch, *case.input_shape)), case.second()
     plain = case.plain(use_bias=False, **case.arguments)
     plain(x)
     steps = {"plain": step(lambda x, a: plain(x), [w.value for w in plain.weights], x, a, backward)}
@@ -144,39 +229,47 @@ def measure(case, backward):
         layer(x, a)
         weights = [w.value for w in layer.weights]
         steps[form] = step(layer, weights, x, a, backward)
-    steps["unrolled"] = step(unrolled(layer), weights, x, a, backward)
+    steps[case.USUAL] = step(case.usual(layer), weights, x, a, backward)
     auto = case.layer("auto")
     auto(x, a)
     times = {name: 1000 * min(seconds) for name, seconds in turn_about(steps, FLAGS.repeats).items()}
     return times, auto.choose_form(x.shape, training=backward)
 
 
+def table(chosen, backward, slow):
+    """One table of cases whose usual way is the same; notes in `slow` where auto is not close to the best form."""
+    usual = chosen[0].USUAL
+    forms = list(dict.fromkeys(form for case in chosen for form in case.kind.FORMS))
+    rows = []
+    for case in chosen:
+        times, auto = measure(case, backward)
+        plain, of_usual = times.pop("plain"), times.pop(usual)
+        worse = times[auto] / min(times.values())
+        if worse > TOLERANCE:
+            slow.append(f"{case.line}, {'forward + backward' if backward else 'forward'}: {worse:.2f}")
+        cells = [f"{times[f] / plain:.2f}{'*' if f == auto else ''}" if f in times else "" for f in forms]
+        rows.append([case.line, f"{plain:.1f}", *cells, f"{of_usual / plain:.2f}", f"{worse:.2f}"])
+    return tabulate(rows, ["layer", "plain ms", *forms, usual, "auto / best"], disable_numparse=True, stralign="right")
+
+
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"arguments {argv[1:]} are not known")
+    tf.get_logger().setLevel("ERROR")  # its advice against many functions, which are the point here
     set_target(FLAGS.target)
-    forms = list(dict.fromkeys(f for c in (CondConv2D, DepthwiseCondConv2D, CondDense) for f in c.FORMS))
-    header = ["layer", "plain ms", *forms, "unrolled", "auto / best"]
     chosen = [case for case in cases() if re.search(FLAGS.only, case.line)]
     if not chosen:
         raise app.UsageError(f"--only={FLAGS.only} matches no layer")
     slow = []
     for backward in (False, True):
-        rows = []
-        for case in chosen:
-            times, auto = measure(case, backward)
-            plain, loop = times.pop("plain"), times.pop("unrolled")
-            worse = times[auto] / min(times.values())
-            if worse > TOLERANCE:
-                slow.append(f"{case.line}, {'forward + backward' if backward else 'forward'}: {worse:.2f}")
-            cells = [f"{times[f] / plain:.2f}{'*' if f == auto else ''}" if f in times else "" for f in forms]
-            rows.append([case.line, f"{plain:.1f}", *cells, f"{loop / plain:.2f}", f"{worse:.2f}"])
         print(
             f"\n{'forward + backward' if backward else 'forward'}, batch {FLAGS.batch}, {FLAGS.num_experts} experts, "
-            f"target {FLAGS.target}, TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'unset')}; "
+            f"{FLAGS.regions} regions, target {FLAGS.target}, "
+            f"TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'unset')}; "
             "times as multiples of the plain layer's"
         )
-        print(tabulate(rows, header, disable_numparse=True, stralign="right"), flush=True)
+        for _, of_kind in itertools.groupby(chosen, lambda case: case.USUAL):
+            print(table(list(of_kind), backward, slow), "\n", flush=True)
     if FLAGS.check and slow:
         print(f"auto takes more than {TOLERANCE} times the best form's time:", *slow, sep="\n  ")
         sys.exit(1)

@@ -14,6 +14,7 @@ from convzoo.training.ema import MovingAverage
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.optimizers import make_optimizer, make_schedule
 from convzoo.training.records import MetricsWriter, Progress
+from convzoo.training.regions import ALMOST_ALL, DRAWN, WATCHED, RegionMaps, draw, first_pictures
 from convzoo.training.seeds import differ_by_replica
 from convzoo.training.step import TrainStep
 
@@ -116,7 +117,9 @@ class _Run:
         )
         self._evaluator = None
         if evaluate:
-            self._evaluator = Evaluator(experiment.build_model(config, self._source.num_classes), self._strategy)
+            model = experiment.build_model(config, self._source.num_classes)
+            self._evaluator = Evaluator(model, self._strategy)
+            self._region_maps = RegionMaps(model, self._strategy)
 
     def _state(self):
         optimizer = {variable.path.split("/", 1)[1]: variable.value for variable in self._optimizer.variables}
@@ -235,6 +238,23 @@ class _Run:
             f"top-1 {figures['top1']:.2%}  top-5 {figures['top5']:.2%}  loss {figures['loss']:.4f}"
             f"{'  (best so far)' if is_best else ''}"
         )
+        if self._region_maps.regions:
+            self._look_at_regions(step, writer, progress)
+
+    def _look_at_regions(self, step, writer, progress):
+        inputs = self._inputs
+        pictures = first_pictures(self._source, self._config.data.eval_split, WATCHED, **inputs)
+        maps = self._region_maps.of(pictures)
+        shares = self._region_maps.shares(maps)
+        few = {name: of_block[:DRAWN] for name, of_block in maps.items()}
+        drawing = draw(pictures[:DRAWN], few, self._region_maps.regions, mean=inputs["mean"], std=inputs["std"])
+        scalars = {f"regions/{name}/{r}": share for name in shares for r, share in enumerate(shares[name])}
+        writer.show(step, scalars, {"regions": drawing})
+        if alone := [name for name, of_block in shares.items() if max(of_block) > ALMOST_ALL]:
+            progress.say(
+                f"step {step}  one region takes over {ALMOST_ALL:.0%} of the pixels in {', '.join(alone)}: the others "
+                "do nothing there"
+            )
 
     def _dataset(self, context, first_step):
         config, inputs = self._config, dict(self._inputs)

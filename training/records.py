@@ -37,6 +37,15 @@ class MetricsWriter:
                 tf.summary.scalar(name, value, step)
         self._board.flush()
 
+    def show(self, step: int, scalars: dict[str, float], pictures: dict[str, bytes]) -> None:
+        """Writes scalars, and pictures as PNG files, to TensorBoard alone: what only people look at."""
+        with self._board.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value, step)
+            for name, png in pictures.items():
+                tf.summary.image(name, tf.image.decode_png(png, channels=3)[tf.newaxis], step)
+        self._board.flush()
+
 
 def read_metrics(workdir: str) -> list[dict]:
     """The lines of `workdir`'s metrics.jsonl; a last line that a killed run left unfinished is passed over."""

@@ -7,11 +7,14 @@ OVERRIDES = {"blocks": BLOCKS, "width_coefficient": 0.25, "num_experts": 2, "ste
 
 
 def get_config(variant=""):
-    """24 steps of 16 fake pictures in 3 epochs."""
+    """24 steps of 16 fake pictures in 3 epochs; a conditional network, or a region-aware one in variant "regions"."""
     config = base.get_config()
     with config.unlocked():
-        config.model.overrides.update({**OVERRIDES, "dropout_rate": 0.3, "survival_prob": 0.6})
-    config.model.name = "efficientnet_condconv_b0_4e"
+        if variant == "regions":
+            config.model.overrides = {"blocks": ((8, 1), (8, 2)), "regions": 3, "bank_size": 2, "stem_strides": 1}
+        else:
+            config.model.overrides.update({**OVERRIDES, "dropout_rate": 0.3, "survival_prob": 0.6})
+    config.model.name = "mobilenet_v1_drconv_x0_25" if variant == "regions" else "efficientnet_condconv_b0_4e"
     config.model.image_size = 16
     config.data.source = "fake:classes=4,size=16,examples=128"
     config.data.train_split = "train"

@@ -1,0 +1,96 @@
+"""The maps of regions of a network, in training and on their own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import tiny
+
+from convzoo.models import save_weights
+from convzoo.training import experiment
+from convzoo.training.assessment import find_checkpoint, restore_weights
+from convzoo.training.config import load
+from convzoo.training.devices import connect
+from convzoo.training.loop import train
+from convzoo.training.records import read_metrics
+from convzoo.training.regions import RegionMaps, draw, first_pictures
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run of two replicas."""
+    workdir = str(tmp_path_factory.mktemp("run"))
+    train(tiny.get_config("regions"), workdir, connect(devices="cpu:2"))
+    return workdir
+
+
+def board(workdir):
+    """Values of TensorBoard's file: {tag: [(step, tensor)]}."""
+    values = {}
+    for path in tf.io.gfile.glob(f"{workdir}/tensorboard/*"):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                values.setdefault(value.tag, []).append((event.step, tf.make_ndarray(value.tensor)))
+    return values
+
+
+def test_tensorboard_has_the_maps_and_the_shares(workdir):
+    values = board(workdir)
+    for block in ("block0", "block1"):
+        shares = np.array([[share for _, share in values[f"regions/{block}/{r}"]] for r in range(3)])
+        np.testing.assert_allclose(shares.sum(0), np.ones(3), atol=1e-6)
+        assert [step for step, _ in values[f"regions/{block}/0"]] == [9, 18, 24]
+    assert "regions/block0/3" not in values
+    width, height, png = values["regions"][-1][1][:3]
+    picture = tf.io.decode_png(png).numpy()
+    assert picture.shape == (int(height), int(width), 3)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
+    assert not any("regions" in key for line in read_metrics(workdir) for key in line)
+
+
+def test_shares_are_those_of_the_maps_and_the_maps_those_of_the_masks(workdir):
+    config = load(workdir)
+    source, inputs = experiment.open_source(config), experiment.input_settings(config)
+    model = experiment.build_model(config, source.num_classes)
+    restore_weights(find_checkpoint(workdir, "newest"), model)
+    region_maps = RegionMaps(model, tf.distribute.get_strategy())
+    pictures = first_pictures(source, config.data.eval_split, 5, **inputs)
+    assert pictures.shape == (5, 16, 16, 3)
+    maps = region_maps.of(pictures)
+    assert {name: of_block.shape for name, of_block in maps.items()} == {"block0": (5, 16, 16), "block1": (5, 16, 16)}
+    kernel = model.get_layer("block0_mask").kernel.numpy()[0, 0]
+    features = tf.keras.Model(model.inputs, model.get_layer("block0_mask").input)(pictures).numpy()
+    np.testing.assert_array_equal(maps["block0"], (features @ kernel).argmax(-1))
+    shares = region_maps.shares({"block0": np.array([[0, 0, 2, 0]]), "block1": np.array([[1]])})
+    np.testing.assert_array_equal(shares["block0"], [0.75, 0, 0.25])
+    np.testing.assert_array_equal(shares["block1"], [0, 1, 0])
+
+
+def test_fewer_pictures_than_asked_for():
+    config = tiny.get_config()
+    source, inputs = experiment.open_source(config), experiment.input_settings(config)
+    assert len(first_pictures(source, "train[:3]", 16, **inputs)) == 3
+
+
+def test_a_drawing_shows_each_region_in_a_colour_of_its_own():
+    maps = {"block0": np.arange(12).reshape(1, 3, 4), "block1": np.zeros((1, 2, 2), int)}
+    png = draw(np.zeros((1, 8, 8, 3)), maps, {"block0": 12, "block1": 2}, mean=[127.5] * 3, std=[127.5] * 3)
+    picture = tf.io.decode_png(png, channels=3).numpy().reshape(-1, 3)
+    colours, counts = np.unique(picture, axis=0, return_counts=True)
+    # Eight colours serve twelve regions; the picture is grey, the ground white.
+    assert sum(counts > 150) == 8 + 2
+    assert (colours[counts > 150] >= 127).all(axis=1).any()
+
+
+def test_one_region_alone_is_told(workdir, tmp_path, capsys):
+    config = tiny.get_config("regions")
+    model = experiment.build_model(config, 4)
+    model.get_layer("block1_mask").kernel.assign(np.zeros((1, 1, 2, 3)))
+    path = str(tmp_path / "blind.weights.h5")
+    save_weights(model, path, config.model.overrides.to_dict())
+    config.init.weights = path
+    config.init.freeze = ("*_mask",)
+    config.epochs = 1.0
+    train(config, str(tmp_path / "run"), connect(devices="cpu"))
+    told = [line for line in capsys.readouterr().out.splitlines() if "one region takes over 99%" in line]
+    assert len(told) == 1
+    assert "block1" in told[0]
