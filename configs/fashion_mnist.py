@@ -10,9 +10,10 @@ The best checkpoint is chosen on the last 5,000 training pictures; the test spli
 Without a variant it is the quickstart's network. Seen on two CPU cores that did other work besides (TensorFlow 2.21,
 float32): 13.6 minutes, 88.4 % of the 10,000 test pictures right after 4 epochs.
 
-Variants: mobilenet_v1, MobileNetV1 at a quarter of its width, and mobilenet_v1_2e, _4e, _8e and _8e_softmax, its
-CondConv form with so many experts and with a softmax for routing. They share one recipe; scripts/study.py compares
-them, and the README has the table and its command.
+Variants, which share one recipe; scripts/study.py compares them, and the README has the tables and their commands:
+mobilenet_v1, MobileNetV1 at a quarter of its width, and mobilenet_v1_2e, _4e, _8e and _8e_softmax, its CondConv form
+with so many experts and with a softmax for routing; shufflenet, ShuffleNetV2 at half of its width, shufflenet_8r, its
+DRConv form with 8 regions, and shufflenet_1r, the same with one, which is one kernel an image.
 """
 
 from convzoo.configs import quickstart
@@ -24,7 +25,12 @@ _MOBILENETS = {
     "mobilenet_v1_8e": {"num_experts": 8},
     "mobilenet_v1_8e_softmax": {"num_experts": 8, "routing": "softmax"},
 }
-VARIANTS = ("", *_MOBILENETS)
+_SHUFFLENETS = {
+    "shufflenet": {},
+    "shufflenet_1r": {"regions": 1},
+    "shufflenet_8r": {"regions": 8},
+}
+VARIANTS = ("", *_MOBILENETS, *_SHUFFLENETS)
 
 
 def get_config(variant: str = ""):
@@ -50,15 +56,18 @@ def get_config(variant: str = ""):
     config.steps_per_loop = 50
     config.eval_every_epochs = 1.0
     config.checkpoint_every_epochs = 1.0
-    if variant:
-        _mobilenet(config, _MOBILENETS[variant])
+    if variant in _MOBILENETS:
+        _compare(config, "mobilenet_v1_{}x0_25", "condconv_", _MOBILENETS[variant], dropout_rate=0.1)
+    elif variant in _SHUFFLENETS:
+        _compare(config, "shufflenet_v2_{}x0_5", "drconv_", _SHUFFLENETS[variant])
     return config
 
 
-def _mobilenet(config, conditional):
-    config.model.name = "mobilenet_v1_condconv_x0_25" if conditional else "mobilenet_v1_x0_25"
+def _compare(config, name, kind, own, **shared):
+    """The recipe of all compared networks; `kind` is in the name of those that have settings of their own."""
+    config.model.name = name.format(kind if own else "")
     with config.unlocked():
-        config.model.overrides = {"stem_strides": 1, "dropout_rate": 0.1, **conditional}
+        config.model.overrides = {"stem_strides": 1, **shared, **own}
     config.data.crop_area = (0.5, 1.0)
     config.epochs = 2.0
     config.optimizer.name = "sgd"
