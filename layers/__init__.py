@@ -9,6 +9,7 @@ from convzoo.layers.dr_conv2d import DRConv2D
 from convzoo.layers.expert_routing import ExpertRouting
 from convzoo.layers.guided_mask import GuidedMask
 from convzoo.layers.target import get_target, set_target
+from convzoo.layers.uneven_pointwise_conv2d import UnevenPointwiseConv2D
 
 __all__ = [
     "ChannelShuffle",
@@ -19,6 +20,7 @@ __all__ = [
     "DepthwiseCondConv2D",
     "ExpertRouting",
     "GuidedMask",
+    "UnevenPointwiseConv2D",
     "get_target",
     "set_target",
 ]

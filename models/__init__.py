@@ -6,6 +6,7 @@ from convzoo.models import (  # noqa: F401  each registers its networks
     mobilenet_v1,
     mobilenet_v2,
     resnet,
+    seesawnet,
     shufflenet_v2,
 )
 from convzoo.models.count import LayerCount, ModelCount, count

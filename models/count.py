@@ -6,7 +6,7 @@ import math
 
 import keras
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, ExpertRouting
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, ExpertRouting, UnevenPointwiseConv2D
 from convzoo.models.errors import ModelError
 
 
@@ -93,6 +93,11 @@ def _(layer) -> int:
     # A depthwise kernel [kh, kw, channels, multiplier] and an ordinary one [kh, kw, channels / groups, filters] alike
     # hold every weight that one position multiplies.
     return _positions(layer) * math.prod(layer.kernel.shape)
+
+
+@_madds.register
+def _(layer: UnevenPointwiseConv2D) -> int:
+    return _positions(layer) * sum(math.prod(kernel.shape) for kernel in layer.kernels)
 
 
 @_madds.register

@@ -25,7 +25,7 @@ class Reported:
     """A figure that others published: nothing that convzoo measured.
 
     Attributes:
-        top1: ImageNet validation accuracy in percent, single crop.
+        top1: Accuracy in percent, single crop; on ImageNet's validation split unless the source says otherwise.
         source: Who reported it, and for which weights.
     """
 

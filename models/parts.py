@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, UnevenPointwiseConv2D
 from convzoo.models.errors import ModelError
 from convzoo.models.regions import Guide
 
@@ -59,6 +59,18 @@ class Parts:
         if routing is None:
             return layers.Conv2D(**arguments)(x)
         return CondConv2D(num_experts=self.num_experts, **arguments)(x, routing)
+
+    def pointwise_groups(self, x, name, filters, ratio, order="given"):
+        """A point-wise convolution in groups of unequal size, see `convzoo.layers.UnevenPointwiseConv2D`."""
+        return UnevenPointwiseConv2D(
+            filters,
+            ratio,
+            order,
+            data_format="channels_last",
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(**_CONV_INIT),
+            name=name,
+        )(x)
 
     def depthwise(self, x, name, kernel_size, strides=1, *, routing=None):
         """A depthwise convolution; with `routing` [batch, num_experts] a conditional one."""

@@ -15,7 +15,7 @@ def _conv_bn(theirs, ours):
 
 
 def _region_aware(theirs, ours):
-    return {**_conv_bn(theirs, ours), f"{theirs}.conv.routing_fc": f"{ours}_conv/routing_"}
+    return {**_conv_bn(theirs, ours), f"{theirs}.conv.routing_fc": f"{ours}_conv/routing_{{}}"}
 
 
 _SHUFFLENET_V2 = Naming(

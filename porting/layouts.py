@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from keras import layers
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, ExpertRouting, GuidedMask
+from convzoo.layers import (
+    CondConv2D,
+    CondDense,
+    DepthwiseCondConv2D,
+    DRConv2D,
+    ExpertRouting,
+    GuidedMask,
+    UnevenPointwiseConv2D,
+)
 
 # Kinds of our layers whose variables a framework may name differently.
 NORM, OTHER = "norm", "other"
@@ -68,6 +76,7 @@ TORCH = Layout(
         CondDense: {"kernel": Kernel((0, 2, 1), _rows)},
         ExpertRouting: {"kernel": Kernel((1, 0))},
         GuidedMask: {"kernel": Kernel((3, 2, 0, 1))},
+        UnevenPointwiseConv2D: {f"kernel_{group}": Kernel((3, 2, 0, 1)) for group in range(2)},
         DRConv2D: {"kernel": Kernel((4, 3, 1, 2, 0), _columns), "routing_kernel": Kernel((1, 0))},
     },
     classes_axis=0,

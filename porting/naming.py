@@ -17,7 +17,7 @@ class Naming:
             block1, ... over the whole network.
         parts: Kinds of blocks, as (marker, {their layer within the block: ours within the block}). A block is of the
             first kind whose marker is one of its layers; the marker "" fits every block. Where a layer of theirs is
-            part of one of ours, the start of the variables' names follows: "expand_conv/routing_".
+            part of one of ours, "expand_conv/routing_{}" says what its variables are called there.
     """
 
     layers: Mapping[str, str]
@@ -49,7 +49,7 @@ class Naming:
                 continue
             variable = layout.variables[NORM if target.endswith("_bn") else OTHER].get(variable)
             if variable is not None:
-                paths[name] = f"{target}{variable}" if "/" in target else f"{target}/{variable}"
+                paths[name] = target.format(variable) if "/" in target else f"{target}/{variable}"
         return paths
 
     def _inside(self, layer: str) -> tuple[tuple[int, ...], str] | None:

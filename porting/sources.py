@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 
 from convzoo.models import create_model, info
-from convzoo.porting import drconv, tf1, timm, torchvision
+from convzoo.porting import drconv, seesaw, tf1, timm, torchvision
 from convzoo.porting.base import Source
 from convzoo.porting.carry import carry
 from convzoo.porting.errors import PortingError
@@ -15,6 +15,7 @@ SOURCES: dict[str, Source] = {
     "timm": timm.SOURCE,
     "torchvision": torchvision.SOURCE,
     "drconv": drconv.SOURCE,
+    "seesaw": seesaw.SOURCE,
 }
 
 # What create_model takes that is no override.

@@ -48,6 +48,16 @@ def test_files_of_torch(golden, name, tmp_path):
     assert read_record(path)["overrides"] == imported.overrides
 
 
+def test_a_file_with_convolutions_in_groups(tmp_path):
+    golden = "seesaw_shuffle_1.0d_cifar10"
+    weights = stand_in.load(golden)
+    save_file(weights, tmp_path / "a.safetensors")
+    imported = import_weights("seesaw", str(tmp_path / "a.safetensors"), "seesawnet_shuffle_1_0d_cifar")
+    # Six blocks have two grouped convolutions, each of two variables here.
+    assert (imported.carried, imported.left_aside, imported.num_classes) == (len(weights) + 12, 0, 10)
+    check(imported.model, golden)
+
+
 def test_a_checkpoint_of_tensorflow_1(write_tf1):
     golden = "tf1_efficientnet-condconv-b0-4e"
     variables = stand_in.load(golden)

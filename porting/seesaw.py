@@ -1,0 +1,56 @@
+"""Weights of the authors' PyTorch code for Seesaw-Net (github.com/cvtower/SeesawNet_pytorch)."""
+
+import re
+
+import numpy as np
+
+from convzoo.porting import readers
+from convzoo.porting.base import Source
+from convzoo.porting.layouts import TORCH
+from convzoo.porting.naming import Naming
+
+_CLASSIFIERS = dict.fromkeys(("classifier", "classifier.0", "classifier.1"), "head_dense")
+# The head comes after the blocks, 32 of them or 17.
+_HEADS = {f"features.{last}.{k}": ours for last in (33, 18) for k, ours in enumerate(("head_conv", "head_bn"))}
+
+_UNEVEN = {
+    "pwconv10.0": "expand_conv/{}_0",
+    "pwconv20.0": "expand_conv/{}_1",
+    "Permu2.0": "expand_bn",
+    "dwconv.0": "depthwise_conv",
+    "dwconv.1": "depthwise_bn",
+    "pwconv11.0": "project_conv/{}_0",
+    "pwconv21.0": "project_conv/{}_1",
+    "Permu4.0": "project_bn",
+}
+_EVEN = {
+    "conv.0.0": "expand_conv/{}_0",
+    "conv.0.1": "expand_conv/{}_1",
+    "conv.1": "expand_bn",
+    "conv.3": "depthwise_conv",
+    "conv.4": "depthwise_bn",
+    "conv.6.0": "project_conv/{}_0",
+    "conv.6.1": "project_conv/{}_1",
+    "conv.7": "project_bn",
+}
+_SEESAWNET = Naming(
+    {"features.0.0": "stem_conv", "features.0.1": "stem_bn", **_HEADS, **_CLASSIFIERS},
+    r"features\.(\d+)",
+    (("pwconv10.0", _UNEVEN), ("", _EVEN)),
+)
+
+
+def _read(path: str, ema: bool) -> tuple[dict[str, np.ndarray], int]:
+    """The variables of a file; the grouped convolutions of even blocks come as one variable a group, as ours are."""
+    values, left_aside = readers.read(path, ema)
+    separate = {}
+    for name, value in values.items():
+        if re.fullmatch(r"features\.\d+\.conv\.[06]\.weight", name) and len(value) % 2 == 0:
+            layer = name.removesuffix(".weight")
+            separate.update({f"{layer}.{group}.weight": half for group, half in enumerate(np.split(value, 2))})
+        else:
+            separate[name] = value
+    return separate, left_aside
+
+
+SOURCE = Source(title="the authors' Seesaw-Net code", read=_read, layout=TORCH, namings={"seesawnet": _SEESAWNET})

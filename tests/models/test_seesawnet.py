@@ -1,0 +1,105 @@
+"""Seesaw-Net and IGCV3: the printed sizes, which blocks have which groups, and how these meet."""
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo.layers import ChannelShuffle, UnevenPointwiseConv2D
+from convzoo.models import ModelError, count, create_model
+
+TINY = {"stages": ((1, 16, 1, 1), (2, 24, 2, 2)), "stem_strides": 1, "num_classes": 3, "input_shape": (16, 16, 3)}
+
+
+def groups(model, part):
+    """The shares of the point-wise convolutions called `part`, block by block."""
+    layers = [layer for layer in model.layers if layer.name.endswith(f"_{part}_conv")]
+    return [layer.shares for layer in layers if isinstance(layer, UnevenPointwiseConv2D)]
+
+
+def shuffles(model, name="shuffle"):
+    """The groups of the shuffles called `name`, by block."""
+    found = [layer for layer in model.layers if isinstance(layer, ChannelShuffle)]
+    return {int(block[5:]): layer.groups for layer in found for block, _, n in [layer.name.partition("_")] if n == name}
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "params", "madds"),
+    [
+        ("seesawnet_shuffle_1_0d", 1000, 3_644_184, 361.0e6),
+        ("seesawnet_shuffle_0_5d", 1000, 2_728_024, 209.3e6),
+        ("seesawnet_shuffle_1_0d_cifar", 10, 2_375_994, 181.1e6),
+        ("seesawnet_shuffle_1_0d_cifar", 100, 2_491_284, 181.2e6),
+        ("seesawnet_shuffle_0_5d_cifar", 10, 1_459_834, 108.2e6),
+        ("seesawnet_share_v1_1_0d_cifar", 10, 2_375_994, 181.1e6),
+        ("seesawnet_share_v0_1_0d_cifar", 10, 2_280_762, 175.0e6),
+        ("seesawnet_share_v0_0_5d_cifar", 10, 1_406_074, 104.8e6),
+        ("igcv3_1_0d_cifar", 10, 2_223_498, 166.1e6),
+    ],
+)
+def test_sizes_that_the_paper_or_its_code_gives(name, classes, params, madds):
+    counted = count(create_model(name, num_classes=classes))
+    assert counted.params == params
+    assert counted.madds == pytest.approx(madds, abs=0.05e6)
+
+
+def test_blocks_of_160_inputs_and_more_have_equal_groups():
+    model = create_model("seesawnet_shuffle_1_0d")
+    assert groups(model, "expand") == groups(model, "project") == [(1, 3)] * 26 + [(1, 1)] * 6
+    assert shuffles(model) == dict.fromkeys(range(32), 2)
+
+
+def test_share_tips_the_split_and_shuffles_equal_groups_alone():
+    model = create_model("seesawnet_share_v1_0_5d")
+    assert groups(model, "expand") == [(1, 3)] * 14 + [(1, 1)] * 3
+    assert groups(model, "project") == [(3, 1)] * 14 + [(1, 1)] * 3
+    assert shuffles(model) == dict.fromkeys(range(14, 17), 2)
+    # Up to the stage of 64 outputs.
+    assert groups(create_model("seesawnet_share_v0_0_5d"), "project") == [(3, 1)] * 10 + [(1, 1)] * 7
+
+
+def test_igcv3_has_equal_groups_and_two_shuffles():
+    model = create_model("igcv3_0_5d_cifar")
+    assert groups(model, "expand") == groups(model, "project") == [(1, 1)] * 17
+    assert shuffles(model) == dict.fromkeys(range(17), 2)
+    assert shuffles(model, "second_shuffle")[0] == 8
+
+
+def test_a_block_has_one_activation():
+    model = create_model("seesawnet_shuffle_0_5d", **TINY)
+    names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Activation)]
+    assert names == ["stem_activation", *(f"block{i}_depthwise_activation" for i in range(3)), "head_activation"]
+
+
+def test_options_of_the_nets_for_faces():
+    model = create_model("seesawnet_share_v1_0_5d", **TINY, se_ratio=0.25, activation="silu", expand_activation=True)
+    assert model.get_layer("block1_se_reduce").filters == 8
+    assert model.get_layer("block1_expand_activation").activation is keras.activations.silu
+
+
+@pytest.mark.parametrize("mixing", ["shuffle", "share"])
+def test_what_a_group_reads_reaches_every_output_within_two_blocks(mixing):
+    """With no mixing, the last quarter of the stem would never reach the first quarter of the blocks."""
+    stages = ((2, 16, 3, 1),)
+    model = create_model("seesawnet_shuffle_0_5d", **{**TINY, "stages": stages}, stem_filters=16, mixing=mixing)
+    stem, last = model.get_layer("stem_activation").output, model.get_layer("block2_project_bn").output
+    part = keras.Model(stem, last)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 2, size=(1, 16, 16, 16)).astype("float32")
+    changed = x.copy()
+    changed[..., 12:] += 1
+    difference = np.asarray(part(changed)) - np.asarray(part(x))
+    assert (abs(difference).max((0, 1, 2)) > 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"mixing": "tip"}, "mixing 'tip' is not known; choose shuffle or share"),
+        ({"even_by": "width"}, "even_by 'width' is not known"),
+        ({"ratio": (2, 3)}, "32 input channels of block0_expand_conv do not divide by ratio 2:3: give a multiple of 5"),
+        ({"ratio": (2, 2)}, "common divisor 2"),
+    ],
+)
+def test_refused(overrides, message):
+    with pytest.raises(ModelError, match=message):
+        create_model("seesawnet_shuffle_0_5d", **TINY, **overrides)
