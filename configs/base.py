@@ -55,10 +55,11 @@ def get_config() -> ConfigDict:
     config.optimizer.nesterov = True  # sgd
 
     config.schedule = ConfigDict()
-    config.schedule.name = "cosine"  # cosine, linear, exponential or constant
+    config.schedule.name = "cosine"  # cosine, linear, exponential, step or constant
     config.schedule.warmup_epochs = 0.0  # linear from 0; the schedule itself starts at step 0 all the same
     config.schedule.decay_epochs = 2.4  # exponential: the rate falls by decay_rate, in a step, once in so many epochs
-    config.schedule.decay_rate = 0.97
+    config.schedule.decay_rate = 0.97  # exponential and step: the factor of each fall
+    config.schedule.milestones = ()  # step: the epochs at which the rate falls, as (200, 300, 350)
     config.schedule.end_factor = 0.0  # cosine and linear: the last rate, as a share of the peak
 
     config.ema_decay = placeholder(float)  # moving average of weights and statistics, evaluated where set; None: off

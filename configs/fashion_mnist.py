@@ -11,26 +11,47 @@ Without a variant it is the quickstart's network. Seen on two CPU cores that did
 float32): 13.6 minutes, 88.4 % of the 10,000 test pictures right after 4 epochs.
 
 Variants, which share one recipe; scripts/study.py compares them, and the README has the tables and their commands:
-mobilenet_v1, MobileNetV1 at a quarter of its width, and mobilenet_v1_2e, _4e, _8e and _8e_softmax, its CondConv form
-with so many experts and with a softmax for routing; shufflenet, ShuffleNetV2 at half of its width, shufflenet_8r, its
-DRConv form with 8 regions, and shufflenet_1r, the same with one, which is one kernel an image.
+
+- mobilenet_v1, MobileNetV1 at a quarter of its width; mobilenet_v1_2e, _4e, _8e and _8e_softmax, its CondConv form with
+  so many experts and with a softmax for routing;
+- shufflenet, ShuffleNetV2 at half of its width; shufflenet_8r, its DRConv form with 8 regions; shufflenet_1r, the same
+  with one, which is one kernel an image;
+- seesaw_shuffle, seesaw_share (v1), igcv3 and mobilenet_v2: the same few inverted residuals with point-wise groups of
+  1:3, with and without shuffle, of 1:1, and with none.
 """
 
 from convzoo.configs import quickstart
 
-_MOBILENETS = {
-    "mobilenet_v1": {},
-    "mobilenet_v1_2e": {"num_experts": 2},
-    "mobilenet_v1_4e": {"num_experts": 4},
-    "mobilenet_v1_8e": {"num_experts": 8},
-    "mobilenet_v1_8e_softmax": {"num_experts": 8, "routing": "softmax"},
+_MOBILENET = {"stem_strides": 1, "dropout_rate": 0.1}
+_SHUFFLENET = {"stem_strides": 1}
+# Small pictures and a small budget: eight blocks, at 16x16 (twice), 8x8 and 4x4.
+_STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 2), (6, 64, 2, 2), (6, 96, 1, 1))
+_BLOCKS = (
+    "r1_k3_s11_e1_i32_o16",
+    "r2_k3_s11_e6_i16_o24",
+    "r2_k3_s22_e6_i24_o32",
+    "r2_k3_s22_e6_i32_o64",
+    "r1_k3_s11_e6_i64_o96",
+)
+# Variant: network and overrides.
+_COMPARED = {
+    "mobilenet_v1": ("mobilenet_v1_x0_25", _MOBILENET),
+    "mobilenet_v1_2e": ("mobilenet_v1_condconv_x0_25", {**_MOBILENET, "num_experts": 2}),
+    "mobilenet_v1_4e": ("mobilenet_v1_condconv_x0_25", {**_MOBILENET, "num_experts": 4}),
+    "mobilenet_v1_8e": ("mobilenet_v1_condconv_x0_25", {**_MOBILENET, "num_experts": 8}),
+    "mobilenet_v1_8e_softmax": (
+        "mobilenet_v1_condconv_x0_25",
+        {**_MOBILENET, "num_experts": 8, "routing": "softmax"},
+    ),
+    "shufflenet": ("shufflenet_v2_x0_5", _SHUFFLENET),
+    "shufflenet_1r": ("shufflenet_v2_drconv_x0_5", {**_SHUFFLENET, "regions": 1}),
+    "shufflenet_8r": ("shufflenet_v2_drconv_x0_5", {**_SHUFFLENET, "regions": 8}),
+    "seesaw_shuffle": ("seesawnet_shuffle_0_5d", {"stages": _STAGES}),
+    "seesaw_share": ("seesawnet_share_v1_0_5d", {"stages": _STAGES}),
+    "igcv3": ("igcv3_0_5d", {"stages": _STAGES}),
+    "mobilenet_v2": ("mobilenet_v2_x1_0", {"blocks": _BLOCKS, "dropout_rate": 0.0}),
 }
-_SHUFFLENETS = {
-    "shufflenet": {},
-    "shufflenet_1r": {"regions": 1},
-    "shufflenet_8r": {"regions": 8},
-}
-VARIANTS = ("", *_MOBILENETS, *_SHUFFLENETS)
+VARIANTS = ("", *_COMPARED)
 
 
 def get_config(variant: str = ""):
@@ -56,21 +77,14 @@ def get_config(variant: str = ""):
     config.steps_per_loop = 50
     config.eval_every_epochs = 1.0
     config.checkpoint_every_epochs = 1.0
-    if variant in _MOBILENETS:
-        _compare(config, "mobilenet_v1_{}x0_25", "condconv_", _MOBILENETS[variant], dropout_rate=0.1)
-    elif variant in _SHUFFLENETS:
-        _compare(config, "shufflenet_v2_{}x0_5", "drconv_", _SHUFFLENETS[variant])
+    if variant:
+        config.model.name, overrides = _COMPARED[variant]
+        with config.unlocked():
+            config.model.overrides = overrides
+        config.data.crop_area = (0.5, 1.0)
+        config.epochs = 2.0
+        config.optimizer.name = "sgd"
+        config.optimizer.learning_rate = 0.1
+        config.schedule.warmup_epochs = 0.25
+        config.weight_decay = 1e-4
     return config
-
-
-def _compare(config, name, kind, own, **shared):
-    """The recipe of all compared networks; `kind` is in the name of those that have settings of their own."""
-    config.model.name = name.format(kind if own else "")
-    with config.unlocked():
-        config.model.overrides = {"stem_strides": 1, **shared, **own}
-    config.data.crop_area = (0.5, 1.0)
-    config.epochs = 2.0
-    config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 0.1
-    config.schedule.warmup_epochs = 0.25
-    config.weight_decay = 1e-4

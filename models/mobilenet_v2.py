@@ -7,7 +7,7 @@ block, with one mask of the block's input, as in its authors' ShuffleNetV2.
 from convzoo.models.info import ModelInfo, Published, Reported
 from convzoo.models.mbconv import mbconv_network
 from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1, DRCONV
-from convzoo.models.preprocessing import IMAGENET
+from convzoo.models.preprocessing import CIFAR10, IMAGENET
 from convzoo.models.registry import register_model
 
 BLOCKS = (
@@ -19,6 +19,8 @@ BLOCKS = (
     "r3_k3_s22_e6_i96_o160",
     "r1_k3_s11_e6_i160_o320",
 )
+# For pictures of 32x32, as the authors of IGCV3 and Seesaw-Net have their baselines: it ends at 8x8.
+BLOCKS_CIFAR = (BLOCKS[0], BLOCKS[1].replace("s22", "s11"), *BLOCKS[2:5], BLOCKS[5].replace("s22", "s11"), BLOCKS[6])
 _DEFAULTS = {
     "blocks": BLOCKS,
     "activation": "relu6",
@@ -81,4 +83,20 @@ register_model(
     ),
     regions=8,
     **_DEFAULTS,
+)
+register_model(
+    mbconv_network,
+    ModelInfo(
+        name="mobilenet_v2_x1_0_cifar",
+        family="mobilenet_v2",
+        paper="MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381",
+        params=3_504_872,
+        madds=166_430_720,
+        input_size=32,
+        preprocessing=CIFAR10,
+        reported=Reported(94.56, "IGCV3's README, its own MobileNetV2: CIFAR-10"),
+    ),
+    **{**_DEFAULTS, "blocks": BLOCKS_CIFAR},
+    stem_strides=1,
+    dropout_rate=0.5,
 )

@@ -123,7 +123,8 @@ def _printed(number):
 def _recipes():
     """Networks by name, with the config that trains each as published: at its own size."""
     found = {}
-    for path in sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").glob("*_imagenet.py")):
+    folder = pathlib.Path(__file__).resolve().parent.parent / "configs"
+    for path in (*sorted(folder.glob("*_imagenet.py")), *sorted(folder.glob("*_cifar.py"))):
         module = importlib.import_module(f"convzoo.configs.{path.stem}")
         for variant in module.VARIANTS:
             found.setdefault(module.get_config(variant).model.name, f"`configs/{path.name}:{variant}`")

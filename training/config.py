@@ -21,7 +21,7 @@ _REQUIRED = ("model.name", "data.source", "batch_size", "epochs", "optimizer.lea
 _CHOICES = {
     "precision": ("float32", "mixed_bfloat16"),
     "optimizer.name": ("rmsprop", "sgd"),
-    "schedule.name": ("cosine", "linear", "exponential", "constant"),
+    "schedule.name": ("cosine", "linear", "exponential", "step", "constant"),
 }
 # Field: the least and the most it may be; None is no bound, and a field that is None itself is not set.
 _WITHIN = {
@@ -59,7 +59,13 @@ _MAY_DIFFER = (
     "data.data_dir",
 )
 # Fields that runs of earlier versions lack, with what was done then.
-_BEFORE_THERE_WERE = {"init.weights": None, "init.new_head": False, "init.freeze": [], "init.body_rate": 1.0}
+_BEFORE_THERE_WERE = {
+    "init.weights": None,
+    "init.new_head": False,
+    "init.freeze": [],
+    "init.body_rate": 1.0,
+    "schedule.milestones": [],
+}
 
 
 def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
@@ -94,6 +100,17 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
     freeze = fields["init.freeze"]
     if isinstance(freeze, str) or not all(isinstance(pattern, str) and pattern for pattern in freeze):
         raise ConfigError(f"config.init.freeze is {freeze!r}; write a tuple of patterns, as ('stem_*', 'block[0-3]_*')")
+    milestones = config.schedule.milestones
+    if isinstance(milestones, (int, float, str)) or not all(
+        isinstance(epoch, (int, float)) and before < epoch
+        for before, epoch in zip((0, *milestones), milestones, strict=False)
+    ):
+        raise ConfigError(f"config.schedule.milestones is {milestones!r}; write rising epochs, as (200, 300, 350)")
+    if (config.schedule.name == "step") != bool(milestones):
+        raise ConfigError(
+            f"config.schedule.name is {config.schedule.name!r} and config.schedule.milestones is {milestones!r}: "
+            "milestones and the schedule step go together; set both or neither"
+        )
     if config.schedule.warmup_epochs > config.epochs:
         raise ConfigError(
             f"config.schedule.warmup_epochs {config.schedule.warmup_epochs} is longer than the training "

@@ -105,6 +105,11 @@ def make_schedule(
     elif schedule.name == "exponential":
         decay_steps = max(1, round(schedule.decay_epochs * steps_per_epoch))
         rate = keras.optimizers.schedules.ExponentialDecay(peak, decay_steps, schedule.decay_rate, staircase=True)
+    elif schedule.name == "step":
+        # Keras keeps a rate up to its boundary's step, the boundary among them.
+        last = [round(epoch * steps_per_epoch) - 1 for epoch in schedule.milestones]
+        rates = [peak * schedule.decay_rate**fallen for fallen in range(len(last) + 1)]
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(last, rates)
     else:
         rate = keras.optimizers.schedules.PiecewiseConstantDecay([0], [peak, peak])
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)

@@ -29,12 +29,13 @@ def test_counted_figures_agree_with_the_published_or_the_record_says_why(name):
 def test_the_program_prints_one_row_a_network():
     run = programs.run("scripts/model_table.py", "--models=mobilenet_v2*")
     assert run.returncode == 0, run.stderr
-    rows = [line for line in run.stdout.splitlines() if line.startswith("| mobilenet")]
-    assert len(rows) == 3
-    assert "3,504,872" in rows[2]
-    assert "300.8 M" in rows[2]
-    assert "301 M [1]" in rows[2]
-    assert "`configs/condconv_imagenet.py:mobilenet_v2_x1_0`" in rows[2]
+    rows = {line.split()[1]: line for line in run.stdout.splitlines() if line.startswith("| mobilenet")}
+    assert list(rows) == models.list_models("mobilenet_v2*")
+    row = rows["mobilenet_v2_x1_0"]
+    assert "3,504,872" in row
+    assert "300.8 M" in row
+    assert "301 M [1]" in row
+    assert "`configs/condconv_imagenet.py:mobilenet_v2_x1_0`" in row
     assert "[1] CondConv (arXiv 1904.04971), table 1." in run.stdout
     assert "- mobilenet_v2_condconv_x1_0: " in run.stdout
 

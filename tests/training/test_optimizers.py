@@ -47,12 +47,14 @@ def test_nesterov_momentum():
         ("linear", {0: 0.0, 1: 0.002, 4: 0.008, 5: 0.0075, 10: 0.005, 20: 0.0}),
         ("cosine", {0: 0.0, 5: 0.005 * (1 + np.cos(np.pi / 4)), 10: 0.005, 20: 0.0}),
         ("exponential", {0: 0.0, 5: 0.01, 11: 0.01, 12: 0.005, 19: 0.005}),
+        ("step", {0: 0.0, 5: 0.01, 11: 0.01, 12: 0.005, 14: 0.005, 15: 0.0025, 20: 0.0025}),
     ],
 )
 def test_schedules_with_warm_up(name, rates):
     config = tiny.get_config()
     config.schedule.name = name
     config.schedule.decay_epochs, config.schedule.decay_rate = 1.2, 0.5
+    config.schedule.milestones = (1.2, 1.5)
     schedule = make_schedule(config, total_steps=20, steps_per_epoch=10.0)
     for step, rate in rates.items():
         assert float(schedule(step)) == pytest.approx(rate, abs=1e-8), step
