@@ -5,17 +5,19 @@ r"""Times every form of the layers against the plain layer, on this machine's CP
     python scripts/benchmark_layers.py --check                  # exit 1 if "auto" is not close to the best form
 
 The shapes are those of the conditional blocks of CondConv-EfficientNet-B0, two of MobileNetV1 on small pictures, a few
-3 x 3 convolutions and a classifier; of the region-aware blocks of DRConv-ShuffleNetV2 and MobileNetV2. Every column is
-a ratio to the plain layer of the same shape, timed in the same run, turn about, so that a busy machine slows both; the
-plain layer's own milliseconds stand beside. The last form is the usual way, and no form of the layers: "unrolled", the
-authors' of CondConv, is a convolution for each example of a batch of known size; "masked", that of other ports of
-DRConv, is a convolution of each image with the kernels of all its regions, in groups, masked and summed. A star marks
-the form that "auto" takes.
+3 x 3 convolutions and a classifier; of the region-aware blocks of DRConv-ShuffleNetV2 and MobileNetV2; of Seesaw-Net's
+blocks. Every column is a ratio to the plain layer of the same shape, timed in the same run, turn about, so that a busy
+machine slows both; the plain layer's own milliseconds stand beside. The last form is no form of the layers, but what
+they are held against: "unrolled", the way of CondConv's authors, is a convolution for each example of a batch of known
+size; "masked", the way of other ports of DRConv, is a convolution of each image with the kernels of all its regions, in
+groups, masked and summed; "groups=2" is Keras's convolution in two equal groups. A star marks the form that "auto"
+takes.
 
 The time is the shortest of all repeats. TensorFlow, graph mode, without XLA. `TF_ENABLE_ONEDNN_OPTS=0` changes which
 kernels TensorFlow uses on x86 CPUs and with it all ratios; it is printed.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -30,7 +32,7 @@ import tensorflow as tf
 from absl import app, flags
 from tabulate import tabulate
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, set_target
+from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, UnevenPointwiseConv2D, set_target
 from convzoo.training.timing import turn_about
 
 FLAGS = flags.FLAGS
@@ -74,8 +76,12 @@ class Case:
         """The layer's second argument."""
         raise NotImplementedError
 
+    def function(self, layer):
+        """The layer as a function of both."""
+        return layer
+
     def usual(self, layer):
-        """The function of `layer` computed the usual way."""
+        """What `layer` is held against: a function of both, and its weights."""
         raise NotImplementedError
 
 
@@ -89,7 +95,7 @@ class ExpertCase(Case):
         return tf.random.uniform((FLAGS.batch, FLAGS.num_experts))
 
     def usual(self, layer):
-        return unrolled(layer)
+        return unrolled(layer), layer.weights
 
 
 class RegionCase(Case):
@@ -101,7 +107,22 @@ class RegionCase(Case):
         return tf.one_hot(tf.random.uniform((FLAGS.batch, *sizes), 0, layer.regions, tf.int32), layer.regions)
 
     def usual(self, layer):
-        return masked(layer)
+        return masked(layer), layer.weights
+
+
+class GroupCase(Case):
+    USUAL = "groups=2"
+
+    def second(self):
+        return tf.zeros((FLAGS.batch,))
+
+    def function(self, layer):
+        return lambda x, _: layer(x)
+
+    def usual(self, layer):
+        grouped = keras.layers.Conv2D(layer.filters, 1, groups=2, use_bias=False)
+        grouped.build((None, *self.input_shape))
+        return lambda x, _: grouped(x), grouped.weights
 
 
 def cases():
@@ -161,6 +182,16 @@ def cases():
             {"filters": channels, "kernel_size": 1},
             {**own, "generator": "grouped"},
         )
+    for size, channels, filters in ((56, 24, 144), (28, 192, 32), (14, 64, 384), (14, 576, 96), (7, 160, 960)):
+        for ratio in ((1, 3), (1, 1)):
+            yield GroupCase(
+                f"groups {ratio[0]}:{ratio[1]} {size}x{size} {channels}->{filters}",
+                (size, size, channels),
+                UnevenPointwiseConv2D,
+                functools.partial(keras.layers.Conv2D, kernel_size=1),
+                {"filters": filters},
+                {"ratio": ratio},
+            )
 
 
 def unrolled(layer):
@@ -213,7 +244,7 @@ def step(function, weights, x, a, backward):
             y = function(x, a)
             loss = tf.reduce_mean(y * y)
         # The loss keeps the forward pass alive, as a network's own loss would.
-        return loss, tape.gradient(loss, [x, a, *weights], unconnected_gradients="zero")
+        return loss, tape.gradient(loss, [x, a, *[w.value for w in weights]], unconnected_gradients="zero")
 
     run(x, a)
     return lambda: tf.nest.map_structure(lambda t: t.numpy() if t.shape.rank == 0 else t, run(x, a))
@@ -224,14 +255,14 @@ def measure(case, backward):
     x, a = tf.random.normal((FLAGS.batch, *case.input_shape)), case.second()
     plain = case.plain(use_bias=False, **case.arguments)
     plain(x)
-    steps = {"plain": step(lambda x, a: plain(x), [w.value for w in plain.weights], x, a, backward)}
+    steps = {"plain": step(lambda x, a: plain(x), plain.weights, x, a, backward)}
     for form, layer in case.forms():
-        layer(x, a)
-        weights = [w.value for w in layer.weights]
-        steps[form] = step(layer, weights, x, a, backward)
-    steps[case.USUAL] = step(case.usual(layer), weights, x, a, backward)
+        function = case.function(layer)
+        function(x, a)
+        steps[form] = step(function, layer.weights, x, a, backward)
+    steps[case.USUAL] = step(*case.usual(layer), x, a, backward)
     auto = case.layer("auto")
-    auto(x, a)
+    case.function(auto)(x, a)
     times = {name: 1000 * min(seconds) for name, seconds in turn_about(steps, FLAGS.repeats).items()}
     return times, auto.choose_form(x.shape, training=backward)
 
