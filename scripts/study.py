@@ -17,6 +17,7 @@ leaves out leave the table and keep their runs. Exit status 1 if a run failed: t
 one; where both are the same, the chosen figures flatter, and --checkpoint=newest does not.
 """
 
+import argparse
 import collections
 import contextlib
 import datetime
@@ -103,7 +104,10 @@ def _begin(study):
         twice = [value for value, times in collections.Counter(row[key] for row in rows).items() if times > 1]
         if twice:
             raise ConfigError(f"two rows would be called {twice[0]!r}; rename a config file, its variant or a --set")
-    given = [argument for argument in sys.argv[1:] if not argument.startswith(("--markers", "-markers"))]
+    # The file that the table goes to is no part of what was compared.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--markers")
+    _, given = parser.parse_known_args(sys.argv[1:])
     study.rows = rows
     study.about = {
         "checkpoint": CHECKPOINT.value,

@@ -23,7 +23,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "made"
     page = folder.with_name("page.md")
     page.write_text("before\n<!-- study:tiny -->\n<!-- /study:tiny -->\nafter\n")
-    result = study(folder, ONE_EPOCH, LOST, "--seeds=1", f"--markers={page}:tiny")
+    result = study(folder, ONE_EPOCH, LOST, "--seeds=1", "--markers", f"{page}:tiny")
     assert result.returncode == 1, result.stderr
     assert "1 runs failed" in result.stderr
     return folder
