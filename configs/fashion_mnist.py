@@ -17,14 +17,15 @@ Variants, which share one recipe; scripts/study.py compares them, and the README
 - shufflenet, ShuffleNetV2 at half of its width; shufflenet_8r, its DRConv form with 8 regions; shufflenet_1r, the same
   with one, which is one kernel an image;
 - seesaw_shuffle, seesaw_share (v1), igcv3 and mobilenet_v2: the same few inverted residuals with point-wise groups of
-  1:3, with and without shuffle, of 1:1, and with none.
+  1:3, with and without shuffle, of 1:1, and with none. MobileNetV2 has an activation after its expansion besides, which
+  the others have not, and no expansion in its first block.
 """
 
 from convzoo.configs import quickstart
 
 _MOBILENET = {"stem_strides": 1, "dropout_rate": 0.1}
 _SHUFFLENET = {"stem_strides": 1}
-# Small pictures and a small budget: eight blocks, at 16x16 (twice), 8x8 and 4x4.
+# Small pictures and a small budget: three blocks at 16x16, two at 8x8, three at 4x4.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 2), (6, 64, 2, 2), (6, 96, 1, 1))
 _BLOCKS = (
     "r1_k3_s11_e1_i32_o16",

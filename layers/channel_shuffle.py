@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from convzoo.layers.checks import positive
+
 
 @keras.saving.register_keras_serializable(package="convzoo")
 class ChannelShuffle(keras.layers.Layer):
@@ -26,9 +28,7 @@ class ChannelShuffle(keras.layers.Layer):
 
     def __init__(self, groups, **kwargs):
         super().__init__(**kwargs)
-        self.groups = groups
-        if not isinstance(groups, int) or groups < 1:
-            raise ValueError(f"groups {groups!r} is not a positive integer")
+        self.groups = positive(groups, "groups")
 
     def call(self, inputs):
         channels, between = inputs.shape[-1], ops.shape(inputs)[:-1]
@@ -36,6 +36,8 @@ class ChannelShuffle(keras.layers.Layer):
         return ops.reshape(ops.swapaxes(x, -1, -2), (*between, channels))
 
     def build(self, inputs_shape):
+        if inputs_shape[-1] is None:
+            raise ValueError(f"inputs of {self.name} have shape {tuple(inputs_shape)}: their channels must be known")
         if inputs_shape[-1] % self.groups:
             raise ValueError(f"{inputs_shape[-1]} channels of {self.name} do not divide by groups {self.groups}")
 

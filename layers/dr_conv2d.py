@@ -1,25 +1,20 @@
 """Region-aware convolution: a kernel for every region of every image."""
 
+import functools
 import math
 
 import keras
-from keras import activations, constraints, initializers, ops, regularizers
+from keras import KerasTensor, activations, constraints, initializers, ops, regularizers
 
-from convzoo.layers import per_expert, region_forms, resampling, window
+from convzoo.layers import mixing, per_expert, region_forms, resampling, window
 from convzoo.layers.checks import positive
 from convzoo.layers.forms import Forms
 from convzoo.layers.image_window import ImageWindow
 from convzoo.layers.target import get_target
 
-# Values of one image's inputs or outputs, times the base kernels, up to which they are made all at once.
-_MOST_VALUES = {
-    # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 regions, 8 base kernels, 1 x 1).
-    "cpu": 250_000,
-    # What the TPU compiler keeps on the chip by its own estimates: 40 MB for 128 images in bfloat16.
-    "tpu": 160_000,
-    # Nothing was measured on a GPU: few large products are taken for better than many small ones.
-    "gpu": math.inf,
-}
+# Values of one image's inputs or outputs, times the base kernels, that a TPU's compiler keeps on the chip by its own
+# estimates: 40 MB for 128 images in bfloat16.
+_ON_CHIP = 160_000
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -37,11 +32,15 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
       convolution to `bank_size` units a region and a sigmoid, and a 1x1 convolution in groups, one a region, from its
       units to the weights of its kernel. Each region has its own.
 
+    At the start a region's kernel is half the sum of its own units' weights, or the mean of the bank, nearly the same
+    for all regions.
+
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
-        region_mask: [batch, any height, any width, regions] of `GuidedMask`, or with the regions first; resized to the
-            output by nearest neighbours. The layer is linear in it, so that a soft mask is one too. May be left out
-            for one region.
+        region_mask: [batch, any height, any width, regions] of `GuidedMask`, or with the regions first; a soft mask
+            mixes the regions' outputs. As released, it is resized to the output by nearest neighbours and by the sizes
+            alone: with padding "valid" a position's region is that of a pixel beside its window's centre. May be left
+            out for one region.
 
     Returns:
         [batch, output height, output width, filters], or with the filters first.
@@ -57,7 +56,8 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             the first inside.
         activation, use_bias: as in `keras.layers.Conv2D`; the bias is not generated and serves all regions.
         kernel_initializer, kernel_regularizer, kernel_constraint: of each base kernel [kh, kw, channels, filters] of a
-            bank; of each unit's weights [channels, filters] of a grouped generator.
+            bank; of each unit's weights [channels, filters] of a grouped generator. By default He's uniform one for a
+            bank, as released; for a grouped generator the uniform one that makes the regions' kernels start like that.
         routing_initializer: of the coefficients' kernel, [channels, regions * bank_size].
         bias_initializer, bias_regularizer, bias_constraint: of the bias.
         activity_regularizer: of the outputs.
@@ -66,7 +66,8 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
                 coefficients. bank_size times the arithmetic and the outputs; no kernel of an image is made.
             "bank_inputs": 1 x 1 kernels only: inputs scaled by each coefficient, one convolution. bank_size times the
                 arithmetic and the inputs.
-            "bank_loop": one base kernel after the other, added up as they come: least memory where XLA fuses.
+            "bank_loop": one base kernel after the other, added up as they come: least memory. For 1 x 1 kernels no
+                form of a bank keeps bank_size times the outputs or inputs for the backward pass.
             "region_outputs": the kernels of an image, its outputs for all regions, masked and summed.
             "region_inputs": the kernels of an image, its inputs masked for each region. As both take patches of larger
                 kernels, kh * kw times the memory of the inputs.
@@ -78,7 +79,9 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             does not apply, a mask of another width or none for several regions.
     """
 
-    FORMS = ("bank_outputs", "bank_inputs", "bank_loop", "region_outputs", "region_inputs")
+    BANK_FORMS = ("bank_outputs", "bank_inputs", "bank_loop")
+    FORMS = (*BANK_FORMS, "region_outputs", "region_inputs")
+    GENERATORS = ("shared_bank", "grouped")
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
         dilation_rate=(1, 1),
         activation=None,
         use_bias=True,
-        kernel_initializer="he_uniform",
+        kernel_initializer=None,
         routing_initializer=None,
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -122,28 +125,32 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
         self.generator = generator
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.routing_initializer = initializers.get(
-            initializers.RandomNormal(stddev=0.01) if routing_initializer is None else routing_initializer
-        )
+        self.kernel_initializer = initializers.get(kernel_initializer or self._default_initializer())
+        self.routing_initializer = initializers.get(routing_initializer or initializers.RandomNormal(stddev=0.01))
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        if generator not in ("shared_bank", "grouped"):
+        if generator not in self.GENERATORS:
             raise ValueError(f"generator {generator!r} is neither 'shared_bank' nor 'grouped'")
-        for bank_form in self.FORMS[:3]:
-            if generator == "grouped":
-                self.refuse_form(bank_form, "generator 'grouped' has no bank")
+        if generator == "grouped":
+            self.refuse_forms(self.BANK_FORMS, "generator 'grouped' has no bank")
         if self.kernel_size != (1, 1):
             self.refuse_form("bank_inputs", f"it is for 1 x 1 kernels, kernel_size is {self.kernel_size}")
+
+    def _default_initializer(self):
+        if self.generator == "shared_bank":
+            return "he_uniform"
+        # A kernel is a sum over bank_size units that begin at one half; its window is not in the units' shape.
+        scale = 8.0 / (self.bank_size * math.prod(self.kernel_size))
+        return initializers.VarianceScaling(scale, "fan_in", "uniform")
 
     def build(self, inputs_shape, region_mask_shape=None):
         self.check_inputs(inputs_shape)
         self.check_mask(region_mask_shape)
         self.channels = inputs_shape[self.channel_axis]
-        self.compute_output_shape(inputs_shape)
+        self.compute_output_shape(inputs_shape)  # raises where no window fits
         units = self.regions * self.bank_size
         self.routing_kernel = self._weight("routing_kernel", (self.channels, units), self.routing_initializer)
         self.routing_bias = self._weight("routing_bias", (units,), "zeros")
@@ -173,6 +180,7 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False, **arguments)
 
     def check_mask(self, shape):
+        """Raises if the layer cannot take a mask of `shape`; None is a mask that is not known yet."""
         if shape is None:
             return
         if len(shape) != 4 or shape[self.channel_axis] not in (None, self.regions):
@@ -185,51 +193,64 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
         """The form that "auto" stands for, for channels-last inputs of this shape; the same in and out of training."""
         if self.form != "auto":
             return self.form
+        channels, filters = images_shape[3], self.filters
         if self.generator == "grouped" or self.regions == 1:
-            return "region_inputs" if images_shape[3] <= self.filters else "region_outputs"
-        expands_inputs = self.kernel_size == (1, 1) and images_shape[3] < self.filters
+            return "region_inputs" if channels <= filters else "region_outputs"
+        if get_target() == "cpu":
+            # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 regions, 8 base kernels, forward and
+            # backward), multiples of the plain layer: 14x14 64->384 "bank_inputs" 5.3, "bank_loop" 5.3, "bank_outputs"
+            # 5.8; 28x28 32->192 4.3, 5.3 and 5.1; 14x14 384->64 9.3, 7.3 and 9.2; with as many filters as channels all
+            # three are within a tenth. Forward, 28x28 32->192: 4.9, 8.2 and 8.8.
+            return "bank_inputs" if self.kernel_size == (1, 1) and filters >= 2 * channels else "bank_loop"
+        # By the TPU compiler's estimates; taken over for a GPU, where nothing was measured.
+        scales_inputs = self.kernel_size == (1, 1) and channels <= filters
         positions = self.compute_output_sizes(images_shape[1:3])
-        if None in positions:
+        values = self.bank_size * (channels if scales_inputs else filters)
+        if None in positions or math.prod(positions) * values > _ON_CHIP:
             return "bank_loop"
-        values = math.prod(positions) * self.bank_size * (images_shape[3] if expands_inputs else self.filters)
-        if values > _MOST_VALUES[get_target()]:
-            return "bank_loop"
-        return "bank_inputs" if expands_inputs else "bank_outputs"
+        return "bank_inputs" if scales_inputs else "bank_outputs"
 
     def call(self, inputs, region_mask=None):
         self.check_inputs(inputs.shape)
-        if region_mask is None and self.regions > 1:
-            raise ValueError(f"{self.name} has {self.regions} regions and got no region_mask: give it a GuidedMask's")
-        images = ops.cast(inputs, self.compute_dtype)
+        self.compute_output_shape(inputs.shape)
+        self._check_presence(region_mask)
+        images = self.to_last(ops.cast(inputs, self.compute_dtype))
         if region_mask is not None:
             self.check_mask(region_mask.shape)
-            region_mask = ops.cast(region_mask, self.compute_dtype)
-        if self.data_format == "channels_first":
-            images = ops.transpose(images, (0, 2, 3, 1))
-            region_mask = None if region_mask is None else ops.transpose(region_mask, (0, 2, 3, 1))
+            region_mask = self.to_last(ops.cast(region_mask, self.variable_dtype))
         outputs = self._convolve(images, region_mask)
         if self.use_bias:
             outputs = outputs + ops.cast(self.bias, self.compute_dtype)
-        if self.data_format == "channels_first":
-            outputs = ops.transpose(outputs, (0, 3, 1, 2))
+        outputs = self.from_last(outputs)
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _check_presence(self, region_mask):
+        if region_mask is None and self.regions > 1:
+            raise ValueError(f"{self.name} has {self.regions} regions and got no region_mask: give it a GuidedMask's")
 
     def _convolve(self, images, mask):
         """The convolution of channels-last images, without the bias."""
         if mask is not None:
             mask = resampling.nearest(mask, self.compute_output_sizes(ops.shape(images)[1:3]))
         form = self.choose_form(images.shape)
-        if form.startswith("region"):
+        if form not in self.BANK_FORMS:
             taps = window.taps(images, *self.geometry)
             patches = ops.concatenate(taps, axis=3) if len(taps) > 1 else taps[0]
+            mask = None if mask is None else ops.cast(mask, self.compute_dtype)
             return getattr(region_forms, form)(patches, self.generate_kernels(images), mask)
-        kernel, coefficients = ops.cast(self.kernel, self.compute_dtype), self._coefficients(images, mask)
-        if form == "bank_loop":
-            return region_forms.bank_loop(self._conv, images, kernel, coefficients)
+        convolve, kernel = self._conv, ops.cast(self.kernel, self.compute_dtype)
+        coefficients = self._coefficients(images, mask)
+        if self.kernel_size == (1, 1):
+            images, convolve = images[:, :: self.strides[0], :: self.strides[1]], _pointwise
         if form == "bank_inputs":
-            images = images[:, :: self.strides[0], :: self.strides[1]]
-            return region_forms.bank_inputs(images, kernel, coefficients)
-        return region_forms.bank_outputs(self._conv, images, kernel, coefficients, get_target() == "cpu")
+            compute = region_forms.bank_inputs
+        elif form == "bank_loop":
+            compute = functools.partial(region_forms.bank_loop, convolve)
+        else:
+            compute = functools.partial(region_forms.bank_outputs, convolve)
+        if self.kernel_size == (1, 1) and mask is not None:
+            return region_forms.with_own_gradient(compute, images, kernel, coefficients, form != "bank_loop")
+        return compute(images, kernel, coefficients)
 
     def _conv(self, images, kernel):
         return ops.conv(
@@ -259,8 +280,9 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
     def generate_kernels(self, images):
         """The kernels [batch, regions, kh * kw * channels, filters] of channels-last images, in the compute dtype."""
         if self.generator == "shared_bank":
-            flat = ops.reshape(self.kernel, (self.bank_size, -1))
-            kernels = ops.matmul(self._by_region(images), flat)
+            coefficients = ops.reshape(self._by_region(images), (-1, self.bank_size))
+            kernels = mixing.mix(coefficients, self.kernel, fused=True)
+            kernels = ops.reshape(kernels, (-1, self.regions, math.prod(self.kernel.shape[1:])))
         else:
             by_region = (self.regions, -1, self.bank_size)
             units = ops.reshape(ops.transpose(self._units(images), (3, 0, 1, 2, 4)), by_region)
@@ -271,6 +293,12 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             kernels = ops.transpose(kernels, (1, 0, 2))
         kernels = ops.cast(kernels, self.compute_dtype)
         return ops.reshape(kernels, (*ops.shape(kernels)[:2], -1, self.filters))
+
+    def compute_output_spec(self, inputs, region_mask=None):
+        # Keras does not trace `call` where the shape can be had without.
+        self._check_presence(region_mask)
+        mask_shape = None if region_mask is None else region_mask.shape
+        return KerasTensor(self.compute_output_shape(inputs.shape, mask_shape), dtype=self.compute_dtype)
 
     def compute_output_shape(self, inputs_shape, region_mask_shape=None):
         self.check_mask(region_mask_shape)
@@ -294,3 +322,8 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             "kernel_constraint": constraints.serialize(self.kernel_constraint),
             "bias_constraint": constraints.serialize(self.bias_constraint),
         }
+
+
+def _pointwise(images, kernel):
+    """A convolution with a 1 x 1 kernel."""
+    return ops.matmul(images, kernel[0, 0])

@@ -1,7 +1,5 @@
 """What the conditionally parameterised convolutions share."""
 
-from keras import ops
-
 from convzoo.layers.expert_layer import ExpertLayer
 from convzoo.layers.image_window import ImageWindow
 
@@ -23,15 +21,10 @@ class ExpertConv(ImageWindow, ExpertLayer):
         self.build_weights(self.channels)
 
     def transform(self, inputs, routing_weights, training):
-        # One layout inside: TensorFlow's CPU kernels know no other, and XLA chooses its own layout anyway.
-        if self.data_format == "channels_first":
-            inputs = ops.transpose(inputs, (0, 2, 3, 1))
-        outputs = self.convolve(inputs, routing_weights, training)
+        outputs = self.convolve(self.to_last(inputs), routing_weights, training)
         if self.use_bias:
             outputs = outputs + self.mix(routing_weights, self.bias)[:, None, None, :]
-        if self.data_format == "channels_first":
-            outputs = ops.transpose(outputs, (0, 3, 1, 2))
-        return outputs
+        return self.from_last(outputs)
 
     def build_weights(self, channels):
         raise NotImplementedError

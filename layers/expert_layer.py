@@ -2,10 +2,9 @@
 
 from keras import Layer, activations, constraints, initializers, ops, regularizers
 
-from convzoo.layers import per_expert
+from convzoo.layers import mixing, per_expert
 from convzoo.layers.checks import positive
 from convzoo.layers.forms import Forms
-from convzoo.layers.target import get_target
 
 
 class ExpertLayer(Forms, Layer):
@@ -45,23 +44,14 @@ class ExpertLayer(Forms, Layer):
             )
 
     def mix(self, routing_weights, weight, fused=False):
-        """The weights of each example, [batch, *weight shape], in the compute dtype.
+        """The weights of each example, [batch, *weight shape], in the compute dtype; see `mixing.mix`.
 
         Args:
             routing_weights: [batch, num_experts].
             weight: [num_experts, *weight shape].
-            fused: True where the mixture is an operand of a matrix product. By the estimates of the TPU compiler an
-                explicit sum over experts is then fused into the product, and neither the mixture nor its gradient
-                reaches memory; everywhere else one matrix product mixes at once.
+            fused: True where the mixture is an operand of a matrix product.
         """
-        if fused and get_target() == "tpu":
-            shape = (-1, *[1] * (len(weight.shape) - 1))
-            columns = [ops.reshape(routing_weights[:, e], shape) for e in range(self.num_experts)]
-            mixed = sum(a * w for a, w in zip(columns, ops.unstack(ops.convert_to_tensor(weight)), strict=True))
-        else:
-            mixed = ops.matmul(routing_weights, ops.reshape(weight, (self.num_experts, -1)))
-            mixed = ops.reshape(mixed, (-1, *weight.shape[1:]))
-        return ops.cast(mixed, self.compute_dtype)
+        return ops.cast(mixing.mix(routing_weights, weight, fused), self.compute_dtype)
 
     def check_routing(self, shape):
         if shape is None:

@@ -12,13 +12,17 @@ class Forms:
         if form not in ("auto", *self.FORMS):
             raise ValueError(f"form {form!r} is not known to {type(self).__name__}: use {self._choices()}")
 
+    def refuse_forms(self, forms, why):
+        """Raises if one of `forms` was asked for, because of `why`."""
+        if self.form in forms:
+            raise ValueError(f"form {self.form!r} does not apply: {why}; use {self._choices(but=forms)}")
+
     def refuse_form(self, form, why):
         """Raises if `form` was asked for, because of `why`."""
-        if self.form == form:
-            raise ValueError(f"form {form!r} does not apply: {why}; use {self._choices(but=form)}")
+        self.refuse_forms((form,), why)
 
-    def _choices(self, but=None):
-        return ", ".join(repr(f) for f in ("auto", *self.FORMS) if f != but)
+    def _choices(self, but=()):
+        return ", ".join(repr(form) for form in ("auto", *self.FORMS) if form not in but)
 
     def get_config(self):
         return {**super().get_config(), "form": self.form}

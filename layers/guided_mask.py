@@ -15,6 +15,9 @@ class GuidedMask(keras.layers.Conv2D):
     choice in the backward pass. One mask can serve any number of `DRConv2D` layers; the argmax of its last axis is the
     map of regions.
 
+    It computes and returns its weights' own precision, float32 under the mixed policies too: rounded scores would move
+    the regions' borders, and regions begin almost alike, so that the softmax's gradient is a difference of near equals.
+
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
 
@@ -28,11 +31,17 @@ class GuidedMask(keras.layers.Conv2D):
         **kwargs: other arguments of `keras.layers.Conv2D`, but for filters, groups and activation.
 
     Raises:
-        ValueError: regions below 1, or what `keras.layers.Conv2D` refuses.
+        ValueError: regions below 1, an argument that a mask has not, or what `keras.layers.Conv2D` refuses.
     """
 
     def __init__(self, regions, kernel_size=1, use_bias=False, **kwargs):
-        super().__init__(positive(regions, "regions"), kernel_size, use_bias=use_bias, **kwargs)
+        for name in ("filters", "groups", "activation"):
+            if name in kwargs:
+                raise ValueError(f"{name} is no argument of GuidedMask: its filters are its regions, its scores plain")
+        policy = keras.dtype_policies.get(kwargs.pop("dtype", None))
+        super().__init__(
+            positive(regions, "regions"), kernel_size, use_bias=use_bias, dtype=policy.variable_dtype, **kwargs
+        )
 
     @property
     def regions(self):
@@ -54,11 +63,11 @@ class GuidedMask(keras.layers.Conv2D):
 
     def call(self, inputs):
         axis = 1 if self.data_format == "channels_first" else -1
-        scores = ops.cast(super().call(inputs), "float32")
-        chosen = ops.one_hot(ops.argmax(scores, axis=axis), self.regions, axis=axis, dtype="float32")
+        scores = super().call(inputs)
+        chosen = ops.one_hot(ops.argmax(scores, axis=axis), self.regions, axis=axis, dtype=scores.dtype)
         soft = ops.softmax(scores, axis=axis)
         # The difference is zero, and its gradient is the softmax's.
-        return ops.cast(chosen + (soft - ops.stop_gradient(soft)), self.compute_dtype)
+        return chosen + (soft - ops.stop_gradient(soft))
 
     def get_config(self):
         config = super().get_config()

@@ -1,6 +1,7 @@
 """What layers that move a window over images share: the window's arguments, the layout of the channels, the sizes."""
 
 import keras
+from keras import ops
 
 from convzoo.layers import window
 
@@ -30,6 +31,14 @@ class ImageWindow:
     @property
     def channel_axis(self):
         return 3 if self.data_format == "channels_last" else 1
+
+    def to_last(self, inputs):
+        """`inputs` with their channels last. TensorFlow's CPU kernels know no other layout, and XLA chooses its own."""
+        return ops.transpose(inputs, (0, 2, 3, 1)) if self.data_format == "channels_first" else inputs
+
+    def from_last(self, images):
+        """The way back from `to_last`."""
+        return ops.transpose(images, (0, 3, 1, 2)) if self.data_format == "channels_first" else images
 
     def check_inputs(self, shape):
         """Raises if the layer cannot take inputs of `shape`; `channels` is what it was built for."""

@@ -15,7 +15,7 @@ def initializer(base):
     """
 
     def initialize(shape, dtype=None, **kwargs):
-        return ops.stack([_of_expert(base, e)(shape[1:], dtype=dtype) for e in range(shape[0])])
+        return ops.stack([nth(base, e)(shape[1:], dtype=dtype) for e in range(shape[0])])
 
     return initialize
 
@@ -35,12 +35,15 @@ def constraint(base):
     return lambda kernels: ops.stack([base(kernel) for kernel in ops.unstack(ops.convert_to_tensor(kernels))])
 
 
-def _of_expert(base, expert):
+def nth(base, number):
+    """The initialiser of one of several kernels: `base` with a seed of its own.
+
+    A Keras initialiser draws the same values on every call, and so would make all kernels alike.
+    """
     config = base.get_config() if hasattr(base, "get_config") else {}
     if "seed" not in config or isinstance(getattr(base, "seed", None), random.SeedGenerator):
         return base
-    # A Keras initialiser draws the same values on every call, so each expert needs one of its own.
     if config["seed"] is not None:
-        entropy = [config["seed"] % 2**32, expert]
+        entropy = [config["seed"] % 2**32, number]
         config["seed"] = int(np.random.SeedSequence(entropy).generate_state(1)[0] % 2**31)
     return base.from_config(config)

@@ -58,12 +58,13 @@ class ModelInfo:
         name: The name that `create_model` takes.
         family: The room of the zoo, as "efficientnet".
         paper: Where the network was published, with its arXiv number.
-        params: Trainable parameters with 1,000 classes; a test holds it to what is built.
-        madds: Multiply-adds of one example at `input_size` with 1,000 classes (see `count`); held likewise.
+        params: Trainable parameters with `num_classes`; a test holds it to what is built.
+        madds: Multiply-adds of one example at `input_size` with `num_classes` (see `count`); held likewise.
         input_size: Published height and width in pixels.
         preprocessing: What the network expects of a picture.
         reported: The published accuracy with its source, or None.
         published: Its size as others printed it, or None.
+        num_classes: Published width of the logits.
     """
 
     name: str
@@ -75,3 +76,4 @@ class ModelInfo:
     preprocessing: Preprocessing
     reported: Reported | None = None
     published: Published | None = None
+    num_classes: int = 1000

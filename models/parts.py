@@ -7,7 +7,8 @@ from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, UnevenPoi
 from convzoo.models.errors import ModelError
 from convzoo.models.regions import Guide
 
-# Untruncated normal with standard deviation sqrt(2 / fan_out), as published. A depthwise kernel's fan_out is its area.
+# Untruncated normal with standard deviation sqrt(2 / fan_out), as published for EfficientNet. A depthwise kernel's
+# fan_out is its area.
 _CONV_INIT = {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}
 # Uniform within 1 / sqrt(units).
 _DENSE_INIT = {"scale": 1.0 / 3.0, "mode": "fan_out", "distribution": "uniform"}

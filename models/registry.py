@@ -73,8 +73,8 @@ def create_model(
 
     Args:
         name: One of `list_models()`.
-        num_classes: Width of the logits; by default that of the weights, or 1000. With weights of another number of
-            classes the classifier starts anew, and a warning says so.
+        num_classes: Width of the logits; by default that of the weights, or the published one. With weights of another
+            number of classes the classifier starts anew, and a warning says so.
         input_shape: Height, width and channels of one picture; by default the published size and 3 channels. Height
             and width may be None where the size is not known.
         weights: A `.weights.h5` file for this network, written by `save_weights` or scripts/import_weights.py (which
@@ -96,7 +96,7 @@ def create_model(
     weights = None if weights is None else os.fspath(weights)
     record = {} if weights is None else files.read_record(weights, name)
     if num_classes is None:
-        num_classes = record.get("num_classes") or 1000
+        num_classes = record.get("num_classes") or entry.info.num_classes
     if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
         raise ModelError(f"num_classes must be a whole number of at least 1, not {num_classes!r}")
     if input_shape is None:

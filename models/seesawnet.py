@@ -1,15 +1,20 @@
 """Seesaw-Net (arXiv 1905.03672) and IGCV3 (arXiv 1806.00178): inverted residuals with point-wise groups.
 
 A block expands by a point-wise convolution in groups, convolves depthwise, and projects by another in groups. Of a
-Seesaw block the groups are uneven, 1:3; so are they only where the block is narrower than 160 channels, as released:
-wider ones have two equal groups, as all blocks of IGCV3.
+Seesaw block the groups are uneven, 1:3; as released, a block with 160 input channels or more has two equal groups, as
+all blocks of IGCV3 have.
 
 Seesaw-shuffle was released. Of Seesaw-share only a relative for faces was: there the split tips from one quarter to
 three between expansion and projection, in the place of the shuffle. Two forms of it stand in the paper's tables without
 a description that we had: v1 is taken to have its uneven blocks where Seesaw-shuffle has them, v0 where a block's
-outputs are narrower than 96, because parameters and multiply-adds come out as printed. Equal groups cannot tip: their
-blocks keep the shuffle here.
+outputs are narrower than 96, because parameters and multiply-adds come out as printed. A ratio that reads the same both
+ways cannot tip: such blocks keep the shuffle here.
+
+Weights start as those of our other networks do; the authors' code takes a convolution's whole width for that of each of
+its groups or channels, and a normal distribution of deviation 0.01 for the classifier.
 """
+
+import dataclasses
 
 import keras
 from keras import layers
@@ -60,22 +65,24 @@ def seesawnet(
         input_shape: Height, width and channels of one image; height and width may be None.
         stages: Expansion, output channels, number of blocks and first stride of each stage.
         stem_filters: Channels of the stem.
-        width_coefficient: Factor on the channels of stem and stages, rounded to multiples of 8.
-        mixing: How the groups of an uneven block meet. "shuffle": a channel shuffle of 2 groups after the expansion.
-            "share": the ratio is reversed in the projection, so that its first group reads from both groups before it.
-        ratio: Shares of the groups, see `convzoo.layers.UnevenPointwiseConv2D`; every width of an uneven block must be
-            a multiple of its sum.
-        even_from: Blocks as wide as this have two equal groups and a shuffle.
+        width_coefficient: Factor on the channels of stem and stages, rounded to multiples of 8; the head widens with
+            it, and never narrows.
+        mixing: How the groups of a block meet. "shuffle": a channel shuffle of 2 groups after the expansion. "share":
+            the ratio is reversed in the projection, so that its first group reads from both groups before it; a ratio
+            that reads the same both ways is shuffled all the same.
+        ratio: Shares of the groups, see `convzoo.layers.UnevenPointwiseConv2D`; every width of a block with this ratio
+            must be a multiple of its sum.
+        even_from: Blocks at least as wide as this have two equal groups and a shuffle, whatever `ratio` and `mixing`.
         even_by: What is wide, a block's "inputs" or its "outputs".
         second_shuffle: Whether the projection's outputs are shuffled too, with half as many groups as channels, as in
-            the baseline that the authors of Seesaw-Net give for IGCV3.
+            the baseline that the authors of Seesaw-Net give for IGCV3; the code of IGCV3 itself has one shuffle.
         activation: After stem, depthwise convolutions and head.
         expand_activation: Whether the expansion has an activation too.
         se_ratio: Squeeze-and-excitation after the depthwise convolution, through this share of its channels; 0 for
-            none. With activation="silu" and expand_activation the block is that of the authors' nets for faces, but
-            for their activation within it.
+            none. With activation="silu", expand_activation and an even_from above every width the blocks are those of
+            the authors' nets for faces, but for the activation within the squeeze.
         include_top: False ends the network at the head's feature map, float [batch, h, w, 1280].
-        features: True returns a dict of feature maps instead: "reduction_1" .. "reduction_5", the last map at each
+        features: True returns a dict of feature maps instead: "reduction_1", "reduction_2", ..., the last map at each
             resolution, and "head".
         dropout_rate: Dropout before the classifier.
         stem_strides: 2 as published for ImageNet, 1 for small pictures.
@@ -105,19 +112,23 @@ def seesawnet(
             if strides != 1:
                 endpoints.before_downsampling(x)
             even = (x.shape[-1] if even_by == "inputs" else filters) >= even_from
-            block = _Block(
+            x = _block(
                 parts,
+                x,
                 f"block{index}",
-                ratio=EVEN if even else ratio,
-                shuffles=even or mixing == "shuffle",
+                expansion,
+                filters,
+                strides,
+                ratio=EVEN if even else tuple(ratio),
+                mixing="shuffle" if even else mixing,
                 second_shuffle=second_shuffle,
                 expand_activation=expand_activation,
                 se_ratio=se_ratio,
             )
-            x = block(x, expansion, filters, strides)
             index += 1
     endpoints.before_downsampling(x)
-    x = parts.norm(parts.conv(x, "head_conv", HEAD_FILTERS), "head")
+    filters = round_filters(HEAD_FILTERS, max(1.0, width_coefficient))
+    x = parts.norm(parts.conv(x, "head_conv", filters), "head")
 
     def classifier(x):
         return parts.classifier(x, num_classes, dropout_rate)
@@ -125,32 +136,24 @@ def seesawnet(
     return endpoints.model(images, x, name, include_top, features, classifier)
 
 
-class _Block:
+def _block(parts, x, name, expansion, filters, strides, *, ratio, mixing, second_shuffle, expand_activation, se_ratio):
     """An inverted residual whose point-wise convolutions have groups."""
-
-    def __init__(self, parts, name, *, ratio, shuffles, second_shuffle, expand_activation, se_ratio):
-        self._parts, self._name, self._ratio = parts, name, ratio
-        self._shuffles, self._second_shuffle = shuffles, second_shuffle
-        self._expand_activation, self._se_ratio = expand_activation, se_ratio
-
-    def __call__(self, x, expansion, filters, strides):
-        parts, name, inputs = self._parts, self._name, x
-        width = expansion * inputs.shape[-1]
-        x = parts.pointwise_groups(x, f"{name}_expand_conv", width, self._ratio)
-        x = parts.norm(x, f"{name}_expand", activation=self._expand_activation)
-        if self._shuffles:
-            x = ChannelShuffle(2, name=f"{name}_shuffle")(x)
-        x = parts.norm(parts.depthwise(x, f"{name}_depthwise_conv", 3, strides), f"{name}_depthwise")
-        if self._se_ratio:
-            x = parts.squeeze_excite(x, name, max(1, int(width * self._se_ratio)))
-        order = "given" if self._shuffles else "reversed"
-        x = parts.pointwise_groups(x, f"{name}_project_conv", filters, self._ratio, order)
-        x = parts.norm(x, f"{name}_project", activation=False)
-        if self._second_shuffle:
-            x = ChannelShuffle(filters // 2, name=f"{name}_second_shuffle")(x)
-        if strides == 1 and inputs.shape[-1] == filters:
-            x = layers.Add(name=f"{name}_add")([x, inputs])
-        return x
+    shuffles = mixing == "shuffle" or ratio == ratio[::-1]
+    inputs, width = x, expansion * x.shape[-1]
+    x = parts.pointwise_groups(x, f"{name}_expand_conv", width, ratio)
+    x = parts.norm(x, f"{name}_expand", activation=expand_activation)
+    if shuffles:
+        x = ChannelShuffle(2, name=f"{name}_shuffle")(x)
+    x = parts.norm(parts.depthwise(x, f"{name}_depthwise_conv", 3, strides), f"{name}_depthwise")
+    if se_ratio:
+        x = parts.squeeze_excite(x, name, max(1, int(width * se_ratio)))
+    x = parts.pointwise_groups(x, f"{name}_project_conv", filters, ratio, "given" if shuffles else "reversed")
+    x = parts.norm(x, f"{name}_project", activation=False)
+    if second_shuffle:
+        x = ChannelShuffle(filters // 2, name=f"{name}_second_shuffle")(x)
+    if strides == 1 and inputs.shape[-1] == filters:
+        x = layers.Add(name=f"{name}_add")([x, inputs])
+    return x
 
 
 def _at_half_depth(stages):
@@ -163,10 +166,10 @@ def _for_cifar(stages):
     return tuple((t, c, n, 1 if c in (24, 160) else s) for t, c, n, s in stages)
 
 
-def _cifar(top1, madds):
+def _of_table_3(top1, params, madds, params_100):
     """What table 3 reports of a network, and what it prints of its size."""
-    note = "printed for 10 classes, counted here for 1,000"
-    return Reported(top1, _CIFAR_10), Published(None, madds, _CIFAR_10, note)
+    note = f"CIFAR-100's classifier makes it {params_100:,} parameters"
+    return Reported(top1, _CIFAR_10), Published(params, madds, _CIFAR_10, note)
 
 
 _IGCV3 = "IGCV3: Interleaved Low-Rank Group Convolutions for Efficient Deep Neural Networks, arXiv 1806.00178"
@@ -177,10 +180,9 @@ _KINDS = {
     "seesawnet_shuffle": (SEESAW, {}),
     "seesawnet_share_v0": (SEESAW, {"mixing": "share", "even_from": 96, "even_by": "outputs"}),
     "seesawnet_share_v1": (SEESAW, {"mixing": "share"}),
-    "igcv3": (_IGCV3, {"even_from": 0, "second_shuffle": True}),
+    "igcv3": (_IGCV3, {"ratio": EVEN}),
 }
-# Name: parameters and multiply-adds with 1,000 classes, reported, published. The printed multiply-adds of the networks
-# for CIFAR are with 10 classes, 1.3 M less.
+# Name: parameters and multiply-adds, reported, published.
 _NETWORKS = {
     "seesawnet_shuffle_1_0d": (
         3_644_184,
@@ -200,20 +202,29 @@ _NETWORKS = {
         Published(3.5e6, 318e6, SEESAW_TABLE_5, "printed there as IGCV3 has it; the stage table gives 313 M"),
     ),
     "igcv3_0_5d": (2_647_912, 183_262_080, None, None),
-    "seesawnet_shuffle_1_0d_cifar": (3_644_184, 182_372_352, *_cifar(95.28, 181e6)),
-    "seesawnet_shuffle_0_5d_cifar": (2_728_024, 109_479_936, *_cifar(95.10, 108e6)),
-    "seesawnet_share_v0_1_0d_cifar": (3_548_952, 176_277_504, *_cifar(95.36, 175e6)),
-    "seesawnet_share_v0_0_5d_cifar": (2_674_264, 106_039_296, *_cifar(94.99, 104e6)),
-    "seesawnet_share_v1_1_0d_cifar": (3_644_184, 182_372_352, *_cifar(95.20, 181e6)),
-    "seesawnet_share_v1_0_5d_cifar": (2_728_024, 109_479_936, *_cifar(94.80, 108e6)),
-    "igcv3_1_0d_cifar": (3_491_688, 167_331_840, *_cifar(95.01, 166e6)),
-    "igcv3_0_5d_cifar": (2_647_912, 101_615_616, *_cifar(94.75, 100e6)),
+    "seesawnet_shuffle_1_0d_cifar": (2_375_994, 181_105_152, *_of_table_3(95.28, 2.4e6, 181e6, 2_491_284)),
+    "seesawnet_shuffle_0_5d_cifar": (1_459_834, 108_212_736, *_of_table_3(95.10, 1.5e6, 108e6, 1_575_124)),
+    "seesawnet_share_v0_1_0d_cifar": (2_280_762, 175_010_304, *_of_table_3(95.36, 2.3e6, 175e6, 2_396_052)),
+    "seesawnet_share_v0_0_5d_cifar": (1_406_074, 104_772_096, *_of_table_3(94.99, 1.4e6, 104e6, 1_521_364)),
+    "seesawnet_share_v1_1_0d_cifar": (2_375_994, 181_105_152, *_of_table_3(95.20, 2.4e6, 181e6, 2_491_284)),
+    "seesawnet_share_v1_0_5d_cifar": (1_459_834, 108_212_736, *_of_table_3(94.80, 1.5e6, 108e6, 1_575_124)),
+    "igcv3_1_0d_cifar": (2_223_498, 166_064_640, *_of_table_3(95.01, 2.2e6, 166e6, 2_338_788)),
+    "igcv3_0_5d_cifar": (1_379_722, 100_348_416, *_of_table_3(94.75, 1.4e6, 100e6, 1_495_012)),
 }
 
 for _name, (_params, _madds, _reported, _published) in _NETWORKS.items():
     _paper, _settings = next(kind for start, kind in _KINDS.items() if _name.startswith(start))
     _stages = _at_half_depth(STAGES) if "_0_5d" in _name else STAGES
     _small = _name.endswith("_cifar")
+    if _small:
+        _settings = {
+            **_settings,
+            "stages": _for_cifar(_stages),
+            "stem_strides": 1,
+            "dropout_rate": 0.5,
+            # The baseline of Seesaw-Net's tables; on ImageNet the figure is that of IGCV3's own code.
+            "second_shuffle": _name.startswith("igcv3"),
+        }
     register_model(
         seesawnet,
         ModelInfo(
@@ -223,12 +234,10 @@ for _name, (_params, _madds, _reported, _published) in _NETWORKS.items():
             params=_params,
             madds=_madds,
             input_size=32 if _small else 224,
-            preprocessing=CIFAR10 if _small else IMAGENET,
+            preprocessing=CIFAR10 if _small else dataclasses.replace(IMAGENET, interpolation="bilinear"),
             reported=_reported,
             published=_published,
+            num_classes=10 if _small else 1000,
         ),
-        stages=_for_cifar(_stages) if _small else _stages,
-        stem_strides=1 if _small else 2,
-        dropout_rate=0.5 if _small else 0.0,
-        **_settings,
+        **{"stages": _stages, **_settings},
     )

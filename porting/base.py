@@ -20,6 +20,7 @@ class Source:
         layout: Names of a layer's variables and the order of their axes.
         namings: Naming of each family of networks that the source has.
         implied: Name of our network -> the overrides that this source's weights need.
+        divide: {variable: array} -> the same with variables divided where ours are several.
         doubt: (name of our network, its overrides) -> what the weights cannot tell and was assumed; or nothing.
     """
 
@@ -28,4 +29,5 @@ class Source:
     layout: Layout
     namings: Mapping[str, Naming]
     implied: Callable[[str], dict] = lambda name: {}
+    divide: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda values: values
     doubt: Callable[[str, dict], str] = lambda name, overrides: ""

@@ -1,4 +1,5 @@
-"""Weights of the authors' PyTorch code for Seesaw-Net (github.com/cvtower/SeesawNet_pytorch)."""
+"""Weights of the authors' PyTorch code for Seesaw-Net and for IGCV3, their baseline
+(github.com/cvtower/SeesawNet_pytorch)."""
 
 import re
 
@@ -40,17 +41,27 @@ _SEESAWNET = Naming(
 )
 
 
-def _read(path: str, ema: bool) -> tuple[dict[str, np.ndarray], int]:
-    """The variables of a file; the grouped convolutions of even blocks come as one variable a group, as ours are."""
-    values, left_aside = readers.read(path, ema)
-    separate = {}
+def _divide(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The grouped convolutions of even blocks as one variable a group, as ours are."""
+    divided = {}
     for name, value in values.items():
-        if re.fullmatch(r"features\.\d+\.conv\.[06]\.weight", name) and len(value) % 2 == 0:
+        if re.fullmatch(r"features\.\d+\.conv\.[06]\.weight", name) and value.ndim == 4 and len(value) % 2 == 0:
             layer = name.removesuffix(".weight")
-            separate.update({f"{layer}.{group}.weight": half for group, half in enumerate(np.split(value, 2))})
+            divided.update({f"{layer}.{group}.weight": half for group, half in enumerate(np.split(value, 2))})
         else:
-            separate[name] = value
-    return separate, left_aside
+            divided[name] = value
+    return divided
 
 
-SOURCE = Source(title="the authors' Seesaw-Net code", read=_read, layout=TORCH, namings={"seesawnet": _SEESAWNET})
+def _doubt(name, overrides):
+    return f"taken for the strides and shuffles of {name}, which no file of weights tells: there are others like it"
+
+
+SOURCE = Source(
+    title="the authors' Seesaw-Net code",
+    read=readers.read,
+    layout=TORCH,
+    namings={"seesawnet": _SEESAWNET},
+    divide=_divide,
+    doubt=_doubt,
+)

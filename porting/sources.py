@@ -69,13 +69,14 @@ def import_weights(
     for key in overrides or {}:
         if key in _RESERVED:
             raise PortingError(f"{key} is no override; the number of classes is read from the checkpoint")
-    values, left_aside = origin.read(checkpoint, ema)
+    read, left_aside = origin.read(checkpoint, ema)
+    values = origin.divide(read)
     paths = origin.namings[family].paths(values, origin.layout)
     num_classes = _num_classes(checkpoint, name, values, paths, origin)
     overrides = {**origin.implied(name), **(overrides or {})}
     model = create_model(name, num_classes=num_classes, **overrides)
     carry(model, values, paths, origin.layout)
-    return Imported(model, num_classes, overrides, len(values), left_aside, origin.doubt(name, overrides))
+    return Imported(model, num_classes, overrides, len(read), left_aside, origin.doubt(name, overrides))
 
 
 def _num_classes(checkpoint, name, values, paths, origin):

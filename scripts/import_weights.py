@@ -8,6 +8,7 @@ Sources:
   timm: .safetensors, .npz or .pth (with PyTorch 2.6 or newer installed). timm's own efficientnet_b0 ... _b7, unlike its
     tf_efficientnet_*, need --override padding=symmetric --override bn_epsilon=1e-5.
   torchvision: the same kinds of files; what its EfficientNets and ShuffleNets need is added without being asked for.
+  drconv, seesaw: the same kinds of files, as the authors' code for DRConv-ShuffleNetV2 and Seesaw-Net saves them.
 
 The number of classes is read from the checkpoint. Nothing is downloaded.
 """
@@ -19,7 +20,7 @@ from absl import flags
 
 from convzoo.training import program
 
-SOURCE = flags.DEFINE_string("source", None, "Whose weights: tf1, timm or torchvision.")
+SOURCE = flags.DEFINE_string("source", None, "Whose weights: tf1, timm, torchvision, drconv or seesaw.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file, or the prefix of a TensorFlow 1 checkpoint.")
 MODEL = flags.DEFINE_string("model", None, "Our name of the network.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write; ends in .weights.h5.")

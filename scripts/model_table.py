@@ -4,8 +4,9 @@
     python scripts/model_table.py --models='*condconv*'
     python scripts/model_table.py --markers=README.md
 
-The networks are built and counted (`convzoo.models.count`) for 1,000 classes at their published size. "Printed" is what
-the paper or its authors print of the same figure, top-1 what others reported; the numbers in brackets name the source.
+The networks are built and counted (`convzoo.models.count`) at their published size, for their published classes.
+"Printed" is what the paper or its authors print of the same figure, top-1 what others reported; the numbers in brackets
+name the source.
 A second table has CondConv's own ablations. --markers also writes all of it into a Markdown file, between the lines
 <!-- model_table --> and <!-- /model_table -->.
 """
@@ -74,11 +75,12 @@ def network_table(names: list[str]) -> str:
                 "multiply-adds": quantity(counted.madds),
                 "printed ": printed.get("madds", ""),
                 "input": info.input_size,
+                "classes": info.num_classes,
                 "reported top-1": f"{info.reported.top1:g} {source(info.reported.source)}" if info.reported else "",
                 "config": recipes.get(name, ""),
             }
         )
-    align = ("left", *["right"] * 6, "left")
+    align = ("left", *["right"] * 7, "left")
     lines = [tabulate.tabulate(rows, "keys", "pipe", disable_numparse=True, colalign=align), ""]
     lines += [f"[{number}] {text}.  " for text, number in sources.items()]
     if notes:

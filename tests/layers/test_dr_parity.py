@@ -17,6 +17,8 @@ WINDOWS = [
     # 4x7 positions of a 6x8 mask: no whole step takes one to the other.
     {"kernel_size": (3, 2), "strides": (1, 1), "data_format": "channels_first"},
 ]
+# By the number of the window; others have the released one, 1x1 without a bias.
+MASKS = {2: {"kernel_size": 3, "padding": "same"}, 3: {"kernel_size": 3, "strides": 2}}
 GENERATORS = [
     {"regions": 3, "bank_size": 4},
     {"regions": 4, "bank_size": 2, "use_bias": False},
@@ -98,11 +100,14 @@ def reference(layer, mask, image, cotangent):
         hard = soft = np.ones((height, width, 1))
     else:
         (mask_kernel,) = (np.asarray(w).astype("float64") for w in mask.weights)
-        scores = image @ mask_kernel[0, 0]
+        mask_window, mask_rows = Window(mask, height, width), mask_kernel.reshape(-1, m)
+        mask_x = mask_window.rows(image)
+        scores = (mask_x @ mask_rows).reshape(*mask_window.sizes, m)
         soft = np.exp(scores - scores.max(-1, keepdims=True))
         soft /= soft.sum(-1, keepdims=True)
         hard = np.eye(m)[scores.argmax(-1)]
-    taken = [np.arange(count) * size // count for size, count in zip((height, width), window.sizes, strict=True)]
+    mask_sizes = hard.shape[:2]
+    taken = [np.arange(count) * size // count for size, count in zip(mask_sizes, window.sizes, strict=True)]
     near = np.ix_(*taken)
     chosen = hard[near].reshape(-1, m).argmax(-1)
     of_all = np.einsum("pk,mkf->pmf", x, kernels)
@@ -117,11 +122,12 @@ def reference(layer, mask, image, cotangent):
     d_x = np.stack([kernels[r] @ row for r, row in zip(chosen, g, strict=True)])
     d_image = window.back(d_x, image.shape)
     if mask is not None:
-        d_hat = np.zeros((height, width, m))
+        d_hat = np.zeros((*mask_sizes, m))
         np.add.at(d_hat, near, np.einsum("pf,pmf->pm", g, of_all).reshape(*window.sizes, m))
         d_scores = soft * (d_hat - (soft * d_hat).sum(-1, keepdims=True))
-        grads["mask"] = np.einsum("hwc,hwm->cm", image, d_scores)[None, None]
-        d_image += d_scores @ mask_kernel[0, 0].T
+        d_scores = d_scores.reshape(-1, m)
+        grads["mask"] = (mask_x.T @ d_scores).reshape(mask_kernel.shape)
+        d_image += mask_window.back(d_scores @ mask_rows.T, image.shape)
     d_kernels = np.stack([x[chosen == r].T @ g[chosen == r] for r in range(m)])
     if shared:
         grads["kernel"] = (2 / q * s[0].T @ d_kernels.reshape(m, -1)).reshape(get["kernel"].shape)
@@ -144,20 +150,21 @@ def cases():
         for generator in GENERATORS if number in (0, 3) else GENERATORS[number % 2 :: 3]:
             for form in DRConv2D.FORMS:
                 arguments = {**window, **generator, "form": form}
+                mask = MASKS.get(number, {})
                 try:
                     DRConv2D(FILTERS, **arguments)
                 except ValueError:
                     continue
                 label = ",".join(f"{k}={v}" for k, v in arguments.items()).replace(" ", "")
-                yield pytest.param(arguments, id=label)
+                yield pytest.param(arguments, mask, id=label)
 
 
-def layers_of(arguments, shape):
+def layers_of(arguments, shape, of_mask=None):
     """A layer and its mask, all weights random, and their model."""
     layer = DRConv2D(FILTERS, **arguments)
     mask = None
     if layer.regions > 1:
-        mask = GuidedMask(layer.regions, data_format=layer.data_format)
+        mask = GuidedMask(layer.regions, data_format=layer.data_format, **(of_mask or {}))
     inputs = keras.Input(shape)
     outputs = layer(inputs) if mask is None else layer(inputs, mask(inputs))
     rng = np.random.default_rng(1)
@@ -166,13 +173,13 @@ def layers_of(arguments, shape):
     return layer, mask, keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize("arguments", list(cases()))
-def test_values_and_gradients(arguments, model_gradients):
+@pytest.mark.parametrize(("arguments", "of_mask"), list(cases()))
+def test_values_and_gradients(arguments, of_mask, model_gradients):
     first = arguments.get("data_format") == "channels_first"
     rng = np.random.default_rng(0)
     images = rng.normal(size=(BATCH, HEIGHT, WIDTH, CHANNELS))
     inputs = np.transpose(images, (0, 3, 1, 2)) if first else images
-    layer, mask, model = layers_of(arguments, inputs.shape[1:])
+    layer, mask, model = layers_of(arguments, inputs.shape[1:], of_mask)
     shape = layer.compute_output_shape(inputs.shape)
     cotangent = rng.normal(size=shape)
     outputs, grads = model_gradients(model, inputs.astype("float32"), cotangent.astype("float32"))

@@ -135,6 +135,16 @@ def test_mixed_precision(ratio, form):
     np.testing.assert_allclose(keras.ops.cast(outputs, "float32"), expected, atol=0.1, rtol=0.03)
 
 
+@pytest.mark.parametrize("initializer", ["he_normal", keras.initializers.HeNormal(seed=3)], ids=["by_name", "seeded"])
+@pytest.mark.parametrize("ratio", [(1, 1), (1, 1, 2)])
+def test_groups_are_independent_draws_of_their_own_scale(ratio, initializer):
+    layer = UnevenPointwiseConv2D(120, ratio, kernel_initializer=initializer)
+    layer.build((None, 4, 5, 60))
+    first, second = (np.asarray(kernel).ravel() for kernel in layer.kernels[:2])
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
+    np.testing.assert_allclose(first.std(), np.sqrt(2 / (60 / sum(ratio))), rtol=0.1)
+
+
 @pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_auto_is_the_form_it_names(ratio, name, target):
@@ -145,6 +155,21 @@ def test_auto_is_the_form_it_names(ratio, name, target):
     layer.build(images().shape)
     layer.set_weights(auto.get_weights())
     np.testing.assert_array_equal(layer(images()), expected)
+
+
+def test_auto_slices_wide_layers_on_a_cpu_alone(target):
+    def chosen(channels, filters, training, ratio=(1, 3)):
+        layer = UnevenPointwiseConv2D(filters, ratio)
+        layer.build((None, None, None, channels))
+        return layer.choose_form((None, None, None, channels), training)
+
+    assert [chosen(24, 144, training) for training in (False, True)] == ["dense", "dense"]
+    assert [chosen(576, 96, training) for training in (False, True)] == ["dense", "slices"]
+    assert [chosen(160, 960, training) for training in (False, True)] == ["slices", "slices"]
+    assert chosen(160, 960, True, (1,)) == "dense"
+    for name in ("gpu", "tpu"):
+        target(name)
+        assert chosen(160, 960, True) == "dense"
 
 
 @pytest.mark.parametrize(

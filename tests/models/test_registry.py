@@ -26,7 +26,7 @@ def test_figures_of_the_record_are_those_of_the_network(name):
     assert counted.params == record.params
     assert counted.madds == record.madds
     assert model.input_shape == (None, record.input_size, record.input_size, 3)
-    assert model.output_shape == (None, 1000)
+    assert model.output_shape == (None, record.num_classes)
     assert model.name == name
     # Every layer is named: checkpoints and moving averages go by the paths of the weights.
     assert [weight.path for weight in create_model(name).weights] == [weight.path for weight in model.weights]

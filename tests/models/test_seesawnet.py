@@ -57,7 +57,8 @@ def test_share_tips_the_split_and_shuffles_equal_groups_alone():
     assert groups(create_model("seesawnet_share_v0_0_5d"), "project") == [(3, 1)] * 10 + [(1, 1)] * 7
 
 
-def test_igcv3_has_equal_groups_and_two_shuffles():
+def test_igcv3_has_equal_groups_and_on_cifar_two_shuffles():
+    assert not shuffles(create_model("igcv3_0_5d"), "second_shuffle")
     model = create_model("igcv3_0_5d_cifar")
     assert groups(model, "expand") == groups(model, "project") == [(1, 1)] * 17
     assert shuffles(model) == dict.fromkeys(range(17), 2)
@@ -76,17 +77,19 @@ def test_options_of_the_nets_for_faces():
     assert model.get_layer("block1_expand_activation").activation is keras.activations.silu
 
 
+@pytest.mark.parametrize("ratio", [(1, 3), (1, 1), (1, 2, 1)])
 @pytest.mark.parametrize("mixing", ["shuffle", "share"])
-def test_what_a_group_reads_reaches_every_output_within_two_blocks(mixing):
-    """With no mixing, the last quarter of the stem would never reach the first quarter of the blocks."""
-    stages = ((2, 16, 3, 1),)
-    model = create_model("seesawnet_shuffle_0_5d", **{**TINY, "stages": stages}, stem_filters=16, mixing=mixing)
+@pytest.mark.parametrize("group", [slice(0, 4), slice(12, 16)], ids=["first", "last"])
+def test_what_a_group_reads_reaches_every_output(mixing, ratio, group):
+    """Within three blocks; with no mixing the first group would never learn of the last, nor the last of the first."""
+    overrides = {**TINY, "stages": ((2, 16, 3, 1),), "stem_filters": 16, "mixing": mixing, "ratio": ratio}
+    model = create_model("seesawnet_shuffle_0_5d", **overrides)
     stem, last = model.get_layer("stem_activation").output, model.get_layer("block2_project_bn").output
     part = keras.Model(stem, last)
     rng = np.random.default_rng(0)
     x = rng.uniform(1, 2, size=(1, 16, 16, 16)).astype("float32")
     changed = x.copy()
-    changed[..., 12:] += 1
+    changed[..., group] += 1
     difference = np.asarray(part(changed)) - np.asarray(part(x))
     assert (abs(difference).max((0, 1, 2)) > 1e-6).all()
 

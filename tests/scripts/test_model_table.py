@@ -19,7 +19,7 @@ def test_counted_figures_agree_with_the_published_or_the_record_says_why(name):
     if published.params and published.params % 1000:
         assert info.params == published.params
     elif published.params:
-        assert info.params == pytest.approx(published.params, rel=0.025)  # printed to two digits
+        assert info.params == pytest.approx(published.params, rel=0.034)  # printed to two digits
     if published.madds:
         tolerance = TOLERANCE_NOTED if published.note else TOLERANCE
         assert info.madds == pytest.approx(published.madds, rel=UNKNOWN_SETTINGS.get(name, tolerance))
