@@ -43,7 +43,9 @@ class Parts:
             ModelError: It would be both.
         """
         if routing is not None and guide is not None:
-            raise ModelError(f"{name} cannot be conditional and region-aware; set regions or first_conditional_block")
+            raise ModelError(
+                f"{name} would be conditional and region-aware; leave out regions, or make no block conditional"
+            )
         x, padding = self._pad(x, name, kernel_size, strides)
         arguments = {
             "filters": filters,

@@ -8,8 +8,6 @@ from keras import ops
 from convzoo.layers import DRConv2D, GuidedMask
 from convzoo.models.errors import ModelError
 
-GENERATORS = ("shared_bank", "grouped")
-
 
 @dataclasses.dataclass(frozen=True)
 class Guide:
@@ -42,8 +40,8 @@ class Guides:
     """
 
     def __init__(self, regions: int | None, bank_size: int, generator: str):
-        if generator not in GENERATORS:
-            raise ModelError(f"generator {generator!r} is not known; choose {' or '.join(GENERATORS)}")
+        if generator not in DRConv2D.GENERATORS:
+            raise ModelError(f"generator {generator!r} is not known; choose {' or '.join(DRConv2D.GENERATORS)}")
         self._settings = (regions, bank_size, generator)
 
     def __call__(self, features, name: str) -> Guide | None:
@@ -57,6 +55,11 @@ class Guides:
         return Guide(*self._settings, mask)
 
 
+def masks(model: keras.Model) -> dict[str, GuidedMask]:
+    """The masks of a network by the names of their blocks, in order."""
+    return {layer.name.removesuffix("_mask"): layer for layer in model.layers if isinstance(layer, GuidedMask)}
+
+
 def region_maps(model: keras.Model) -> keras.Model | None:
     """The maps of regions that a network draws.
 
@@ -67,8 +70,8 @@ def region_maps(model: keras.Model) -> keras.Model | None:
         A `keras.Model` that shares the network's weights, from its images to a dict of int32 maps [batch, height,
         width], one for each mask by the name of its block ("block0"), in order; None for a network without masks.
     """
-    masks = [layer for layer in model.layers if isinstance(layer, GuidedMask)]
-    if not masks:
+    found = masks(model)
+    if not found:
         return None
-    maps = {layer.name.removesuffix("_mask"): ops.argmax(layer.output, axis=-1) for layer in masks}
+    maps = {name: ops.argmax(mask.output, axis=-1) for name, mask in found.items()}
     return keras.Model(model.inputs, {name: ops.cast(chosen, "int32") for name, chosen in maps.items()})

@@ -35,6 +35,8 @@ def main():
     from convzoo.training.config import ConfigError, first_line
     from convzoo.training.regions import RegionMaps, draw, first_pictures
 
+    if PICTURE.value and (SPLIT.value or flags.FLAGS["count"].present):
+        raise ConfigError("--picture is in the place of a split; leave out --split and --count")
     config = program.experiment(base.get_config())
     checkpoint = assessment.find_checkpoint(flags.FLAGS.workdir, flags.FLAGS.checkpoint)
     source = experiment.open_source(config)

@@ -7,6 +7,7 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo import data
+from convzoo.models.regions import masks
 from convzoo.training import checkpoints, experiment, fine_tuning
 from convzoo.training.config import ConfigError, claim, load_start, validate
 from convzoo.training.devices import Devices
@@ -142,6 +143,8 @@ class _Run:
         for complaint in complaints:
             progress.say(f"{complaint}: passed over")
         progress.say(self._opening(path, step))
+        if not self._evaluator and masks(self._model):
+            progress.say("maps of regions are drawn with evaluations: of this run, scripts/draw_regions.py draws them")
         if self._loaded:
             taken = f"; taken over to config.model.overrides: {', '.join(self._taken)}" if self._taken else ""
             progress.say(f"{self._loaded}{taken}")

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 
 from convzoo import data, models
-from convzoo.layers import GuidedMask
+from convzoo.models.regions import masks
 
 WATCHED = 16  # pictures that the shares are of
 DRAWN = 4  # of them, in TensorBoard
@@ -30,8 +28,7 @@ class RegionMaps:
     def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy):
         with strategy.scope():
             self._maps = models.region_maps(model)
-        masks = [layer for layer in model.layers if isinstance(layer, GuidedMask)]
-        self.regions = {mask.name.removesuffix("_mask"): mask.regions for mask in masks}
+        self.regions = {name: mask.regions for name, mask in masks(model).items()}
         self._strategy = strategy
         self._compiled = tf.function(lambda pictures: strategy.run(self._draw, args=(pictures,)))
 
@@ -83,16 +80,20 @@ def draw(
         regions: Number of regions of each block.
         mean, std: Of the normalisation, on the scale 0 to 255.
     """
+    # Here, because only drawings need it and it takes a while to load.
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(_INCH * (1 + len(maps)), _INCH * len(pictures) + 0.25), layout="constrained")
     axes = figure.subplots(len(pictures), 1 + len(maps), squeeze=False)
     shown = np.clip((pictures * np.asarray(std) + np.asarray(mean)) / 255, 0, 1)
     for row, picture in enumerate(shown):
         axes[row, 0].imshow(picture)
         for column, (name, of_block) in enumerate(maps.items(), start=1):
-            colours = ListedColormap([_COLOURS[r % len(_COLOURS)] for r in range(regions[name])])
-            axes[row, column].imshow(
-                of_block[row], colours, vmin=-0.5, vmax=regions[name] - 0.5, interpolation="nearest"
-            )
+            m = regions[name]
+            colours = ListedColormap(_COLOURS[:m]) if m <= len(_COLOURS) else colormaps["turbo"].resampled(m)
+            axes[row, column].imshow(of_block[row], colours, vmin=-0.5, vmax=m - 0.5, interpolation="nearest")
             if row == 0:
                 axes[row, column].set_title(name, fontsize=8)
     for axis in axes.flat:

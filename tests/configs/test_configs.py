@@ -68,3 +68,29 @@ def test_fine_tuning_and_its_comparison_differ_in_the_start_alone(name):
         for config in (tuned, fresh):
             del config.init, config.optimizer.learning_rate
     assert tuned == fresh
+
+
+def test_the_recipes_of_seesaw_net():
+    config = _module("seesawnet_imagenet").get_config()
+    assert (config.batch_size, config.epochs, config.weight_decay) == (96, 480, 4e-5)
+    assert (config.optimizer.learning_rate, config.optimizer.momentum, config.optimizer.nesterov) == (0.045, 0.9, False)
+    assert (config.schedule.name, config.schedule.decay_epochs, config.schedule.decay_rate) == ("exponential", 1, 0.98)
+    fallen, per_epoch = (
+        _module("seesawnet_cifar").get_config(f"igcv3_1_0d{ending}") for ending in ("", "_cifar100_per_epoch")
+    )
+    for config in (fallen, per_epoch):
+        assert (config.model.name, config.batch_size, config.epochs) == ("igcv3_1_0d_cifar", 64, 400)
+        assert (config.optimizer.learning_rate, config.optimizer.nesterov, config.weight_decay) == (0.1, False, 1e-4)
+    assert (fallen.data.source, per_epoch.data.source) == ("tfds:cifar10", "tfds:cifar100")
+    assert (fallen.schedule.name, *fallen.schedule.milestones) == ("step", 200, 300, 350)
+    assert fallen.schedule.decay_rate == 0.1
+    assert (per_epoch.schedule.name, per_epoch.schedule.decay_epochs) == ("exponential", 1)
+    assert per_epoch.schedule.decay_rate == 0.98
+
+
+def test_the_recipe_of_drconv_has_its_control():
+    config = _module("shufflenet_v2_drconv_imagenet").get_config("drconv_x0_5")
+    assert (config.batch_size, config.epochs, config.weight_decay, config.label_smoothing) == (1024, 240, 4e-5, 0.1)
+    assert (config.optimizer.learning_rate, config.optimizer.nesterov, config.schedule.name) == (0.5, False, "linear")
+    assert config.model.overrides.regions == 8
+    assert "regions" not in _module("shufflenet_v2_drconv_imagenet").get_config("x0_5").model.overrides

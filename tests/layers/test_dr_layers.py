@@ -90,6 +90,28 @@ def test_nearest_takes_the_pixels_that_torch_takes(size, count, known):
     np.testing.assert_allclose(model.predict(x, verbose=0), x[:, taken][:, :, taken], atol=1e-6)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles everything here as it is")
+@pytest.mark.parametrize("sizes", [(7, 4), (8, 4)])
+def test_xla_compiles_the_resize_and_its_gradient(sizes):
+    import tensorflow as tf
+
+    size, count = sizes
+    x = tf.constant(images(2, size, size))
+
+    @tf.function(jit_compile=True)
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = resampling.nearest(x, (count, count))
+            loss = tf.reduce_sum(outputs * tf.range(float(count)))
+        return tape.gradient(loss, x)
+
+    taken = [i * size // count for i in range(count)]
+    expected = np.zeros((2, size, size, 4))
+    expected[np.ix_(range(2), taken, taken, range(4))] += np.arange(count)
+    np.testing.assert_allclose(gradient(x), expected, atol=1e-6)
+
+
 def model_of_all_generators():
     inputs = keras.Input((6, 5, 4))
     mask = GuidedMask(REGIONS, kernel_size=3, padding="same", use_bias=True)(inputs)

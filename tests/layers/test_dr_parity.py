@@ -209,3 +209,38 @@ def test_one_region_and_a_bank_of_one_is_a_convolution_of_keras():
     plain.set_weights([np.asarray(layer.kernel)[0], np.asarray(layer.bias)])
     images = np.random.default_rng(0).normal(size=(BATCH, HEIGHT, WIDTH, CHANNELS)).astype("float32")
     np.testing.assert_allclose(model(images), plain(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("window", WINDOWS[:4], ids=str)
+@pytest.mark.parametrize("generator", [GENERATORS[0], GENERATORS[3]], ids=str)
+def test_all_forms_agree(window, generator, model_gradients):
+    images = np.random.default_rng(0).normal(size=(BATCH, HEIGHT, WIDTH, CHANNELS)).astype("float32")
+    first = None
+    for form in DRConv2D.FORMS:
+        try:
+            layer, _, model = layers_of({**window, **generator, "form": form}, images.shape[1:])
+        except ValueError:
+            continue
+        cotangent = np.random.default_rng(2).normal(size=layer.compute_output_shape(images.shape)).astype("float32")
+        outputs, grads = model_gradients(model, images, cotangent)
+        # The layers' own names are others each time, their order is one.
+        found = dict(enumerate([outputs, *grads.values()]))
+        first = first or found
+        for name, value in found.items():
+            within = 1e-5 * abs(first[name]).max()
+            np.testing.assert_allclose(value, first[name], atol=within, rtol=0, err_msg=f"{form} {name}")
+
+
+@pytest.mark.parametrize("form", DRConv2D.FORMS)
+def test_gradients_of_mixed_precision_are_those_of_float32_but_for_rounding(form, model_gradients):
+    images = np.random.default_rng(0).normal(size=(BATCH, HEIGHT, WIDTH, CHANNELS)).astype("float32")
+    cotangent = np.random.default_rng(2).normal(size=(BATCH, HEIGHT, WIDTH, FILTERS)).astype("float32")
+    arguments = {"kernel_size": 1, "regions": 3, "bank_size": 4, "form": form}
+    grads = []
+    for policy in ("float32", "mixed_bfloat16"):
+        layer, mask, model = layers_of({**arguments, "dtype": policy}, images.shape[1:])
+        model_out = keras.Model(model.inputs, keras.layers.Activation("linear", dtype="float32")(model.outputs[0]))
+        _, found = model_gradients(model_out, images, cotangent)
+        grads.append([found["inputs"], *(found[weight.path] for weight in [*layer.weights, *mask.weights])])
+    for exact, rounded in zip(*grads, strict=True):
+        assert np.linalg.norm(rounded - exact) < 0.02 * np.linalg.norm(exact)

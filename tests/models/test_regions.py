@@ -88,7 +88,7 @@ def test_regions_for_a_plain_network_and_none_for_a_region_aware_one():
         ("shufflenet_v2_drconv_x0_5", {"bank_size": 2.5}, "bank_size 2.5 is not a positive integer"),
         ("shufflenet_v2_x0_5", {"bank_size": 4}, "bank_size would do nothing: .* no region-aware layer; set regions"),
         ("mobilenet_v1_x0_25", {"num_experts": 4}, "num_experts would do nothing: .*; set first_conditional_block too"),
-        ("mobilenet_v1_condconv_x0_25", {"regions": 4}, "block5_pointwise_conv cannot be conditional and region-aware"),
+        ("mobilenet_v1_condconv_x0_25", {"regions": 4}, "block5_pointwise_conv would be conditional and region-aware"),
     ],
 )
 def test_refused(name, overrides, message):

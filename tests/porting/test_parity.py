@@ -57,6 +57,62 @@ def test_a_file_with_convolutions_in_groups(tmp_path):
     check(imported.model, golden)
 
 
+@pytest.mark.parametrize("name", ["seesawnet_shuffle_0_5d", "igcv3_0_5d_cifar"])
+def test_other_networks_under_the_names_of_the_seesaw_code(name, tmp_path):
+    """The half-deep networks, whose head has another number, and IGCV3, all of whose blocks have equal groups."""
+    model = create_model(name, num_classes=7, input_shape=(32, 32, 3))
+    rng = np.random.default_rng(0)
+    weights = {}
+    for layer in model.layers:
+        block, _, part = layer.name.partition("_")
+        for variable in layer.weights:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape) / np.sqrt(np.prod(variable.shape[:-1])))
+        ours = {variable.path.rpartition("/")[2]: np.asarray(variable) for variable in layer.weights}
+        if not ours:
+            continue
+        theirs = _SEESAW[layer.name] if layer.name in _SEESAW else f"features.{int(block[5:]) + 1}"
+        even = getattr(model.get_layer(f"{block}_expand_conv"), "ratio", None) == (1, 1) if "block" in block else None
+        kernels = [np.transpose(value, (3, 2, 0, 1)) for key, value in ours.items() if key.startswith("kernel_")]
+        if kernels and even:
+            weights[f"{theirs}.conv.{0 if 'expand' in part else 6}.weight"] = np.concatenate(kernels)
+        elif kernels:
+            for group, kernel in enumerate(kernels, start=1):
+                weights[f"{theirs}.pwconv{group}{0 if 'expand' in part else 1}.0.weight"] = kernel
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            if layer.name not in _SEESAW:
+                theirs += "." + _SEESAW_NORMS[part][even]
+            names = ("weight", "bias", "running_mean", "running_var")
+            weights.update(zip((f"{theirs}.{key}" for key in names), map(np.asarray, layer.weights), strict=True))
+        elif layer.name == "head_dense":
+            weights["classifier.0.weight"], weights["classifier.0.bias"] = ours["kernel"].T, ours["bias"]
+        elif layer.name in _SEESAW:
+            weights[f"{theirs}.weight"] = np.transpose(ours["kernel"], (3, 2, 0, 1))
+        else:
+            weights[f"{theirs}.{'conv.3' if even else 'dwconv.0'}.weight"] = np.transpose(ours["kernel"], (2, 3, 0, 1))
+    weights = {f"module.{key}": np.ascontiguousarray(value) for key, value in weights.items()}
+    save_file(weights, tmp_path / "a.safetensors")
+    imported = import_weights("seesaw", str(tmp_path / "a.safetensors"), name)
+    assert (imported.carried, imported.num_classes) == (len(weights), 7)
+    assert f"taken for the strides and shuffles of {name}" in imported.doubt
+    for ours, theirs in zip(model.weights, imported.model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
+
+
+_SEESAW = {
+    "stem_conv": "features.0.0",
+    "stem_bn": "features.0.1",
+    "head_conv": "features.18.0",
+    "head_bn": "features.18.1",
+    "head_dense": "",
+}
+# In uneven blocks and in even ones.
+_SEESAW_NORMS = {
+    "expand_bn": ("Permu2.0", "conv.1"),
+    "depthwise_bn": ("dwconv.1", "conv.4"),
+    "project_bn": ("Permu4.0", "conv.7"),
+}
+
+
 def test_a_checkpoint_of_tensorflow_1(write_tf1):
     golden = "tf1_efficientnet-condconv-b0-4e"
     variables = stand_in.load(golden)

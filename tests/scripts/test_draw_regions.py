@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import tiny
-from helpers.programs import ROOT, complaint, run
+from helpers.programs import complaint, run
 
 from convzoo.training.devices import connect
 from convzoo.training.loop import train
@@ -52,4 +52,5 @@ def test_what_the_script_refuses(workdir, tmp_path):
     config.epochs = 1.0
     train(config, str(plain), connect(devices="cpu"))
     assert "efficientnet_condconv_b0_4e has no masks to draw" in complaint(run(SCRIPT, f"--workdir={plain}"))
-    assert not (ROOT / "regions.png").exists()
+    both = complaint(run(SCRIPT, f"--workdir={workdir}", f"--picture={tmp_path}/none.png", "--count=3"))
+    assert "leave out --split and --count" in both

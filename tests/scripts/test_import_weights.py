@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 from goldens import stand_in
-from helpers.programs import complaint, run
+from helpers.programs import ROOT, complaint, run
 
 from convzoo.models import create_model, read_record
+from convzoo.porting import SOURCES
 
 NAME = "shufflenet_v2_x1_0"
 GOLDEN = f"torchvision_{NAME}"
@@ -71,3 +72,11 @@ def test_mistakes_are_answered_in_one_line(checkpoint, tmp_path, output, argumen
     assert line.startswith("import_weights.py: ")
     assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_help_names_every_source(source):
+    text = (ROOT / "scripts" / "import_weights.py").read_text()
+    flag = text[text.index("SOURCE = ") :].splitlines()[0]
+    assert source in flag
+    assert source in text[: text.index("import ast")]

@@ -40,6 +40,13 @@ def test_the_program_prints_one_row_a_network():
     assert "- mobilenet_v2_condconv_x1_0: " in run.stdout
 
 
+def test_the_readme_has_every_network():
+    text = (programs.ROOT / "README.md").read_text()
+    table = text[text.index("<!-- model_table -->") : text.index("<!-- /model_table -->")]
+    listed = [line.split()[1] for line in table.splitlines() if line.startswith("| ")]
+    assert set(models.list_models()) <= set(listed), "run scripts/model_table.py --markers=README.md"
+
+
 def test_the_programs_mistakes(tmp_path):
     path = tmp_path / "a.md"
     path.write_text("no markers")

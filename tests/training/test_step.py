@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from helpers import tiny
 
@@ -87,10 +88,12 @@ def test_sums_are_those_before_the_update():
     assert int(sums["correct"]) == right
 
 
-def test_the_step_compiles_as_a_tpu_would_have_it():
+@pytest.mark.parametrize("variant", ["", "regions"])
+def test_the_step_compiles_as_a_tpu_would_have_it(variant):
     """XLA refuses what a TPU refuses too: sequential loops over an unknown batch, operations without a kernel."""
-    config = tiny.get_config()
-    config.model.overrides.update({"dropout_rate": 0.0, "survival_prob": 1.0})  # XLA draws other numbers
+    config = tiny.get_config(variant)
+    if not variant:
+        config.model.overrides.update({"dropout_rate": 0.0, "survival_prob": 1.0})  # XLA draws other numbers
     batch = {"image": tf.random.stateless_normal((4, 16, 16, 3), (1, 2)), "label": tf.constant([0, 1, 2, 3])}
     losses = {}
     try:
