@@ -24,7 +24,7 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
     DRConv (arXiv 2003.12243), section 3. The kernels W_0 .. W_{m-1} are generated for every image from the image
     itself; `GuidedMask` says which region a position belongs to. The window of a position may reach into other regions.
 
-    Two generators, both the field's own, are not the same layer:
+    Of the generator there are two accounts, and they are not the same layer:
 
     - "shared_bank", the authors' released code: W_r = sum_i a[r, i] B_i over a bank of base kernels that all regions
       share; a = 2 sigmoid(global average . routing_kernel + routing_bias) / bank_size.
@@ -32,8 +32,8 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
       convolution to `bank_size` units a region and a sigmoid, and a 1x1 convolution in groups, one a region, from its
       units to the weights of its kernel. Each region has its own.
 
-    At the start a region's kernel is half the sum of its own units' weights, or the mean of the bank, nearly the same
-    for all regions.
+    At the start all regions of a bank have nearly the same kernel, the mean of the bank; with a grouped generator each
+    has one of its own.
 
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
@@ -274,7 +274,7 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
         if mask is None:
             return ops.expand_dims(by_region, 1)
         batch, height, width, regions = ops.shape(mask)
-        flat = ops.reshape(ops.cast(mask, self.variable_dtype), (batch, height * width, regions))
+        flat = ops.reshape(mask, (batch, height * width, regions))
         return ops.reshape(ops.matmul(flat, by_region), (batch, height, width, self.bank_size))
 
     def generate_kernels(self, images):
