@@ -1,6 +1,7 @@
 """Looking networks up, building them, and what a wrong name or file is answered."""
 
 import dataclasses
+import re
 
 import keras
 import pytest
@@ -28,8 +29,8 @@ def test_figures_of_the_record_are_those_of_the_network(name):
     assert model.input_shape == (None, record.input_size, record.input_size, 3)
     assert model.output_shape == (None, record.num_classes)
     assert model.name == name
-    # Every layer is named: checkpoints and moving averages go by the paths of the weights.
-    assert [weight.path for weight in create_model(name).weights] == [weight.path for weight in model.weights]
+    # Every layer is named, not counted: checkpoints and moving averages go by the paths of the weights.
+    assert all(re.match(r"(stem|block\d+|head)_", weight.path) for weight in model.weights)
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.params = 0
 
