@@ -21,7 +21,7 @@ _ON_CHIP = 160_000
 class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
     """Position p of an image is convolved with the kernel of its region: W_r * x around p, r the region of p.
 
-    DRConv (arXiv 2003.12243), section 3. The kernels W_0 .. W_{m-1} are generated for every image from the image
+    DRConv (arXiv 2003.12243). The kernels W_0 .. W_{m-1} are generated for every image from the image
     itself; `GuidedMask` says which region a position belongs to. The window of a position may reach into other regions.
 
     Of the generator there are two accounts, and they are not the same layer:
@@ -199,8 +199,8 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
         if get_target() == "cpu":
             # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 regions, 8 base kernels, forward and
             # backward), multiples of the plain layer: 14x14 64->384 "bank_inputs" 5.3, "bank_loop" 5.3, "bank_outputs"
-            # 5.8; 28x28 32->192 4.3, 5.3 and 5.1; 14x14 384->64 9.3, 7.3 and 9.2; with as many filters as channels all
-            # three are within a tenth. Forward, 28x28 32->192: 4.9, 8.2 and 8.8.
+            # 5.8; 28x28 32->192 4.3, 5.3 and 5.1; 14x14 384->64 9.3, 7.3 and 9.2; with as many filters as channels
+            # "bank_loop" is the least of the three or within a tenth of it. Forward, 28x28 32->192: 4.9, 8.2 and 8.8.
             return "bank_inputs" if self.kernel_size == (1, 1) and filters >= 2 * channels else "bank_loop"
         # By the TPU compiler's estimates; taken over for a GPU, where nothing was measured.
         scales_inputs = self.kernel_size == (1, 1) and channels <= filters

@@ -10,7 +10,7 @@ from convzoo.layers.checks import positive
 class GuidedMask(keras.layers.Conv2D):
     """Which region each position of an image belongs to: the largest of `regions` scores that a convolution gives it.
 
-    DRConv (arXiv 2003.12243), section 3.2. The forward pass is hard, a one at the position's region (the first of
+    DRConv (arXiv 2003.12243). The forward pass is hard, a one at the position's region (the first of
     equals) and zeros elsewhere. The gradient is that of the softmax of the scores, which stands in for the one-hot
     choice in the backward pass. One mask can serve any number of `DRConv2D` layers; the argmax of its last axis is the
     map of regions.

@@ -149,7 +149,7 @@ class UnevenPointwiseConv2D(ImageWindow, Forms, keras.layers.Layer):
         # By scripts/benchmark_layers.py on two CPU cores (batch 32, oneDNN), 1:3 as multiples of the dense layer,
         # forward: 28x28 192->32 "slices" 1.8, "dense" 1.2; 14x14 576->96 1.3 and 1.0; 7x7 160->960 1.0 and 1.1; with
         # the backward pass 1.25 and 1.04, 1.0 and 1.04, 0.8 and 1.1. Slicing copies channels + filters values for
-        # channels * filters products. "grouped" takes up to 13 times the dense layer, and never the least in training.
+        # channels * filters products. "grouped" takes up to 12 times the dense layer, and never the least in training.
         products = self.channels * self.filters / (self.channels + self.filters)
         return "slices" if products > (60 if training else 120) else "dense"
 

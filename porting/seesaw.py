@@ -1,5 +1,4 @@
-"""Weights of the authors' PyTorch code for Seesaw-Net and for IGCV3, their baseline
-(github.com/cvtower/SeesawNet_pytorch)."""
+"""Weights of the authors' PyTorch code for Seesaw-Net and its baseline IGCV3 (github.com/cvtower/SeesawNet_pytorch)."""
 
 import re
 
