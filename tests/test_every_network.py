@@ -34,14 +34,15 @@ def _config(name, precision):
     config.model.name = name
     config.model.image_size = SIZE
     with config.unlocked():
-        # Two steps must do for the statistics: a deep network with others grows numbers that no comparison survives.
+        # Two steps must do for the statistics, and small ones: in a deep network with the statistics of other weights
+        # the numbers grow from layer to layer until no comparison survives.
         config.model.overrides.bn_momentum = 0.1
     config.data.source = f"fake:classes={CLASSES},size={SIZE},examples=16"
     config.batch_size = 8
     config.epochs = 1.0
     config.precision = precision
     config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 1e-5
     config.ema_decay = 0.9
     return config
 
