@@ -8,6 +8,7 @@ from convzoo.layers.depthwise_cond_conv2d import DepthwiseCondConv2D
 from convzoo.layers.dr_conv2d import DRConv2D
 from convzoo.layers.expert_routing import ExpertRouting
 from convzoo.layers.guided_mask import GuidedMask
+from convzoo.layers.lean_conv2d import LeanConv2D
 from convzoo.layers.target import get_target, set_target
 from convzoo.layers.uneven_pointwise_conv2d import UnevenPointwiseConv2D
 
@@ -20,6 +21,7 @@ __all__ = [
     "DepthwiseCondConv2D",
     "ExpertRouting",
     "GuidedMask",
+    "LeanConv2D",
     "UnevenPointwiseConv2D",
     "get_target",
     "set_target",

@@ -30,30 +30,33 @@ def margin(size, kernel, stride, padding, dilation):
     return max(short, 0) // 2 if isinstance(short, int) else ops.maximum(short, 0) // 2
 
 
-def taps(images, kernel_size, strides, padding, dilation_rate):
+def taps(images, kernel_size, strides, padding, dilation_rate, positions=None):
     """The pixels under each position of the window, position by position.
 
     Args:
         images: [batch, height, width, channels].
+        positions: The positions (row, column) that are wanted, in order; all, row by row of the window, by default.
 
     Returns:
-        A list of kh * kw tensors [batch, output height, output width, channels], row by row of the window.
+        A list of tensors [batch, output height, output width, channels], one a position.
     """
+    if positions is None:
+        positions = [(i, j) for i in range(kernel_size[0]) for j in range(kernel_size[1])]
     starts, lengths, pads = [], [], []
     for axis in (0, 1):
         size, geometry = ops.shape(images)[axis + 1], (kernel_size[axis], strides[axis], padding, dilation_rate[axis])
         reach = (kernel_size[axis] - 1) * dilation_rate[axis]
-        # Padding by the most that can be needed keeps it static where the size is not; the slices then start later.
-        most = (0, 0) if padding == "valid" else (reach // 2, reach - reach // 2)
+        # Padding by the most that can be needed keeps it static where the size is not; the slices then start later. No
+        # padding for a position in the middle, which never leaves the picture.
+        inside = padding == "valid" or all(2 * position[axis] == kernel_size[axis] - 1 for position in positions)
+        most = (0, 0) if inside else (reach // 2, reach - reach // 2)
         pads.append(most)
         starts.append(most[0] - margin(size, *geometry))
         lengths.append((output_size(size, *geometry) - 1) * strides[axis] + 1)
     if any(any(p) for p in pads):
         images = ops.pad(images, ((0, 0), *pads, (0, 0)))
     result = []
-    for i in range(kernel_size[0]):
-        top = starts[0] + i * dilation_rate[0]
-        for j in range(kernel_size[1]):
-            left = starts[1] + j * dilation_rate[1]
-            result.append(images[:, top : top + lengths[0] : strides[0], left : left + lengths[1] : strides[1]])
+    for i, j in positions:
+        top, left = starts[0] + i * dilation_rate[0], starts[1] + j * dilation_rate[1]
+        result.append(images[:, top : top + lengths[0] : strides[0], left : left + lengths[1] : strides[1]])
     return result

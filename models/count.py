@@ -6,7 +6,15 @@ import math
 
 import keras
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, ExpertRouting, UnevenPointwiseConv2D
+from convzoo.layers import (
+    CondConv2D,
+    CondDense,
+    DepthwiseCondConv2D,
+    DRConv2D,
+    ExpertRouting,
+    LeanConv2D,
+    UnevenPointwiseConv2D,
+)
 from convzoo.models.errors import ModelError
 
 
@@ -98,6 +106,11 @@ def _(layer) -> int:
 @_madds.register
 def _(layer: UnevenPointwiseConv2D) -> int:
     return _positions(layer) * sum(math.prod(kernel.shape) for kernel in layer.kernels)
+
+
+@_madds.register
+def _(layer: LeanConv2D) -> int:
+    return _positions(layer) * (math.prod(layer.kernel.shape) + math.prod(layer.stencil_kernel.shape))
 
 
 @_madds.register
