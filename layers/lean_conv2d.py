@@ -38,6 +38,8 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
 
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
+        transposed: True for the adjoint operator, with the same weights: K^T of a symmetric step x - K^T f(K x). It has
+            no bias and no activation, and asks for strides of 1, padding "same" and as many filters as channels.
 
     Returns:
         [batch, output height, output width, filters], or with the filters first.
@@ -68,7 +70,7 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
 
     Raises:
         ValueError: sizes below 1, an unknown stencil or form, a group size that does not divide both widths, strides
-            and dilation together.
+            and dilation together, a layer that has no adjoint called for it.
     """
 
     FORMS = ("split", "blocks", "dense", "taps")
@@ -169,34 +171,49 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
             constraint=self.kernel_constraint,
         )
 
-    def choose_form(self, images_shape):
-        """The form that "auto" stands for, for channels-last inputs of this shape."""
+    def choose_form(self, images_shape, training=False):
+        """The form that "auto" stands for, for channels-last inputs of this shape, in training or out of it."""
         if self.form != "auto":
             return self.form
         if self.groups == 1:
             return "dense"
         return "split" if self.channels == self.groups else "blocks"
 
-    def call(self, inputs):
+    def call(self, inputs, transposed=False, training=None):
         self.check_inputs(inputs.shape)
         images = self.to_last(inputs)
-        form = self.choose_form(images.shape)
+        center, stencil = (ops.convert_to_tensor(weight) for weight in (self.kernel, self.stencil_kernel))
+        if transposed:
+            center, stencil = self._transposed(center, stencil)
+        form = self.choose_form(images.shape, bool(training))
         if form == "dense":
-            outputs = self._conv(images, self.to_dense())
+            outputs = self._conv(images, self._dense(center, stencil))
         else:
-            outputs = self._center(images) + getattr(self, f"_{form}")(images)
+            images_under = window.under_middle(images, *self.geometry)
+            outputs = ops.conv(images_under, center, self.strides, "valid", data_format="channels_last")
+            outputs = outputs + getattr(self, f"_{form}")(images, stencil)
+        if transposed:
+            return self.from_last(outputs)
         if self.use_bias:
             outputs = outputs + self.bias
         outputs = self.from_last(outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _center(self, images):
-        """The 1x1 of channels-last images."""
-        (center,) = window.taps(images, *self.geometry, positions=((1, 1),))
-        return ops.conv(center, self.kernel, 1, "valid", data_format="channels_last")
+    def _transposed(self, center, stencil):
+        """The weights of the adjoint operator."""
+        if self.filters != self.channels or max(self.strides) > 1 or self.padding != "same":
+            raise ValueError(
+                f"{self.name} has no adjoint: it wants strides of 1, padding 'same' and as many filters as channels, "
+                f"not {self.strides}, {self.padding!r}, {self.channels} channels and {self.filters} filters"
+            )
+        # A shift is undone by its opposite: the tap at the other end of the stencil, which is symmetric and in order.
+        width = self.channels // self.groups
+        stencil = ops.reshape(ops.flip(stencil, axis=0), (len(self.positions), width, self.groups, width))
+        stencil = ops.reshape(ops.transpose(stencil, (0, 3, 2, 1)), (len(self.positions), width, self.channels))
+        return ops.transpose(center, (0, 1, 3, 2)), stencil
 
-    def _split(self, images):
-        kernel = self._in_window(ops.unstack(ops.convert_to_tensor(self.stencil_kernel)))
+    def _split(self, images, stencil):
+        kernel = self._in_window(ops.unstack(stencil))
         # TensorFlow has no depthwise convolution with unequal strides.
         if self.channels != self.groups or self.strides[0] != self.strides[1]:
             return self._conv(images, kernel)
@@ -205,23 +222,23 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
             images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
         )
 
-    def _blocks(self, images):
+    def _blocks(self, images, stencil):
         width = self.channels // self.groups
         divisors = [n for n in range(1, self.groups + 1) if self.groups % n == 0]
         wide = _WIDE.get(get_target(), _WIDE_ELSEWHERE)
         together = next((n for n in divisors if n * width >= wide), self.groups)
         blocks = self.groups // together
-        kernels = ops.unstack(self._block_diagonal(blocks), axis=1)
+        kernels = ops.unstack(self._block_diagonal(stencil, blocks), axis=1)
         slices = ops.split(images, blocks, axis=3) if blocks > 1 else [images]
         outputs = [
             self._conv(part, self._in_window(ops.unstack(kernel))) for part, kernel in zip(slices, kernels, strict=True)
         ]
         return ops.concatenate(outputs, axis=3) if blocks > 1 else outputs[0]
 
-    def _taps(self, images):
+    def _taps(self, images, stencil):
         outputs = 0.0
         taps = window.taps(images, *self.geometry, positions=self.positions)
-        for tap, weights in zip(taps, ops.unstack(ops.convert_to_tensor(self.stencil_kernel)), strict=True):
+        for tap, weights in zip(taps, ops.unstack(stencil), strict=True):
             outputs = outputs + self._of_groups(tap, weights)
         return outputs
 
@@ -239,11 +256,10 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
             images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
         )
 
-    def _block_diagonal(self, blocks):
+    def _block_diagonal(self, stencil, blocks):
         """The stencil's kernels [taps, blocks, channels / blocks, filters / blocks], zero between the groups."""
         together, width, made = self.groups // blocks, self.channels // self.groups, self.filters // self.groups
-        weights = ops.convert_to_tensor(self.stencil_kernel)
-        weights = ops.reshape(weights, (len(self.positions), width, blocks, together, made))
+        weights = ops.reshape(stencil, (len(self.positions), width, blocks, together, made))
         # [taps, blocks, group of the inputs, channel of the group, group of the outputs, filter of the group]
         weights = ops.expand_dims(ops.transpose(weights, (0, 2, 3, 1, 4)), 4)
         weights = weights * ops.reshape(ops.eye(together, dtype=weights.dtype), (1, 1, together, 1, together, 1))
@@ -259,8 +275,10 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
 
     def to_dense(self):
         """The kernel [3, 3, channels, filters] of the dense convolution that the layer equals."""
-        taps = ops.unstack(self._block_diagonal(1)[:, 0])
-        return self._in_window(taps, center=ops.convert_to_tensor(self.kernel)[0, 0])
+        return self._dense(ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.stencil_kernel))
+
+    def _dense(self, center, stencil):
+        return self._in_window(ops.unstack(self._block_diagonal(stencil, 1)[:, 0]), center[0, 0])
 
     def fit_dense(self, kernel):
         """Sets stencil and 1x1 to the lean operator nearest to a dense kernel, by the squares of the differences.

@@ -42,21 +42,40 @@ def taps(images, kernel_size, strides, padding, dilation_rate, positions=None):
     """
     if positions is None:
         positions = [(i, j) for i in range(kernel_size[0]) for j in range(kernel_size[1])]
-    starts, lengths, pads = [], [], []
-    for axis in (0, 1):
-        size, geometry = ops.shape(images)[axis + 1], (kernel_size[axis], strides[axis], padding, dilation_rate[axis])
+    (top, bottom), (left, right) = (
+        _span(ops.shape(images)[axis + 1], kernel_size[axis], strides[axis], padding, dilation_rate[axis])
+        for axis in (0, 1)
+    )
+    # Padding by the most that can be needed keeps it static where the size is not; the slices then start later.
+    most = [(0, 0), (0, 0)]
+    for axis in (0, 1) if padding == "same" else ():
         reach = (kernel_size[axis] - 1) * dilation_rate[axis]
-        # Padding by the most that can be needed keeps it static where the size is not; the slices then start later. No
-        # padding for a position in the middle, which never leaves the picture.
-        inside = padding == "valid" or all(2 * position[axis] == kernel_size[axis] - 1 for position in positions)
-        most = (0, 0) if inside else (reach // 2, reach - reach // 2)
-        pads.append(most)
-        starts.append(most[0] - margin(size, *geometry))
-        lengths.append((output_size(size, *geometry) - 1) * strides[axis] + 1)
-    if any(any(p) for p in pads):
-        images = ops.pad(images, ((0, 0), *pads, (0, 0)))
+        if any(2 * position[axis] != kernel_size[axis] - 1 for position in positions):  # the middle never leaves
+            most[axis] = (reach // 2, reach - reach // 2)
+    if any(map(any, most)):
+        images = ops.pad(images, ((0, 0), *most, (0, 0)))
     result = []
     for i, j in positions:
-        top, left = starts[0] + i * dilation_rate[0], starts[1] + j * dilation_rate[1]
-        result.append(images[:, top : top + lengths[0] : strides[0], left : left + lengths[1] : strides[1]])
+        row, column = most[0][0] + i * dilation_rate[0], most[1][0] + j * dilation_rate[1]
+        result.append(images[:, row + top : row + bottom : strides[0], column + left : column + right : strides[1]])
     return result
+
+
+def under_middle(images, kernel_size, strides, padding, dilation_rate):
+    """The part of images [batch, height, width, channels] that the middle of an odd window moves over.
+
+    A 1x1 convolution of it, with the window's strides and no padding, sees what the middle sees. Strides are for the
+    convolution to take: a slice with steps costs TensorFlow's CPU more than the convolution.
+    """
+    (top, bottom), (left, right) = (
+        _span(ops.shape(images)[axis + 1], kernel_size[axis], strides[axis], padding, dilation_rate[axis])
+        for axis in (0, 1)
+    )
+    row, column = ((k - 1) // 2 * d for k, d in zip(kernel_size, dilation_rate, strict=True))
+    return images[:, row + top : row + bottom, column + left : column + right]
+
+
+def _span(size, kernel, stride, padding, dilation):
+    """Where the window's first tap starts along an axis of `size` elements, negative in the padding, and ends."""
+    start = -margin(size, kernel, stride, padding, dilation)
+    return start, start + (output_size(size, kernel, stride, padding, dilation) - 1) * stride + 1

@@ -6,11 +6,12 @@ r"""Times every form of the layers against the plain layer, on this machine's CP
 
 The shapes are those of the conditional blocks of CondConv-EfficientNet-B0, two of MobileNetV1 on small pictures, a few
 3 x 3 convolutions and a classifier; of the region-aware blocks of DRConv-ShuffleNetV2 and MobileNetV2; of Seesaw-Net's
-blocks. Every column is a ratio to the plain layer of the same shape, timed in the same run, turn about, so that a busy
-machine slows both; the plain layer's own milliseconds stand beside. The last form is no form of the layers, but what
-they are held against: "unrolled", the way of CondConv's authors, is a convolution for each example of a batch of known
-size; "masked", the way of other ports of DRConv, is a convolution of each image with the kernels of all its regions, in
-groups, masked and summed; "groups=2" is Keras's convolution in two equal groups. A star marks the form that "auto"
+blocks; of ResNet's. Every column is a ratio to the plain layer of the same shape, timed in the same run, turn about, so
+that a busy machine slows both; the plain layer's own milliseconds stand beside. The last form is no form of the layers,
+but what they are held against: "unrolled", the way of CondConv's authors, is a convolution for each example of a batch
+of known size; "masked", the way of other ports of DRConv, is a convolution of each image with the kernels of all its
+regions, in groups, masked and summed; "groups=2" is Keras's convolution in two equal groups; "in turn" is MobileNet's
+way, the stencil's convolution and then the 1 x 1, where a lean layer adds them. A star marks the form that "auto"
 takes.
 
 The time is the shortest of all repeats. TensorFlow, graph mode, without XLA. `TF_ENABLE_ONEDNN_OPTS=0` changes which
@@ -32,7 +33,15 @@ import tensorflow as tf
 from absl import app, flags
 from tabulate import tabulate
 
-from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, DRConv2D, UnevenPointwiseConv2D, set_target
+from convzoo.layers import (
+    CondConv2D,
+    CondDense,
+    DepthwiseCondConv2D,
+    DRConv2D,
+    LeanConv2D,
+    UnevenPointwiseConv2D,
+    set_target,
+)
 from convzoo.training.timing import turn_about
 
 FLAGS = flags.FLAGS
@@ -110,8 +119,8 @@ class RegionCase(Case):
         return masked(layer), layer.weights
 
 
-class GroupCase(Case):
-    USUAL = "groups=2"
+class AloneCase(Case):
+    """A layer that is called with its inputs alone."""
 
     def second(self):
         return tf.zeros((FLAGS.batch,))
@@ -119,10 +128,28 @@ class GroupCase(Case):
     def function(self, layer):
         return lambda x, _: layer(x)
 
+
+class GroupCase(AloneCase):
+    USUAL = "groups=2"
+
     def usual(self, layer):
         grouped = keras.layers.Conv2D(layer.filters, 1, groups=2, use_bias=False)
         grouped.build((None, *self.input_shape))
         return lambda x, _: grouped(x), grouped.weights
+
+
+class LeanCase(AloneCase):
+    USUAL = "in turn"
+
+    def usual(self, layer):
+        named = {"strides": layer.strides, "padding": "same", "use_bias": False}
+        if layer.group_size == 1:
+            spatial = keras.layers.DepthwiseConv2D(3, **named)
+        else:
+            spatial = keras.layers.Conv2D(layer.channels, 3, groups=layer.groups, **named)
+        both = keras.Sequential([spatial, keras.layers.Conv2D(layer.filters, 1, use_bias=False)])
+        both.build((None, *self.input_shape))
+        return lambda x, _: both(x), both.weights
 
 
 def cases():
@@ -191,6 +218,29 @@ def cases():
                 functools.partial(keras.layers.Conv2D, kernel_size=1),
                 {"filters": filters},
                 {"ratio": ratio},
+            )
+    # ResNet's, and the first of a stage.
+    for size, channels, filters, strides in (
+        (56, 64, 64, 1),
+        (28, 128, 128, 1),
+        (14, 256, 256, 1),
+        (7, 512, 512, 1),
+        (28, 128, 256, 2),
+    ):
+        for stencil, group_size in (
+            ("9-point", 1),
+            ("5-point", 1),
+            ("3-point-horizontal", 1),
+            ("9-point", 8),
+            ("9-point", 16),
+        ):
+            yield LeanCase(
+                f"lean {stencil} g{group_size} {size}x{size} {channels}->{filters} s{strides}",
+                (size, size, channels),
+                LeanConv2D,
+                functools.partial(keras.layers.Conv2D, kernel_size=3),
+                {"filters": filters, "strides": strides, "padding": "same"},
+                {"stencil": stencil, "group_size": group_size},
             )
 
 

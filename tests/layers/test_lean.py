@@ -127,6 +127,31 @@ def test_the_nearest_lean_operator_to_a_dense_kernel(stencil, group_size):
     np.testing.assert_array_equal(fitted, np.where(free, dense, 0))
 
 
+@pytest.mark.parametrize("form", LeanConv2D.FORMS)
+@pytest.mark.parametrize(("stencil", "group_size"), [("9-point", 4), ("5-point", 1), ("3-point-vertical", None)])
+def test_the_adjoint_operator(stencil, group_size, form):
+    layer = LeanConv2D(8, stencil, group_size, padding="same", bias_initializer="ones", activation="relu", form=form)
+    x, y = images(8), np.random.default_rng(4).normal(size=(2, 7, 8, 8)).astype("float32")
+    adjoint = np.asarray(layer(y, transposed=True))
+    linear = LeanConv2D(8, stencil, group_size, padding="same", use_bias=False)
+    linear.build(x.shape)
+    linear.set_weights(layer.get_weights()[:2])
+    # <K x, y> = <x, K^T y>, image by image and channel by channel of x.
+    for image in range(2):
+        for channel in range(8):
+            part = np.zeros_like(x)
+            part[image, ..., channel] = x[image, ..., channel]
+            np.testing.assert_allclose(np.sum(linear(part) * y), np.sum(part * adjoint), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("other", [{"strides": 2}, {"padding": "valid"}, {"filters": 16}])
+def test_layers_without_an_adjoint(other):
+    layer = LeanConv2D(**{"filters": 8, "padding": "same", **other})
+    layer.build(images(8).shape)
+    with pytest.raises(ValueError, match="has no adjoint"):
+        layer(images(8), transposed=True)
+
+
 def test_one_group_and_nine_points_are_the_full_convolution():
     layer, plain = LeanConv2D(6, "9-point", None, form="auto"), keras.layers.Conv2D(6, 3)
     expected = plain(images(4))
