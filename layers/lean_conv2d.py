@@ -22,6 +22,15 @@ _WIDE = {"cpu": 32}
 _WIDE_ELSEWHERE = 128
 
 
+def count_groups(channels, filters, group_size):
+    """The number of groups between so many channels and filters; None if the group size does not divide them."""
+    if group_size is None:
+        return 1
+    narrow, wide = sorted((channels, filters))
+    groups, rest = divmod(narrow, group_size)
+    return None if rest or wide % groups else groups
+
+
 @keras.saving.register_keras_serializable(package="convzoo")
 class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
     """A 3x3 convolution whose centre couples all channels and whose other taps only those of a group.
@@ -127,11 +136,9 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
 
     def count_groups(self, channels):
         """The number of groups for so many input channels. Raises if the group size does not divide the widths."""
-        if self.group_size is None:
-            return 1
-        narrow, wide = sorted((channels, self.filters))
-        groups, rest = divmod(narrow, self.group_size)
-        if rest or wide % groups:
+        groups = count_groups(channels, self.filters, self.group_size)
+        if groups is None:
+            narrow, wide = sorted((channels, self.filters))
             raise ValueError(
                 f"{self.name} cannot have groups of {self.group_size} in {channels} channels and {self.filters} "
                 f"filters: the group size must divide {narrow}, and the number of groups {wide}"

@@ -12,6 +12,7 @@ from convzoo.models import (  # noqa: F401  each registers its networks
 from convzoo.models.count import LayerCount, ModelCount, count
 from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
+from convzoo.models.lean import to_lean
 from convzoo.models.regions import region_maps
 from convzoo.models.registry import create_model, info, list_models, register_model
 from convzoo.models.weights import load_weights, read_record, save_weights
@@ -33,4 +34,5 @@ __all__ = [
     "region_maps",
     "register_model",
     "save_weights",
+    "to_lean",
 ]

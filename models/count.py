@@ -1,7 +1,9 @@
 """Parameters and multiply-adds of a network, layer by layer."""
 
+import collections
 import dataclasses
 import functools
+import itertools
 import math
 
 import keras
@@ -58,9 +60,11 @@ def count(model: keras.Model) -> ModelCount:
         ModelError: The model's height or width is unknown, or it has a layer that this file does not know.
     """
     rows = []
+    nodes = itertools.chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values())
+    calls = collections.Counter(id(node.operation) for node in nodes)
     for layer in model.layers:
         params = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
-        madds = _madds(layer)
+        madds = _madds(layer) * max(calls[id(layer)], 1)  # a layer may be used more than once
         if params or madds:
             rows.append(LayerCount(layer.name, type(layer).__name__, tuple(layer.output.shape), params, madds))
     return ModelCount(

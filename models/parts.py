@@ -5,6 +5,7 @@ from keras import layers
 
 from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D, UnevenPointwiseConv2D
 from convzoo.models.errors import ModelError
+from convzoo.models.lean import Stencil
 from convzoo.models.regions import Guide
 
 # Untruncated normal with standard deviation sqrt(2 / fan_out), as published for EfficientNet. A depthwise kernel's
@@ -35,17 +36,30 @@ class Parts:
         self.bn_momentum, self.bn_epsilon, self.num_experts = bn_momentum, bn_epsilon, num_experts
 
     def conv(
-        self, x, name, filters, kernel_size=1, strides=1, *, use_bias=False, routing=None, guide: Guide | None = None
+        self,
+        x,
+        name,
+        filters,
+        kernel_size=1,
+        strides=1,
+        *,
+        use_bias=False,
+        routing=None,
+        guide: Guide | None = None,
+        stencil: Stencil | None = None,
     ):
-        """A convolution; with `routing` [batch, num_experts] a conditional one, with `guide` a region-aware one.
+        """A convolution; with `routing` [batch, num_experts] a conditional one, with `guide` a region-aware one, with
+        `stencil` a lean one.
 
         Raises:
-            ModelError: It would be both.
+            ModelError: It would be several of them.
         """
         if routing is not None and guide is not None:
             raise ModelError(
                 f"{name} would be conditional and region-aware; leave out regions, or make no block conditional"
             )
+        if routing is not None and stencil is not None:
+            raise ModelError(f"{name} would be conditional and lean; leave out stencil, or make no block conditional")
         x, padding = self._pad(x, name, kernel_size, strides)
         arguments = {
             "filters": filters,
@@ -59,9 +73,24 @@ class Parts:
         if guide is not None:
             return guide.conv(x, **arguments)
         arguments["kernel_initializer"] = keras.initializers.VarianceScaling(**_CONV_INIT)
+        if stencil is not None:
+            return stencil.conv(**arguments)(x)
         if routing is None:
             return layers.Conv2D(**arguments)(x)
         return CondConv2D(num_experts=self.num_experts, **arguments)(x, routing)
+
+    def adjoint_pair(self, x, name, stencil: Stencil):
+        """minus K^T act(norm(K x)) without the minus: a lean convolution K to as many channels, and its adjoint."""
+        layer = stencil.conv(
+            filters=x.shape[-1],
+            kernel_size=3,
+            padding="same",
+            data_format="channels_last",
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(**_CONV_INIT),
+            name=f"{name}_conv",
+        )
+        return layer(self.norm(layer(x), name), transposed=True)
 
     def pointwise_groups(self, x, name, filters, ratio, order="given"):
         """A point-wise convolution in groups of unequal size, see `convzoo.layers.UnevenPointwiseConv2D`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import keras
 
-from convzoo.layers import DRConv2D, ExpertRouting
+from convzoo.layers import DRConv2D, ExpertRouting, LeanConv2D
 from convzoo.models import weights as files
 from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo
@@ -31,6 +31,7 @@ _NEED = {
         (ExpertRouting, "conditional layer", "first_conditional_block"),
     ),
     **dict.fromkeys(("bank_size", "generator"), (DRConv2D, "region-aware layer", "regions")),
+    "group_size": (LeanConv2D, "lean layer", "stencil"),
 }
 
 
