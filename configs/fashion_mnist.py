@@ -19,7 +19,9 @@ and its command; the others were not run here yet:
   with one, which is one kernel an image;
 - seesaw_shuffle, seesaw_share (v1), igcv3 and mobilenet_v2: the same few inverted residuals with point-wise groups of
   1:3, with and without shuffle, of 1:1, and with none. MobileNetV2 has an activation after its expansion besides, which
-  the others have not, and no expansion in its first block.
+  the others have not, and no expansion in its first block;
+- resnet18, ResNet-18 at a quarter of its width; lean_9, _5, _h, _v and _alternating, its lean form with those stencils,
+  each also with _g8 and _g16 for groups of 8 and 16 channels in the place of one.
 """
 
 from convzoo.configs import quickstart
@@ -35,6 +37,18 @@ _BLOCKS = (
     "r2_k3_s22_e6_i32_o64",
     "r1_k3_s11_e6_i64_o96",
 )
+_RESNET = {"width_coefficient": 0.25}
+_LEAN = {
+    f"lean_{short}{ending}": ("lean_resnet18_cifar", {**_RESNET, "stencil": stencil, "group_size": group_size})
+    for short, stencil in (
+        ("9", "9-point"),
+        ("5", "5-point"),
+        ("h", "3-point-horizontal"),
+        ("v", "3-point-vertical"),
+        ("alternating", "3-point-alternating"),
+    )
+    for ending, group_size in (("", 1), ("_g8", 8), ("_g16", 16))
+}
 # Variant: network and overrides.
 _COMPARED = {
     "mobilenet_v1": ("mobilenet_v1_x0_25", _MOBILENET),
@@ -52,6 +66,8 @@ _COMPARED = {
     "seesaw_share": ("seesawnet_share_v1_0_5d", {"stages": _STAGES}),
     "igcv3": ("igcv3_0_5d", {"stages": _STAGES}),
     "mobilenet_v2": ("mobilenet_v2_x1_0", {"blocks": _BLOCKS, "dropout_rate": 0.0}),
+    "resnet18": ("resnet18_cifar", _RESNET),
+    **_LEAN,
 }
 VARIANTS = ("", *_COMPARED)
 
