@@ -9,8 +9,8 @@ pictures.
 
 No recipe or layout of the paper is known to us. The networks are ResNet's with a 3x3 stem; the recipe is a common one
 for them: 200 epochs of 128 pictures a step, momentum with Nesterov, a rate of 0.1 that falls along a cosine, weight
-decay of 5e-4. Usual is a random crop from pictures with 4 pixels of padding; the nearest thing here is a crop of 77 % of
-the area and more, resized.
+decay of 5e-4. Usual is a random crop from pictures with 4 pixels of padding; the nearest thing here is a crop of 77 %
+of the area and more, resized.
 """
 
 from convzoo.configs import base
