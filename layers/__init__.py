@@ -1,5 +1,6 @@
 """Layers that replace an ordinary convolution. Keras 3 alone, any of its backends."""
 
+from convzoo.layers.bilinear_resize import BilinearResize
 from convzoo.layers.channel_shuffle import ChannelShuffle
 from convzoo.layers.channel_split import ChannelSplit
 from convzoo.layers.cond_conv2d import CondConv2D
@@ -13,6 +14,7 @@ from convzoo.layers.target import get_target, set_target
 from convzoo.layers.uneven_pointwise_conv2d import UnevenPointwiseConv2D
 
 __all__ = [
+    "BilinearResize",
     "ChannelShuffle",
     "ChannelSplit",
     "CondConv2D",

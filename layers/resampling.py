@@ -30,6 +30,30 @@ def nearest(images, sizes):
     return _combine(images, *matrices)
 
 
+def bilinear(images, sizes):
+    """Bilinear resize: position i of h along an axis of H pixels lies at (i + 1/2) H / h - 1/2, within the centres of
+    the outer pixels, as TensorFlow and torch (align_corners=False) have it.
+
+    Args:
+        images: [batch, H, W, channels].
+        sizes: h and w, integers or integer tensors.
+
+    Returns:
+        [batch, h, w, channels].
+    """
+    height, width = ops.shape(images)[1:3]
+    if all(isinstance(size, int) for size in (height, width, *sizes)) and (height, width) == tuple(sizes):
+        return images
+    matrices = []
+    for size, count in ((height, sizes[0]), (width, sizes[1])):
+        scale = ops.cast(size, "float32") / ops.cast(count, "float32")
+        place = (ops.arange(count, dtype="float32") + 0.5) * scale - 0.5
+        place = ops.clip(place, 0.0, ops.cast(size, "float32") - 1.0)
+        distance = ops.abs(ops.expand_dims(place, 1) - ops.arange(size, dtype="float32"))
+        matrices.append(ops.maximum(1.0 - distance, 0.0))
+    return _combine(images, *matrices)
+
+
 def average_pool(images, sizes):
     """Adaptive average pooling: cell i of k along an axis of H pixels averages those from floor(i H / k) up to
     ceil((i + 1) H / k), the last not among them, as torch does.

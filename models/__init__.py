@@ -15,6 +15,7 @@ from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.lean import to_lean
 from convzoo.models.regions import region_maps
 from convzoo.models.registry import create_model, info, list_models, register_model
+from convzoo.models.segmentation import create_segmenter
 from convzoo.models.weights import load_weights, read_record, save_weights
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Reported",
     "count",
     "create_model",
+    "create_segmenter",
     "info",
     "list_models",
     "load_weights",

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import itertools
 import math
 
 import keras
@@ -18,6 +17,7 @@ from convzoo.layers import (
     UnevenPointwiseConv2D,
 )
 from convzoo.models.errors import ModelError
+from convzoo.models.graph import calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +60,10 @@ def count(model: keras.Model) -> ModelCount:
         ModelError: The model's height or width is unknown, or it has a layer that this file does not know.
     """
     rows = []
-    nodes = itertools.chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values())
-    calls = collections.Counter(id(node.operation) for node in nodes)
+    uses = collections.Counter(id(call.operation) for call in calls(model))
     for layer in model.layers:
         params = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
-        madds = _madds(layer) * max(calls[id(layer)], 1)  # a layer may be used more than once
+        madds = _madds(layer) * max(uses[id(layer)], 1)  # a layer may be used more than once
         if params or madds:
             rows.append(LayerCount(layer.name, type(layer).__name__, tuple(layer.output.shape), params, madds))
     return ModelCount(

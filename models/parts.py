@@ -104,7 +104,7 @@ class Parts:
             name=name,
         )(x)
 
-    def depthwise(self, x, name, kernel_size, strides=1, *, routing=None):
+    def depthwise(self, x, name, kernel_size, strides=1, *, dilation_rate=1, routing=None):
         """A depthwise convolution; with `routing` [batch, num_experts] a conditional one."""
         x, padding = self._pad(x, name, kernel_size, strides)
         arguments = {
@@ -112,6 +112,7 @@ class Parts:
             "strides": strides,
             "padding": padding,
             "data_format": "channels_last",
+            "dilation_rate": dilation_rate,
             "use_bias": False,
             "depthwise_initializer": keras.initializers.VarianceScaling(**_CONV_INIT),
             "name": name,

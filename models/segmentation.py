@@ -1,0 +1,103 @@
+"""Encoder and decoder for semantic segmentation on any network of the zoo (DeepLabv3+, arXiv 1802.02611)."""
+
+import os
+
+import keras
+from keras import layers
+
+from convzoo.layers import BilinearResize
+from convzoo.models.dilation import dilate, strides_of
+from convzoo.models.errors import ModelError
+from convzoo.models.parts import Parts
+from convzoo.models.registry import create_model
+
+# Of the pyramid's windows, at an output stride of 16; at 8 they are twice as wide.
+ATROUS_RATES = (6, 12, 18)
+_LOW_LEVEL_STRIDE = 4
+
+
+def create_segmenter(
+    backbone: str,
+    num_classes: int,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    weights: str | os.PathLike | None = None,
+    *,
+    output_stride: int = 16,
+    filters: int = 256,
+    low_level_filters: int = 48,
+    atrous_rates: tuple[int, ...] | None = None,
+    dropout_rate: float = 0.1,
+    **overrides,
+) -> keras.Model:
+    """Builds a network that gives every pixel scores of the classes.
+
+    The backbone's strides beyond `output_stride` become dilation (`convzoo.models.dilation.dilate`). On its last map
+    stands atrous spatial pyramid pooling: a 1x1, separable 3x3 convolutions of several dilations, and the map's
+    average. The decoder brings that to a quarter of the picture's size, puts the backbone's own map of that size beside
+    it through a 1x1, and mixes both in two separable 3x3 convolutions; its scores are interpolated to the picture.
+    A backbone without a finer map, as one for small pictures, has no such step.
+
+    Args:
+        backbone: One of `list_models()`.
+        num_classes: Scores of each pixel.
+        input_shape: Height, width and channels; by default the backbone's. Height and width may be None.
+        weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is left out.
+        output_stride: Pixels of the input between two positions of the backbone's last map: 8, 16 or 32.
+        filters: Channels of pyramid and decoder.
+        low_level_filters: Channels of the 1x1 on the backbone's finer map.
+        atrous_rates: Dilations of the pyramid; by default 6, 12 and 18 at an output stride of 16, twice that at 8, half
+            of it at 32.
+        dropout_rate: Dropout after the pyramid.
+        **overrides: Keywords of the backbone's builder.
+
+    Returns:
+        A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, height, width,
+        num_classes].
+
+    Raises:
+        ModelError: What `create_model` and `dilate` raise; a backbone that is no network of feature maps.
+    """
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise ModelError(f"num_classes must be a whole number of at least 1, not {num_classes!r}")
+    for key in ("features", "include_top"):
+        if key in overrides:
+            raise ModelError(f"{key} is no choice of a segmenter, which takes the backbone's maps; leave it out")
+    encoder = dilate(create_model(backbone, None, input_shape, weights, features=True, **overrides), output_stride)
+    if atrous_rates is None:
+        atrous_rates = tuple(max(rate * 16 // output_stride, 1) for rate in ATROUS_RATES)
+    parts = Parts("relu", "same", overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
+    images, maps = encoder.input, dict(encoder.output)
+    maps.pop("head")
+    strides = strides_of(encoder)
+    *finer, last = maps.values()
+    x = _pyramid(parts, last, filters, atrous_rates)
+    if dropout_rate:
+        x = layers.Dropout(dropout_rate, name="pyramid_dropout")(x)
+    finer = [x for x in finer if strides[id(x)] <= _LOW_LEVEL_STRIDE and strides[id(x)] < strides[id(last)]]
+    if finer:
+        low = parts.norm(parts.conv(finer[-1], "decoder_low_conv", low_level_filters), "decoder_low")
+        x = BilinearResize(name="decoder_resize")(x, finer[-1])
+        x = layers.Concatenate(name="decoder_concatenate")([x, low])
+    for step in (0, 1):
+        x = _separable(parts, x, f"decoder{step}", filters)
+    # Scores in float32, as a classifier's: what follows them stays exact under mixed_bfloat16.
+    x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name="head_conv")(x)
+    logits = BilinearResize(dtype="float32", name="head_resize")(x, images)
+    return keras.Model(images, logits, name=f"{backbone}_segmenter")
+
+
+def _pyramid(parts, x, filters, rates):
+    """Atrous spatial pyramid pooling."""
+    branches = [parts.norm(parts.conv(x, "pyramid_point_conv", filters), "pyramid_point")]
+    branches += [_separable(parts, x, f"pyramid_rate{rate}", filters, rate) for rate in rates]
+    average = layers.GlobalAveragePooling2D("channels_last", keepdims=True, name="pyramid_pool")(x)
+    average = parts.norm(parts.conv(average, "pyramid_pool_conv", filters), "pyramid_pool")
+    branches.append(BilinearResize(name="pyramid_pool_resize")(average, x))
+    x = layers.Concatenate(name="pyramid_concatenate")(branches)
+    return parts.norm(parts.conv(x, "pyramid_project_conv", filters), "pyramid_project")
+
+
+def _separable(parts, x, name, filters, rate=1):
+    """A depthwise 3x3 convolution and a 1x1, each normalised and activated."""
+    x = parts.norm(parts.depthwise(x, f"{name}_depthwise_conv", 3, dilation_rate=rate), f"{name}_depthwise")
+    return parts.norm(parts.conv(x, f"{name}_point_conv", filters), f"{name}_point")

@@ -1,0 +1,90 @@
+"""Segmenters: scores on every family, any size, weights of a classifier."""
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo import models
+
+SMALL = {"filters": 8, "low_level_filters": 4}
+BACKBONES = {
+    "resnet18": {"width_coefficient": 0.125},
+    "lean_resnet18": {"width_coefficient": 0.125},
+    "efficientnet_b0": {},
+    "mobilenet_v1_condconv_x0_25": {},
+    "mobilenet_v2_x1_0": {},
+    "mnasnet_a1": {},
+    "shufflenet_v2_drconv_x0_5": {},
+    "seesawnet_share_v1_0_5d": {},
+}
+
+
+def images(height=64, width=64):
+    return np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_scores_for_every_pixel(name):
+    model = models.create_segmenter(name, 5, (None, None, 3), **SMALL, **BACKBONES[name])
+    assert model.output_shape == (None, None, None, 5)
+    # A size that the output stride does not divide, and another.
+    for size in ((50, 70), (64, 64)):
+        logits = model(images(*size), training=False)
+        assert logits.shape == (2, *size, 5)
+        assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+        assert np.all(np.isfinite(logits))
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "size", "rates"), [(8, 8, (12, 24, 36)), (16, 4, (6, 12, 18)), (32, 2, (3, 6, 9))]
+)
+def test_output_stride(output_stride, size, rates):
+    model = models.create_segmenter("resnet18", 3, (64, 64, 3), output_stride=output_stride, width_coefficient=0.125)
+    assert model.get_layer("pyramid_project_conv").output.shape[1:3] == (size, size)
+    assert [layer.dilation_rate[0] for layer in model.layers if layer.name.startswith("pyramid_rate") and
+            layer.name.endswith("depthwise_conv")] == list(rates)  # fmt: skip
+    assert model.get_layer("decoder_resize").output.shape[1:3] == (16, 16)
+    assert models.count(model).params == sum(np.prod(w.shape) for w in model.trainable_weights)
+
+
+def test_a_classifiers_weights_without_its_head(tmp_path):
+    path = str(tmp_path / "resnet.weights.h5")
+    overrides = {"width_coefficient": 0.125}
+    classifier = models.create_model("resnet18", 7, (64, 64, 3), **overrides)
+    models.save_weights(classifier, path, overrides)
+    model = models.create_segmenter("resnet18", 3, (64, 64, 3), path, **SMALL)
+    for layer in classifier.layers:
+        if layer.name.startswith(("stem", "block")):
+            for ours, theirs in zip(model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_network_for_small_pictures_has_a_finer_map_too():
+    model = models.create_segmenter(
+        "lean_resnet18_cifar", 3, (32, 32, 3), output_stride=8, **SMALL, width_coefficient=0.125
+    )
+    assert model.get_layer("decoder_resize").output.shape[1:3] == (8, 8)
+    assert model.output_shape == (None, 32, 32, 3)
+
+
+def test_a_saved_model_file(tmp_path):
+    model = models.create_segmenter("lean_resnet18", 3, (32, 32, 3), **SMALL, width_coefficient=0.125)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(images(32, 32)), model(images(32, 32)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone": "resnet19"}, "unknown network 'resnet19'; nearest: resnet18"),
+        ({"num_classes": 0}, "num_classes must be a whole number of at least 1, not 0"),
+        ({"output_stride": 12}, "output_stride must be a power of two"),
+        ({"features": True}, "features is no choice of a segmenter"),
+        ({"widths": 1}, "has no override 'widths'"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(models.ModelError, match=message) as error:
+        models.create_segmenter(**{"backbone": "resnet18", "num_classes": 3, **arguments})
+    assert len(str(error.value).splitlines()) == 1
