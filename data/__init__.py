@@ -1,17 +1,18 @@
-"""Input pipelines: a source of labelled pictures, and the batches that training and evaluation read from it.
+"""Input pipelines: a source of labelled pictures or pixels, and the batches that training and evaluation read from it.
 
 source = data.open_source("digits")
 batches = data.train_dataset(source, "train", image_size=(32, 32), mean=(127.5,) * 3, std=(127.5,) * 3,
                              batch_size=64, seed=0)
 """
 
-from convzoo.data.base import Source
+from convzoo.data.base import IGNORED, Source
 from convzoo.data.errors import DataError
 from convzoo.data.pipeline import eval_dataset, num_eval_batches, train_dataset
 from convzoo.data.sources import open_source
 from convzoo.data.transforms import decode_image, eval_transform
 
 __all__ = [
+    "IGNORED",
     "DataError",
     "Source",
     "decode_image",

@@ -8,22 +8,28 @@ import tensorflow_datasets as tfds
 
 from convzoo.data.errors import DataError, one_line
 
+# Of maps of labels: a pixel that has none.
+IGNORED = 255
+
 
 class Source(abc.ABC):
     """A data set of labelled pictures.
 
-    An example is `{"image": uint8 [height, width, channels] or scalar string of encoded bytes, "label": int64 []}`.
+    An example is `{"image": uint8 [height, width, channels] or scalar string of encoded bytes, "label": int64 []}`, or
+    with `has_maps` a label for every pixel, uint8 [height, width], of which IGNORED counts nowhere.
 
     Attributes:
         spec: str, what `open_source` was given.
         class_names: list of str, one per class; the numbers as strings where the data set has no names.
         splits: dict of split name to its number of examples.
+        has_maps: bool, whether every pixel has a label.
     """
 
-    def __init__(self, spec, class_names, splits):
+    def __init__(self, spec, class_names, splits, has_maps=False):
         self.spec = spec
         self.class_names = list(class_names)
         self.splits = dict(splits)
+        self.has_maps = has_maps
 
     @property
     def num_classes(self):
@@ -118,14 +124,14 @@ class IndexedSource(Source):
     Rows count through the splits one after the other, in the order of `splits`.
     """
 
-    def __init__(self, spec, class_names, splits, lookup):
+    def __init__(self, spec, class_names, splits, lookup, has_maps=False):
         """Make the source.
 
         Args:
-            spec, class_names, splits: as for `Source`.
+            spec, class_names, splits, has_maps: as for `Source`.
             lookup: function of a row (int64 [] tensor) to its example, called inside tf.data.
         """
-        super().__init__(spec, class_names, splits)
+        super().__init__(spec, class_names, splits, has_maps)
         self._lookup = lookup
         starts = np.cumsum([0, *self.splits.values()])
         self._first_row = dict(zip(self.splits, starts[:-1].tolist(), strict=True))

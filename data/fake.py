@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from convzoo.data.base import IndexedSource
-from convzoo.data.errors import DataError
+from convzoo.data.options import whole_numbers
 
 _DEFAULTS = {"classes": 1000, "size": 224, "examples": 1024}
 
@@ -25,14 +25,7 @@ def open_fake(spec, options, data_dir):
         DataError: an option is unknown or not a positive whole number.
     """
     del data_dir
-    values = dict(_DEFAULTS)
-    for option in filter(None, options.split(",")):
-        name, _, value = option.partition("=")
-        if name not in values or not value.isdecimal() or int(value) == 0:
-            raise DataError(
-                f"source {spec!r}: {option!r} is not one of classes=N, size=N, examples=N with N at least 1"
-            )
-        values[name] = int(value)
+    values = whole_numbers(spec, options, _DEFAULTS)
     classes, size, examples = (values[name] for name in _DEFAULTS)
 
     def example(row):

@@ -1,9 +1,9 @@
-"""`tfds:NAME`: any classification data set of TensorFlow Datasets."""
+"""`tfds:NAME`: any classification data set of TensorFlow Datasets, and those with maps of labels that we know."""
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from convzoo.data.base import Source, epoch_seed
+from convzoo.data.base import IGNORED, Source, epoch_seed
 from convzoo.data.errors import DataError
 from convzoo.data.prepare import prepared_builder
 
@@ -28,33 +28,35 @@ def open_named(spec, name, data_dir):
     return NamedSource(spec, builder)
 
 
-class NamedSource(Source):
-    """A TFDS data set, read as a stream of records whose pictures stay encoded until they are cropped."""
+# Data sets with maps: the feature, its lowest value, and the classes from there on.
+_MAPS = {"oxford_iiit_pet": ("segmentation_mask", 1, ("pet", "background", "border"))}
 
-    def __init__(self, spec, builder):
-        """Make the source of a prepared builder.
 
-        Args:
-            spec: str.
-            builder: tfds.core.DatasetBuilder, prepared.
+def open_named_maps(spec, name, data_dir):
+    """Open a data set of TensorFlow Datasets whose every pixel has a label, by the name of one that we know.
 
-        Raises:
-            DataError: the data set has no picture with one label.
-        """
-        self._builder = builder
-        features = dict(builder.info.features.items())
-        keys = builder.info.supervised_keys
-        keys = keys if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys) else ("image", "label")
-        self._image_key, self._label_key = keys
-        found = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
-        image, label = (features.get(key) for key in keys)
-        if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-            raise DataError(f"source {spec!r} has no Image with one ClassLabel but {found}; choose another data set")
+    Arguments and errors as for `open_named`.
+    """
+    if (known := name.partition("/")[0].partition(":")[0]) not in _MAPS:
+        raise DataError(f"source {spec!r}: of {known!r} no maps are known; known are {', '.join(_MAPS)}")
+    builder = prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir))
+    return NamedMapsSource(spec, builder, *_MAPS[known])
+
+
+class _Records(Source):
+    """A prepared TFDS data set, read as a stream of records whose pictures stay encoded until they are cropped."""
+
+    def __init__(self, spec, builder, image_key, label_key, class_names, has_maps=False):
+        splits = {name: info.num_examples for name, info in builder.info.splits.items()}
+        super().__init__(spec, class_names, splits, has_maps)
+        self._builder, self._image_key, self._label_key = builder, image_key, label_key
+        image = builder.info.features[image_key]
         if tf.as_dtype(image.np_dtype) not in (tf.uint8, tf.uint16):
             raise DataError(f"source {spec!r} holds {image.np_dtype} pictures; only uint8 and uint16 ones can be read")
-        if not label.num_classes:
-            raise DataError(f"source {spec!r} does not say how many classes it has; choose another data set")
-        super().__init__(spec, label.names, {name: info.num_examples for name, info in builder.info.splits.items()})
+
+    def _label(self, label):
+        """What the record's feature says, as an example has it."""
+        return label
 
     def _read(self, split, shuffle_seed):
         """The examples of a split; the order of the files follows shuffle_seed (int64 []), or is fixed for None."""
@@ -73,7 +75,7 @@ class NamedSource(Source):
             ),
         )
         return examples.map(
-            lambda example: {"image": example[self._image_key], "label": example[self._label_key]},
+            lambda example: {"image": example[self._image_key], "label": self._label(example[self._label_key])},
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -102,3 +104,50 @@ class NamedSource(Source):
 
         epochs = tf.data.Dataset.range(first_example // size, tf.int64.max)
         return epochs.flat_map(epoch_examples).shard(count, (index - first_example) % count)
+
+
+class NamedSource(_Records):
+    """A TFDS data set of pictures with one label."""
+
+    def __init__(self, spec, builder):
+        """Make the source of a prepared builder.
+
+        Args:
+            spec: str.
+            builder: tfds.core.DatasetBuilder, prepared.
+
+        Raises:
+            DataError: the data set has no picture with one label.
+        """
+        features = dict(builder.info.features.items())
+        keys = builder.info.supervised_keys
+        keys = keys if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys) else ("image", "label")
+        found = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
+        image, label = (features.get(key) for key in keys)
+        if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+            raise DataError(f"source {spec!r} has no Image with one ClassLabel but {found}; choose another data set")
+        if not label.num_classes:
+            raise DataError(f"source {spec!r} does not say how many classes it has; choose another data set")
+        super().__init__(spec, builder, *keys, label.names)
+
+
+class NamedMapsSource(_Records):
+    """A TFDS data set of pictures with a label for every pixel."""
+
+    def __init__(self, spec, builder, label_key, first, class_names):
+        """Make the source of a prepared builder.
+
+        Args:
+            spec: str.
+            builder: tfds.core.DatasetBuilder, prepared.
+            label_key: str, the feature with the maps.
+            first: int, the value of the first class there; lower and higher ones than the classes' are IGNORED.
+            class_names: sequence of str.
+        """
+        super().__init__(spec, builder, "image", label_key, class_names, has_maps=True)
+        self._first = first
+
+    def _label(self, label):
+        label = tf.cast(label[..., 0], tf.int32) - self._first
+        known = (label >= 0) & (label < self.num_classes)
+        return tf.cast(tf.where(known, label, IGNORED), tf.uint8)

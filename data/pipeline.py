@@ -5,7 +5,13 @@ import numbers
 import tensorflow as tf
 
 from convzoo.data.errors import DataError
-from convzoo.data.transforms import decode_image, eval_transform, train_transform
+from convzoo.data.transforms import (
+    decode_image,
+    eval_transform,
+    eval_transform_with_map,
+    train_transform,
+    train_transform_with_map,
+)
 
 
 def train_dataset(
@@ -49,7 +55,8 @@ def train_dataset(
         deterministic: bool; False lets examples overtake each other, which is faster and gives up the order.
 
     Returns:
-        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size]}.
+        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size]}; the label of
+        a source with maps is int32 [batch_size, height, width], cut and mirrored with the picture.
 
     Raises:
         DataError: the split or a setting cannot work.
@@ -62,19 +69,23 @@ def train_dataset(
         _check_range("crop_area", crop_area, 1.0)
         _check_range("crop_aspect", crop_aspect, None)
 
+    arguments = {
+        "image_size": image_size,
+        "mean": mean,
+        "std": std,
+        "crop_area": crop_area,
+        "crop_aspect": crop_aspect,
+        "flip": flip,
+        "interpolation": interpolation,
+    }
+
     def prepare(number, example):
-        image = train_transform(
-            example["image"],
-            tf.stack([tf.constant(seed, tf.int64), number]),
-            image_size=image_size,
-            mean=mean,
-            std=std,
-            crop_area=crop_area,
-            crop_aspect=crop_aspect,
-            flip=flip,
-            interpolation=interpolation,
-        )
-        return {"image": _with_size(image, image_size), "label": tf.cast(example["label"], tf.int32)}
+        image, label, chance = example["image"], example["label"], tf.stack([tf.constant(seed, tf.int64), number])
+        if source.has_maps:
+            image, label = train_transform_with_map(image, label, chance, **arguments)
+        else:
+            image, label = train_transform(image, chance, **arguments), tf.cast(label, tf.int32)
+        return {"image": _with_size(image, image_size), "label": _with_label_size(label, source, image_size)}
 
     stream = source.shuffled(split, seed=seed, first_example=first_example, shard=shard, shuffle_buffer=shuffle_buffer)
     batches = stream.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
@@ -92,11 +103,13 @@ def eval_dataset(
         source, split, image_size, mean, std, batch_size, interpolation: as for `train_dataset`.
         shard: (index, count): every count-th example from the index-th on. All shards give the same number of batches,
             so that replicas that must step together can.
-        crop_fraction: float in (0, 1], the side of the central square over the shorter side.
+        crop_fraction: float in (0, 1], the side of the central square over the shorter side. Not for a source with
+            maps, whose pictures are taken whole.
 
     Returns:
-        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size],
-        "mask": float32 [batch_size]}. The end is filled up with zeros whose mask is 0; examples have mask 1.
+        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size] or, of a source
+        with maps, [batch_size, height, width], "mask": float32 [batch_size]}. The end is filled up with zeros whose
+        mask is 0; examples have mask 1.
 
     Raises:
         DataError: the split or a setting cannot work.
@@ -106,26 +119,26 @@ def eval_dataset(
         raise DataError(f"crop_fraction {crop_fraction!r} is not a number above 0 and up to 1; give for example 0.875")
     index, count = shard
 
+    arguments = {"image_size": image_size, "mean": mean, "std": std, "interpolation": interpolation}
+
     def prepare(example):
-        image = decode_image(example["image"]) if example["image"].dtype == tf.string else example["image"]
-        image = eval_transform(
-            image,
-            image_size=image_size,
-            mean=mean,
-            std=std,
-            crop_fraction=crop_fraction,
-            interpolation=interpolation,
-        )
+        image, label = example["image"], example["label"]
+        if source.has_maps:
+            image, label = eval_transform_with_map(image, label, **arguments)
+        else:
+            image = decode_image(image) if image.dtype == tf.string else image
+            image, label = eval_transform(image, crop_fraction=crop_fraction, **arguments), tf.cast(label, tf.int32)
         return {
             "image": _with_size(image, image_size),
-            "label": tf.cast(example["label"], tf.int32),
+            "label": _with_label_size(label, source, image_size),
             "mask": tf.constant(1.0),
         }
 
     examples = source.ordered(split, shard).map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     here = len(range(index, source.num_examples(split), count))
     missing = num_eval_batches(source, split, batch_size, count) * batch_size - here
-    filling = {"image": tf.zeros([*image_size, 3]), "label": tf.constant(0, tf.int32), "mask": tf.constant(0.0)}
+    label = tf.zeros(image_size if source.has_maps else [], tf.int32)
+    filling = {"image": tf.zeros([*image_size, 3]), "label": label, "mask": tf.constant(0.0)}
     examples = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(missing))
     return examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
@@ -154,6 +167,10 @@ def num_eval_batches(source, split, batch_size, num_shards=1):
 def _with_size(image, image_size):
     """State the static shape that unknown picture sizes have hidden: TPUs compile for one shape."""
     return tf.ensure_shape(image, [*image_size, 3])
+
+
+def _with_label_size(label, source, image_size):
+    return tf.ensure_shape(label, image_size) if source.has_maps else label
 
 
 def _check(image_size, mean, std, batch_size, shard, interpolation):

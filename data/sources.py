@@ -7,12 +7,14 @@ from convzoo.data.errors import DataError
 from convzoo.data.fake import open_fake
 from convzoo.data.folder import open_folder
 from convzoo.data.idx import open_idx
-from convzoo.data.named import open_named
+from convzoo.data.named import open_named, open_named_maps
+from convzoo.data.shapes import open_shapes
 
 _KINDS = {"digits": open_digits, "fake": open_fake, "folder": open_folder, "idx": open_idx, "tfds": open_named}
+_KINDS_OF_MAPS = {"shapes": open_shapes, "tfds": open_named_maps}
 
 
-def open_source(spec, data_dir=None):
+def open_source(spec, data_dir=None, maps=False):
     """Open a data set by its string.
 
     | string | what |
@@ -23,10 +25,18 @@ def open_source(spec, data_dir=None):
     | `idx:/path` | a folder in the format of MNIST |
     | `fake`, `fake:classes=10,size=32,examples=256` | noise |
 
+    With `maps`, of data sets with a label for every pixel:
+
+    | string | what |
+    |---|---|
+    | `shapes`, `shapes:size=64,examples=2048` | discs, squares and triangles on noise, made here |
+    | `tfds:oxford_iiit_pet` | TensorFlow Datasets: pet, background, border |
+
     Args:
         spec: str, from the table.
         data_dir: str or None, where TFDS keeps its data sets (`tfds` and `digits`); None: TFDS_DATA_DIR, else
             ~/tensorflow_datasets.
+        maps: bool, whether every pixel is to have a label.
 
     Returns:
         Source.
@@ -35,7 +45,11 @@ def open_source(spec, data_dir=None):
         DataError: the kind is unknown, or the data are not there or not what they should be.
     """
     kind, _, rest = spec.partition(":")
-    if kind not in _KINDS:
-        raise DataError(f"source {spec!r}: unknown kind {kind!r}; the kinds are {', '.join(_KINDS)}")
+    kinds = _KINDS_OF_MAPS if maps else _KINDS
+    if kind not in kinds:
+        if kind in (*_KINDS, *_KINDS_OF_MAPS):
+            has, wanted = ("one label a picture", "pixel") if maps else ("a label for every pixel", "picture")
+            raise DataError(f"source {spec!r} has {has}; with one a {wanted} there are {', '.join(kinds)}")
+        raise DataError(f"source {spec!r}: unknown kind {kind!r}; the kinds are {', '.join(kinds)}")
     # TFDS reads TFDS_DATA_DIR once, when it is imported; here it counts as it is now.
-    return _KINDS[kind](spec, rest, data_dir or os.environ.get("TFDS_DATA_DIR"))
+    return kinds[kind](spec, rest, data_dir or os.environ.get("TFDS_DATA_DIR"))

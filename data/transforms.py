@@ -70,6 +70,43 @@ def train_transform(image, seed, *, image_size, mean, std, crop_area, crop_aspec
     return _normalise(image, mean, std)
 
 
+def eval_transform_with_map(image, label, *, image_size, mean, std, interpolation):
+    """What evaluation does to a picture and the labels of its pixels: bring both whole to one size, normalise.
+
+    Args:
+        image: uint8 [height, width, channels], or string [] of its encoded bytes.
+        label: uint8 [height, width].
+        image_size, mean, std, interpolation: as for `eval_transform`.
+
+    Returns:
+        float32 [height, width, 3], int32 [height, width] by nearest neighbours.
+    """
+    image = decode_image(image) if image.dtype == tf.string else image
+    return _normalise(_resize(image, image_size, interpolation), mean, std), _resize_map(label, image_size)
+
+
+def train_transform_with_map(image, label, seed, *, image_size, mean, std, crop_area, crop_aspect, flip, interpolation):
+    """`train_transform` of a picture, and the same of the labels of its pixels, by nearest neighbours.
+
+    Args and returns as there, besides label: uint8 [height, width], which becomes int32 [height, width].
+    """
+    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+    image = decode_image(image) if image.dtype == tf.string else image
+    if crop_area is not None:
+        box = sample_box(tf.shape(image), crop_seed, crop_area, crop_aspect)
+        image, label = _crop(image, box), _crop(label[..., tf.newaxis], box)[..., 0]
+    image, label = _resize(image, image_size, interpolation), _resize_map(label, image_size)
+    if flip:
+        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+        label = tf.image.stateless_random_flip_left_right(label[..., tf.newaxis], flip_seed)[..., 0]
+    return _normalise(image, mean, std), label
+
+
+def _resize_map(label, image_size):
+    label = tf.image.resize(label[..., tf.newaxis], image_size, method="nearest")
+    return tf.cast(label[..., 0], tf.int32)
+
+
 def sample_box(shape, seed, area, aspect):
     """Draw the box of an Inception crop (Szegedy et al., "Going deeper with convolutions", section 6).
 
