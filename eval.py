@@ -1,4 +1,4 @@
-"""Evaluates a run's checkpoint on any split: top-1, top-5 and loss over every example, each counted exactly once.
+"""Evaluates a run's checkpoint on any split: the figures of its task over every example, each counted exactly once.
 
     python eval.py --workdir=runs/quickstart --checkpoint=best --split=test
 
@@ -52,9 +52,7 @@ def main():
             "weights": record["weights"],
             "split": record["split"],
             "examples": record["examples"],
-            "top-1 %": f"{record['top1']:.2%}"[:-1],
-            "top-5 %": f"{record['top5']:.2%}"[:-1],
-            "loss": f"{record['loss']:.4f}",
+            **assessor.task.columns(record),
         }
         print(tabulate.tabulate([row], headers="keys", disable_numparse=True), flush=True)
         print(f"written to {written}", flush=True)

@@ -12,10 +12,19 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of weights, dropout, order and augmentation
 
+    config.task = "classification"  # or segmentation: a label for every pixel, by a network behind config.model's
+
     config.model = ConfigDict()
     config.model.name = placeholder(str)  # one of convzoo.models.list_models()
     config.model.image_size = placeholder(int)  # height and width in pixels; None: as published for the network
     config.model.overrides = ConfigDict()  # keywords of the network's builder, as num_experts
+
+    config.segmentation = ConfigDict()  # of that network; see convzoo.models.create_segmenter
+    config.segmentation.output_stride = 16  # pixels between two positions of the backbone's last map: 8, 16 or 32
+    config.segmentation.filters = 256
+    config.segmentation.low_level_filters = 48
+    config.segmentation.atrous_rates = ()  # dilations of the pyramid; (): by the output stride
+    config.segmentation.head_dropout_rate = 0.1
 
     config.init = ConfigDict()  # what a run starts from; its own checkpoints come first
     # A .weights.h5 file, the workdir of an earlier run (its best checkpoint, else its newest, with the moving average

@@ -8,7 +8,7 @@ from convzoo.data.errors import DataError
 from convzoo.data.transforms import (
     decode_image,
     eval_transform,
-    eval_transform_with_map,
+    resize_map,
     train_transform,
     train_transform_with_map,
 )
@@ -103,8 +103,8 @@ def eval_dataset(
         source, split, image_size, mean, std, batch_size, interpolation: as for `train_dataset`.
         shard: (index, count): every count-th example from the index-th on. All shards give the same number of batches,
             so that replicas that must step together can.
-        crop_fraction: float in (0, 1], the side of the central square over the shorter side. Not for a source with
-            maps, whose pictures are taken whole.
+        crop_fraction: float in (0, 1], the side of the central square over the shorter side; None, and only that, for a
+            source with maps, whose pictures are taken whole.
 
     Returns:
         tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size] or, of a source
@@ -115,19 +115,25 @@ def eval_dataset(
         DataError: the split or a setting cannot work.
     """
     _check(image_size, mean, std, batch_size, shard, interpolation)
-    if not isinstance(crop_fraction, numbers.Real) or not 0 < crop_fraction <= 1:
+    if source.has_maps and crop_fraction is not None:
+        raise DataError(
+            f"crop_fraction {crop_fraction!r} is not for {source.spec!r}, whose pixels all count; give None"
+        )
+    if not source.has_maps and not (isinstance(crop_fraction, numbers.Real) and 0 < crop_fraction <= 1):
         raise DataError(f"crop_fraction {crop_fraction!r} is not a number above 0 and up to 1; give for example 0.875")
     index, count = shard
 
-    arguments = {"image_size": image_size, "mean": mean, "std": std, "interpolation": interpolation}
-
     def prepare(example):
         image, label = example["image"], example["label"]
-        if source.has_maps:
-            image, label = eval_transform_with_map(image, label, **arguments)
-        else:
-            image = decode_image(image) if image.dtype == tf.string else image
-            image, label = eval_transform(image, crop_fraction=crop_fraction, **arguments), tf.cast(label, tf.int32)
+        image = eval_transform(
+            decode_image(image) if image.dtype == tf.string else image,
+            image_size=image_size,
+            mean=mean,
+            std=std,
+            crop_fraction=crop_fraction,
+            interpolation=interpolation,
+        )
+        label = resize_map(label, image_size) if source.has_maps else tf.cast(label, tf.int32)
         return {
             "image": _with_size(image, image_size),
             "label": _with_label_size(label, source, image_size),

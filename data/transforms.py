@@ -22,24 +22,25 @@ def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation
     """What evaluation and serving do to a picture: cut the square of its middle, resize it, normalise it.
 
     The side is crop_fraction times the shorter side, rounded down as the published networks' code does it, and at
-    least one pixel.
+    least one pixel. Without a crop_fraction the picture is taken whole, whatever its shape.
 
     Args:
         image: uint8 or float [height, width, channels] or [n, height, width, channels] on the scale 0..255; any size,
             known or not; 1 (grey), 2 (grey, alpha), 3 or 4 (RGBA) channels.
         image_size: (height, width) of the result in pixels.
         mean, std: three numbers on the scale 0..255.
-        crop_fraction: float in (0, 1].
+        crop_fraction: float in (0, 1], or None.
         interpolation: "bicubic" or "bilinear".
 
     Returns:
         float32 [height, width, 3] or [n, height, width, 3].
     """
-    height, width = tf.shape(image)[-3], tf.shape(image)[-2]
-    side = tf.cast(tf.cast(tf.minimum(height, width), tf.float32) * crop_fraction, tf.int32)
-    side = tf.maximum(side, 1)
-    top, left = (height - side + 1) // 2, (width - side + 1) // 2
-    image = image[..., top : top + side, left : left + side, :]
+    if crop_fraction is not None:
+        height, width = tf.shape(image)[-3], tf.shape(image)[-2]
+        side = tf.cast(tf.cast(tf.minimum(height, width), tf.float32) * crop_fraction, tf.int32)
+        side = tf.maximum(side, 1)
+        top, left = (height - side + 1) // 2, (width - side + 1) // 2
+        image = image[..., top : top + side, left : left + side, :]
     return _normalise(_resize(image, image_size, interpolation), mean, std)
 
 
@@ -70,21 +71,6 @@ def train_transform(image, seed, *, image_size, mean, std, crop_area, crop_aspec
     return _normalise(image, mean, std)
 
 
-def eval_transform_with_map(image, label, *, image_size, mean, std, interpolation):
-    """What evaluation does to a picture and the labels of its pixels: bring both whole to one size, normalise.
-
-    Args:
-        image: uint8 [height, width, channels], or string [] of its encoded bytes.
-        label: uint8 [height, width].
-        image_size, mean, std, interpolation: as for `eval_transform`.
-
-    Returns:
-        float32 [height, width, 3], int32 [height, width] by nearest neighbours.
-    """
-    image = decode_image(image) if image.dtype == tf.string else image
-    return _normalise(_resize(image, image_size, interpolation), mean, std), _resize_map(label, image_size)
-
-
 def train_transform_with_map(image, label, seed, *, image_size, mean, std, crop_area, crop_aspect, flip, interpolation):
     """`train_transform` of a picture, and the same of the labels of its pixels, by nearest neighbours.
 
@@ -95,14 +81,15 @@ def train_transform_with_map(image, label, seed, *, image_size, mean, std, crop_
     if crop_area is not None:
         box = sample_box(tf.shape(image), crop_seed, crop_area, crop_aspect)
         image, label = _crop(image, box), _crop(label[..., tf.newaxis], box)[..., 0]
-    image, label = _resize(image, image_size, interpolation), _resize_map(label, image_size)
+    image, label = _resize(image, image_size, interpolation), resize_map(label, image_size)
     if flip:
         image = tf.image.stateless_random_flip_left_right(image, flip_seed)
         label = tf.image.stateless_random_flip_left_right(label[..., tf.newaxis], flip_seed)[..., 0]
     return _normalise(image, mean, std), label
 
 
-def _resize_map(label, image_size):
+def resize_map(label, image_size):
+    """The labels uint8 [height, width] of pixels as int32 of another size, by nearest neighbours."""
     label = tf.image.resize(label[..., tf.newaxis], image_size, method="nearest")
     return tf.cast(label[..., 0], tf.int32)
 

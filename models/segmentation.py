@@ -10,10 +10,14 @@ from convzoo.models.dilation import dilate, strides_of
 from convzoo.models.errors import ModelError
 from convzoo.models.parts import Parts
 from convzoo.models.registry import create_model
+from convzoo.models.weights import read_record
 
+# The start of the names of all layers behind the backbone.
+HEAD = "segment_"
 # Of the pyramid's windows, at an output stride of 16; at 8 they are twice as wide.
 ATROUS_RATES = (6, 12, 18)
 _LOW_LEVEL_STRIDE = 4
+_ENDING = "_segmenter"
 
 
 def create_segmenter(
@@ -26,7 +30,7 @@ def create_segmenter(
     filters: int = 256,
     low_level_filters: int = 48,
     atrous_rates: tuple[int, ...] | None = None,
-    dropout_rate: float = 0.1,
+    head_dropout_rate: float = 0.1,
     **overrides,
 ) -> keras.Model:
     """Builds a network that gives every pixel scores of the classes.
@@ -47,7 +51,7 @@ def create_segmenter(
         low_level_filters: Channels of the 1x1 on the backbone's finer map.
         atrous_rates: Dilations of the pyramid; by default 6, 12 and 18 at an output stride of 16, twice that at 8, half
             of it at 32.
-        dropout_rate: Dropout after the pyramid.
+        head_dropout_rate: Dropout after the pyramid.
         **overrides: Keywords of the backbone's builder.
 
     Returns:
@@ -71,30 +75,60 @@ def create_segmenter(
     strides = strides_of(encoder)
     *finer, last = maps.values()
     x = _pyramid(parts, last, filters, atrous_rates)
-    if dropout_rate:
-        x = layers.Dropout(dropout_rate, name="pyramid_dropout")(x)
+    if head_dropout_rate:
+        x = layers.Dropout(head_dropout_rate, name=f"{HEAD}pyramid_dropout")(x)
     finer = [x for x in finer if strides[id(x)] <= _LOW_LEVEL_STRIDE and strides[id(x)] < strides[id(last)]]
     if finer:
-        low = parts.norm(parts.conv(finer[-1], "decoder_low_conv", low_level_filters), "decoder_low")
-        x = BilinearResize(name="decoder_resize")(x, finer[-1])
-        x = layers.Concatenate(name="decoder_concatenate")([x, low])
+        low = parts.norm(parts.conv(finer[-1], f"{HEAD}decoder_low_conv", low_level_filters), f"{HEAD}decoder_low")
+        x = BilinearResize(name=f"{HEAD}decoder_resize")(x, finer[-1])
+        x = layers.Concatenate(name=f"{HEAD}decoder_concatenate")([x, low])
     for step in (0, 1):
-        x = _separable(parts, x, f"decoder{step}", filters)
+        x = _separable(parts, x, f"{HEAD}decoder{step}", filters)
     # Scores in float32, as a classifier's: what follows them stays exact under mixed_bfloat16.
-    x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name="head_conv")(x)
-    logits = BilinearResize(dtype="float32", name="head_resize")(x, images)
-    return keras.Model(images, logits, name=f"{backbone}_segmenter")
+    x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name=f"{HEAD}head_conv")(x)
+    logits = BilinearResize(dtype="float32", name=f"{HEAD}head_resize")(x, images)
+    return keras.Model(images, logits, name=f"{backbone}{_ENDING}")
+
+
+def load_backbone(model: keras.Model, path: str) -> list[str]:
+    """Gives a segmenter's backbone the weights of a `.weights.h5` file, all of them or none.
+
+    Returns:
+        Paths of the weights that were left as they were: those behind the backbone.
+
+    Raises:
+        ModelError: The file does not tell of which network it is, is of another one, or cannot be read.
+    """
+    name = model.name.removesuffix(_ENDING)
+    if not (record := read_record(path, name)):
+        raise ModelError(f"weights {path!r} do not tell of which network they are; write them with save_weights")
+    backbone = create_model(name, None, model.input_shape[1:], path, features=True)
+    ours = {weight.path: weight for weight in model.weights if not weight.path.startswith(HEAD)}
+    theirs = {weight.path: weight for weight in backbone.weights}
+    if any(name not in theirs or theirs[name].shape != weight.shape for name, weight in ours.items()):
+        raise ModelError(
+            f"weights {path!r} have other layers than the backbone of {model.name!r} as built here; create it with the "
+            f"overrides of the file, {record['overrides']}"
+        )
+    for name, weight in ours.items():
+        weight.assign(theirs[name].value)
+    return [weight.path for weight in model.weights if weight.path.startswith(HEAD)]
+
+
+def is_segmenter(model: keras.Model) -> bool:
+    """Whether `create_segmenter` made the model."""
+    return model.name.endswith(_ENDING)
 
 
 def _pyramid(parts, x, filters, rates):
     """Atrous spatial pyramid pooling."""
-    branches = [parts.norm(parts.conv(x, "pyramid_point_conv", filters), "pyramid_point")]
-    branches += [_separable(parts, x, f"pyramid_rate{rate}", filters, rate) for rate in rates]
-    average = layers.GlobalAveragePooling2D("channels_last", keepdims=True, name="pyramid_pool")(x)
-    average = parts.norm(parts.conv(average, "pyramid_pool_conv", filters), "pyramid_pool")
-    branches.append(BilinearResize(name="pyramid_pool_resize")(average, x))
-    x = layers.Concatenate(name="pyramid_concatenate")(branches)
-    return parts.norm(parts.conv(x, "pyramid_project_conv", filters), "pyramid_project")
+    branches = [parts.norm(parts.conv(x, f"{HEAD}pyramid_point_conv", filters), f"{HEAD}pyramid_point")]
+    branches += [_separable(parts, x, f"{HEAD}pyramid_rate{rate}", filters, rate) for rate in rates]
+    average = layers.GlobalAveragePooling2D("channels_last", keepdims=True, name=f"{HEAD}pyramid_pool")(x)
+    average = parts.norm(parts.conv(average, f"{HEAD}pyramid_pool_conv", filters), f"{HEAD}pyramid_pool")
+    branches.append(BilinearResize(name=f"{HEAD}pyramid_pool_resize")(average, x))
+    x = layers.Concatenate(name=f"{HEAD}pyramid_concatenate")(branches)
+    return parts.norm(parts.conv(x, f"{HEAD}pyramid_project_conv", filters), f"{HEAD}pyramid_project")
 
 
 def _separable(parts, x, name, filters, rate=1):

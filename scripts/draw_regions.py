@@ -33,7 +33,8 @@ def main():
     from convzoo.configs import base
     from convzoo.training import assessment, experiment
     from convzoo.training.config import ConfigError, first_line
-    from convzoo.training.regions import RegionMaps, draw, first_pictures
+    from convzoo.training.drawing import draw, first_pictures
+    from convzoo.training.regions import RegionMaps
 
     if PICTURE.value and (SPLIT.value or flags.FLAGS["count"].present):
         raise ConfigError("--picture is in the place of a split; leave out --split and --count")

@@ -13,7 +13,7 @@ import tensorflow as tf
 import convzoo
 from convzoo import models
 from convzoo.models.weights import SUFFIX
-from convzoo.training import checkpoints, experiment
+from convzoo.training import checkpoints, experiment, tasks
 from convzoo.training.config import ConfigError, first_line
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
@@ -119,14 +119,15 @@ class Assessor:
         self._source = experiment.open_source(config)
         self._source.num_examples(self._split)
         self._inputs = experiment.input_settings(config)
+        self.task = tasks.of(config)
         with devices.strategy.scope():
             self._model = experiment.build_model(config, self._source.num_classes)
-        self._evaluator = Evaluator(self._model, devices.strategy)
+        self._evaluator = Evaluator(self._model, devices.strategy, self.task)
 
     def assess(self, path: str) -> dict:
         """Evaluates the checkpoint at `path`.
 
-        Returns a record: "top1", "top5" and "loss" (top1 and top5 as shares of 1), "examples", and what was evaluated.
+        Returns a record: the task's figures, shares of 1 and "loss", "examples", and what was evaluated.
         """
         kind, step = restore_weights(path, self._model, self._kind)
         figures = self._evaluator.evaluate(self._source, self._split, batch_size=self._batch_size, **self._inputs)
@@ -179,7 +180,8 @@ class Assessor:
             record = self.assess(path)
             if self._split == self._config.data.eval_split:
                 # On another split, the test pictures say, the best must not be chosen.
-                checkpoints.copy_if_best(self._workdir, path, record["step"], "top1", record["top1"])
+                best = self.task.best
+                checkpoints.copy_if_best(self._workdir, path, record["step"], best, record[best])
             yield record
             if record["step"] >= total_steps:
                 return

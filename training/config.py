@@ -19,6 +19,7 @@ class ConfigError(ValueError):
 
 _REQUIRED = ("model.name", "data.source", "batch_size", "epochs", "optimizer.learning_rate")
 _CHOICES = {
+    "task": ("classification", "segmentation"),
     "precision": ("float32", "mixed_bfloat16"),
     "optimizer.name": ("rmsprop", "sgd"),
     "schedule.name": ("cosine", "linear", "exponential", "step", "constant"),
@@ -35,6 +36,10 @@ _WITHIN = {
     "optimizer.momentum": (0, 0.9999),
     "optimizer.rho": (0, 0.9999),
     "schedule.warmup_epochs": (0, None),
+    "segmentation.output_stride": (1, None),
+    "segmentation.filters": (1, None),
+    "segmentation.low_level_filters": (1, None),
+    "segmentation.head_dropout_rate": (0, 0.999),
     "ema_decay": (0, 0.999999),
     "steps_per_loop": (1, None),
     "keep_checkpoints": (1, None),
@@ -60,6 +65,12 @@ _MAY_DIFFER = (
 )
 # Fields that runs of earlier versions lack, with what was done then.
 _BEFORE_THERE_WERE = {
+    "task": "classification",
+    "segmentation.output_stride": 16,
+    "segmentation.filters": 256,
+    "segmentation.low_level_filters": 48,
+    "segmentation.atrous_rates": [],
+    "segmentation.head_dropout_rate": 0.1,
     "init.weights": None,
     "init.new_head": False,
     "init.freeze": [],

@@ -1,10 +1,10 @@
-"""Accuracy and loss over every example of a split, each counted exactly once."""
+"""The task's figures over every example of a split, each counted exactly once."""
 
 import keras
 import tensorflow as tf
 
 from convzoo import data
-from convzoo.training.step import cross_entropy
+from convzoo.training.tasks import Task
 
 
 class Evaluator:
@@ -13,10 +13,11 @@ class Evaluator:
     Args:
         model: The network, built in the strategy's scope.
         strategy: The strategy it was built under.
+        task: What its answers are.
     """
 
-    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy):
-        self._model, self._strategy = model, strategy
+    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, task: Task):
+        self._model, self._strategy, self._task = model, strategy, task
         self._compiled = tf.function(self._run)
 
     def take(self, weights: dict[str, tf.Variable]) -> None:
@@ -34,7 +35,7 @@ class Evaluator:
             **inputs: Size and normalisation of the pictures, as `data.eval_dataset` takes them.
 
         Returns:
-            "loss" (cross-entropy without smoothing), "top1" and "top5" as shares of 1, and "examples".
+            The task's figures, shares of 1 and the loss (cross-entropy without smoothing), and "examples".
         """
 
         def dataset(context):
@@ -51,11 +52,11 @@ class Evaluator:
         batches = data.num_eval_batches(source, split, batch_size)
         iterator = iter(self._strategy.distribute_datasets_from_function(dataset))
         sums = {name: value.numpy() for name, value in self._compiled(iterator, tf.constant(batches)).items()}
-        examples = sums.pop("examples")
-        return {name: float(value / examples) for name, value in sums.items()} | {"examples": int(examples)}
+        examples = int(sums.pop("examples"))
+        return {**self._task.figures(sums, examples), "examples": examples}
 
     def _run(self, iterator, batches):
-        sums = {name: tf.zeros([]) for name in ("loss", "top1", "top5", "examples")}
+        sums = {**self._task.zeros(self._model.output_shape[-1]), "examples": tf.zeros([])}
         for _ in tf.range(batches):
             of_replicas = self._strategy.run(self._step, args=(next(iterator),))
             sums = {
@@ -65,13 +66,6 @@ class Evaluator:
         return sums
 
     def _step(self, batch):
-        labels, mask = batch["label"], batch["mask"]
         logits = tf.cast(self._model(batch["image"], training=False), tf.float32)
-        best = tf.math.top_k(logits, min(5, logits.shape[-1])).indices
-        right = tf.cast(tf.equal(best, labels[:, tf.newaxis]), tf.float32)
-        return {
-            "loss": tf.reduce_sum(cross_entropy(labels, logits) * mask),
-            "top1": tf.reduce_sum(right[:, 0] * mask),
-            "top5": tf.reduce_sum(tf.reduce_max(right, axis=-1) * mask),
-            "examples": tf.reduce_sum(mask),
-        }
+        sums = self._task.sums(batch["label"], logits, batch["mask"])
+        return {**sums, "examples": tf.reduce_sum(batch["mask"])}

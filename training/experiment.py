@@ -7,12 +7,13 @@ import keras
 import ml_collections
 
 from convzoo import data, models
+from convzoo.training import tasks
 from convzoo.training.config import ConfigError
 
 
 def open_source(config: ml_collections.ConfigDict) -> data.Source:
     """The data source of the experiment. Raises data.DataError where it cannot be had."""
-    return data.open_source(config.data.source, data_dir=config.data.data_dir)
+    return data.open_source(config.data.source, data_dir=config.data.data_dir, maps=tasks.of(config).has_maps)
 
 
 def of_weights(
@@ -55,15 +56,16 @@ def total_steps(config: ml_collections.ConfigDict, steps_per_epoch: float) -> in
 def input_settings(config: ml_collections.ConfigDict) -> dict:
     """Size and normalisation of the network's input: what the config says, else what the network was published with.
 
-    Returns image_size (height, width), mean, std, crop_fraction and interpolation, as `data.eval_transform` takes them.
+    Returns image_size (height, width), mean, std, crop_fraction (None: pictures are taken whole) and interpolation, as
+    `data.eval_transform` takes them.
     """
-    info = models.info(config.model.name)
+    info, whole = models.info(config.model.name), tasks.of(config).has_maps
     size = config.model.image_size or info.input_size
     return {
         "image_size": (size, size),
         "mean": info.preprocessing.mean,
         "std": info.preprocessing.std,
-        "crop_fraction": config.data.crop_fraction or info.preprocessing.crop_fraction,
+        "crop_fraction": None if whole else config.data.crop_fraction or info.preprocessing.crop_fraction,
         "interpolation": info.preprocessing.interpolation,
     }
 
@@ -78,6 +80,6 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precisio
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config.model.overrides.to_dict().items()
         }
-        return models.create_model(config.model.name, num_classes, (*size, 3), **overrides)
+        return tasks.of(config).build(config, num_classes, (*size, 3), overrides)
     finally:
         keras.config.set_dtype_policy(before)

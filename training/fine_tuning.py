@@ -11,6 +11,7 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo import models
+from convzoo.models import segmentation
 from convzoo.models.weights import HEAD, SUFFIX
 from convzoo.training import assessment, checkpoints
 from convzoo.training import config as experiment_config
@@ -95,7 +96,9 @@ def load(start: Start, model: keras.Model, num_classes: int, new_head: bool) -> 
     Raises:
         ConfigError, models.ModelError: The weights do not fit; the first that differ are named.
     """
-    if start.path.endswith(SUFFIX):
+    if start.path.endswith(SUFFIX) and segmentation.is_segmenter(model):
+        left, origin = segmentation.load_backbone(model, start.path), start.path
+    elif start.path.endswith(SUFFIX):
         new_head = new_head or start.num_classes not in (None, num_classes)
         left = models.load_weights(model, start.path, new_head=new_head)
         origin = start.path
@@ -111,8 +114,8 @@ def load(start: Start, model: keras.Model, num_classes: int, new_head: bool) -> 
 
 
 def is_head(weight: keras.Variable) -> bool:
-    """Whether `weight` belongs to the classifier, its routing included."""
-    return weight.path.startswith(HEAD)
+    """Whether `weight` belongs to the classifier, its routing included, or to what a segmenter has in its place."""
+    return weight.path.startswith((HEAD, segmentation.HEAD))
 
 
 def freeze(model: keras.Model, patterns: tuple[str, ...]) -> dict[str, int]:

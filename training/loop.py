@@ -8,14 +8,15 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.models.regions import masks
-from convzoo.training import checkpoints, experiment, fine_tuning
+from convzoo.training import checkpoints, experiment, fine_tuning, tasks
 from convzoo.training.config import ConfigError, claim, load_start, validate
 from convzoo.training.devices import Devices
+from convzoo.training.drawing import draw, first_pictures
 from convzoo.training.ema import MovingAverage
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.optimizers import make_optimizer, make_schedule
 from convzoo.training.records import MetricsWriter, Progress
-from convzoo.training.regions import ALMOST_ALL, DRAWN, WATCHED, RegionMaps, draw, first_pictures
+from convzoo.training.regions import ALMOST_ALL, DRAWN, WATCHED, RegionMaps
 from convzoo.training.seeds import differ_by_replica
 from convzoo.training.step import TrainStep
 
@@ -71,6 +72,7 @@ class _Run:
         self._save_every = in_loops(config.checkpoint_every_epochs)
         self._schedule = make_schedule(config, self._total_steps, steps_per_epoch)
         self._inputs = experiment.input_settings(config)
+        self._task = tasks.of(config)
         self._check_inputs(evaluate)
         with self._strategy.scope():
             self._build(evaluate)
@@ -111,6 +113,7 @@ class _Run:
             self._average,
             batch_size=config.batch_size,
             num_replicas=replicas,
+            task=self._task,
             label_smoothing=config.label_smoothing,
             weight_decay=config.weight_decay,
             parts=config.gradient_accumulation,
@@ -119,7 +122,7 @@ class _Run:
         self._evaluator = None
         if evaluate:
             model = experiment.build_model(config, self._source.num_classes)
-            self._evaluator = Evaluator(model, self._strategy)
+            self._evaluator = Evaluator(model, self._strategy, self._task)
             self._region_maps = RegionMaps(model, self._strategy)
 
     def _state(self):
@@ -235,11 +238,12 @@ class _Run:
             **self._inputs,
         )
         writer.write(step, {f"eval/{name}": value for name, value in figures.items()})
-        is_best = self._checkpoints.save_if_best(step, "top1", figures["top1"])
+        is_best = self._checkpoints.save_if_best(step, self._task.best, figures[self._task.best])
+        columns = self._task.columns(figures).items()
+        told = "  ".join(f"{name.replace(' %', '')} {text}{'%' * name.endswith('%')}" for name, text in columns)
         progress.say(
             f"step {step}  evaluated on {split} ({figures['examples']} examples, {kind} weights): "
-            f"top-1 {figures['top1']:.2%}  top-5 {figures['top5']:.2%}  loss {figures['loss']:.4f}"
-            f"{'  (best so far)' if is_best else ''}"
+            f"{told}{'  (best so far)' if is_best else ''}"
         )
         if self._region_maps.regions:
             self._look_at_regions(step, writer, progress)

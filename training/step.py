@@ -3,43 +3,33 @@
 import keras
 import tensorflow as tf
 
-
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Softmax cross-entropy of each example, float32 [batch].
-
-    Args:
-        labels: int [batch].
-        logits: float [batch, classes].
-        label_smoothing: Share of the probability that is spread evenly over all classes.
-    """
-    logits = tf.cast(logits, tf.float32)
-    classes = logits.shape[-1]
-    target = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes
-    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+from convzoo.training.tasks import Classification
 
 
 class TrainStep:
     """Computes the gradient of the whole batch's loss from one replica's part of it, and applies it.
 
-    The loss is the mean cross-entropy over the global batch, plus weight_decay times half the sum of squares of every
+    The loss is the mean of the task's over the global batch, plus weight_decay times half the sum of squares of every
     trainable weight outside batch normalisation: biases, routing and experts too, as the EfficientNet code has it.
 
     Args:
-        model: From float images [batch, height, width, channels] to logits [batch, classes].
+        model: From float images [batch, height, width, channels] to logits.
         optimizer: A built Keras optimiser.
         average: A `MovingAverage`, or None.
         batch_size: Examples of the global batch.
         num_replicas: Replicas that share it.
-        label_smoothing: See `cross_entropy`.
+        task: What the logits are, and how they are scored.
+        label_smoothing: See `Task.losses`.
         weight_decay: Of the penalty above.
         parts: Parts that the replica's batch is computed in, one after the other, to save memory.
         clip_norm: Bound of the global norm of the whole batch's gradient, or None.
     """
 
     def __init__(
-        self, model, optimizer, average=None, *, batch_size, num_replicas=1, label_smoothing=0.0, weight_decay=0.0,
-        parts=1, clip_norm=None,
+        self, model, optimizer, average=None, *, batch_size, num_replicas=1, task=None, label_smoothing=0.0,
+        weight_decay=0.0, parts=1, clip_norm=None,
     ):  # fmt: skip
+        self._task = task or Classification()
         self._model, self._optimizer, self._average = model, optimizer, average
         self._batch_size, self._num_replicas, self._parts = batch_size, num_replicas, parts
         self._label_smoothing, self._weight_decay, self._clip_norm = label_smoothing, weight_decay, clip_norm
@@ -52,9 +42,9 @@ class TrainStep:
         self._decayed = [id(weight) not in normalised for weight in model.trainable_weights]
 
     def __call__(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Runs in replica context on {"image": [batch, h, w, c], "label": [batch]}.
+        """Runs in replica context on {"image": [batch, h, w, c], "label": [batch, ...]}.
 
-        Returns sums over the replica's examples, before the update: "loss" (cross-entropy) and "correct".
+        Returns sums over the replica's examples, before the update: "loss" and "correct".
         """
         weights = self._model.trainable_weights
         gradients = [tf.zeros(weight.shape) for weight in weights]
@@ -65,13 +55,12 @@ class TrainStep:
         ):
             with tf.GradientTape() as tape:
                 logits = self._model(images, training=True)
-                losses = cross_entropy(labels, logits, self._label_smoothing)
+                losses = self._task.losses(labels, logits, self._label_smoothing)
                 loss = tf.reduce_sum(losses) / self._batch_size
             for index, gradient in enumerate(tape.gradient(loss, [weight.value for weight in weights])):
                 gradients[index] += tf.cast(gradient, tf.float32)
-            right = tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels)
             sums["loss"] += tf.reduce_sum(losses)
-            sums["correct"] += tf.reduce_sum(tf.cast(right, tf.float32))
+            sums["correct"] += tf.reduce_sum(self._task.right(labels, logits))
         if self._weight_decay:
             # The penalty's gradient, shared out, because the replicas' gradients are added up.
             for index, (weight, decayed) in enumerate(zip(weights, self._decayed, strict=True)):

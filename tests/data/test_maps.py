@@ -98,7 +98,7 @@ def test_some_pictures_are_mirrored(blocks):
 
 
 def test_evaluation_takes_pictures_whole(blocks):
-    batches = list(data.eval_dataset(blocks, "test", image_size=(24, 36), batch_size=2, crop_fraction=0.5, **PLAIN))
+    batches = list(data.eval_dataset(blocks, "test", image_size=(24, 36), batch_size=2, crop_fraction=None, **PLAIN))
     assert [batch["mask"].numpy().tolist() for batch in batches] == [[1, 1], [1, 0]]
     labels = np.concatenate([batch["label"] for batch in batches])
     images = np.concatenate([batch["image"] for batch in batches])
@@ -161,3 +161,10 @@ def test_sources_that_are_not(spec, maps, message):
     with pytest.raises(data.DataError, match=message) as error:
         data.open_source(spec, maps=maps)
     assert "\n" not in str(error.value)
+
+
+def test_no_part_of_a_picture_is_left_out_of_evaluation(blocks):
+    with pytest.raises(
+        data.DataError, match=r"crop_fraction 0\.5 is not for 'blocks', whose pixels all count; give None"
+    ):
+        data.eval_dataset(blocks, "test", image_size=(24, 36), batch_size=2, crop_fraction=0.5, **PLAIN)

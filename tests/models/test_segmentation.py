@@ -40,10 +40,10 @@ def test_scores_for_every_pixel(name):
 )
 def test_output_stride(output_stride, size, rates):
     model = models.create_segmenter("resnet18", 3, (64, 64, 3), output_stride=output_stride, width_coefficient=0.125)
-    assert model.get_layer("pyramid_project_conv").output.shape[1:3] == (size, size)
-    assert [layer.dilation_rate[0] for layer in model.layers if layer.name.startswith("pyramid_rate") and
+    assert model.get_layer("segment_pyramid_project_conv").output.shape[1:3] == (size, size)
+    assert [layer.dilation_rate[0] for layer in model.layers if layer.name.startswith("segment_pyramid_rate") and
             layer.name.endswith("depthwise_conv")] == list(rates)  # fmt: skip
-    assert model.get_layer("decoder_resize").output.shape[1:3] == (16, 16)
+    assert model.get_layer("segment_decoder_resize").output.shape[1:3] == (16, 16)
     assert models.count(model).params == sum(np.prod(w.shape) for w in model.trainable_weights)
 
 
@@ -63,7 +63,7 @@ def test_a_network_for_small_pictures_has_a_finer_map_too():
     model = models.create_segmenter(
         "lean_resnet18_cifar", 3, (32, 32, 3), output_stride=8, **SMALL, width_coefficient=0.125
     )
-    assert model.get_layer("decoder_resize").output.shape[1:3] == (8, 8)
+    assert model.get_layer("segment_decoder_resize").output.shape[1:3] == (8, 8)
     assert model.output_shape == (None, 32, 32, 3)
 
 

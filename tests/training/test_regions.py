@@ -11,9 +11,10 @@ from convzoo.training import experiment
 from convzoo.training.assessment import find_checkpoint, restore_weights
 from convzoo.training.config import load
 from convzoo.training.devices import connect
+from convzoo.training.drawing import draw, first_pictures
 from convzoo.training.loop import train
 from convzoo.training.records import read_metrics
-from convzoo.training.regions import RegionMaps, draw, first_pictures
+from convzoo.training.regions import RegionMaps
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from convzoo import layers
 from convzoo.training.ema import MovingAverage
 from convzoo.training.experiment import build_model
 from convzoo.training.optimizers import RMSPropTF1
-from convzoo.training.step import TrainStep, cross_entropy
+from convzoo.training.step import TrainStep
+from convzoo.training.tasks import cross_entropy
 
 
 def _network(seed=3):
