@@ -43,6 +43,8 @@ def main():
         except tf.errors.InvalidArgumentError:
             stop(f"{path!r} is not a JPEG or PNG picture, or a damaged one")
         probabilities = answer["probabilities"][0].numpy()
+        if probabilities.ndim > 1:
+            stop(f"{options.saved_model!r} gives each pixel a class; its signatures are for programs")
         ranked = probabilities.argsort()[::-1][: options.top]
         print(f"{path}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in ranked))
 

@@ -1,4 +1,4 @@
-"""Exports a run's checkpoint as a SavedModel: pictures in, classes out, preprocessing inside.
+"""Exports a run's checkpoint as a SavedModel: pictures in, classes out, of pictures or pixels, preprocessing inside.
 
 python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best
 python scripts/classify.py --saved_model=runs/quickstart/saved_model picture.png
@@ -40,7 +40,7 @@ def main():
     # Float32 whatever the training computed in: a server's CPU need not know bfloat16.
     model = experiment.build_model(config, source.num_classes, precision="float32")
     kind, step = assessment.restore_weights(path, model, flags.FLAGS.weights)
-    export_saved_model(model, folder, source.class_names, **experiment.input_settings(config))
+    export_saved_model(model, folder, source.class_names, source.has_maps, **experiment.input_settings(config))
     told = f"step {step}, {kind} weights" if step is not None else config.model.name
     print(f"{path} ({told}) exported to {folder}")
 

@@ -1,0 +1,66 @@
+r"""Draws what a segmentation network makes of pictures: each picture, the true classes of its pixels, and its own.
+
+    python scripts/draw_segmentation.py --workdir=runs/shapes --checkpoint=best --split=test --output=shapes.png
+
+One colour is one class; a legend names them. Pixels without a class are white. Pictures are shown as the network gets
+them.
+"""
+
+import os
+
+from absl import flags
+
+from convzoo.training import program
+
+program.define_checkpoint()
+SPLIT = flags.DEFINE_string("split", None, "As test or train[:10%]; default: the experiment's evaluation split.")
+COUNT = flags.DEFINE_integer("count", 4, "Pictures of the split, its first.", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", "segmentation.png", "The PNG file to write.")
+program.define_devices()
+
+
+def main():
+    devices = program.connect()
+    import tensorflow as tf
+
+    from convzoo import data
+    from convzoo.configs import base
+    from convzoo.training import assessment, experiment
+    from convzoo.training.config import ConfigError, first_line
+    from convzoo.training.drawing import draw
+
+    config = program.experiment(base.get_config())
+    if config.task != "segmentation":
+        raise ConfigError(
+            f"{flags.FLAGS.workdir or config.model.name} classifies whole pictures; scripts/classify.py does"
+        )
+    checkpoint = assessment.find_checkpoint(flags.FLAGS.workdir, flags.FLAGS.checkpoint)
+    source = experiment.open_source(config)
+    with devices.strategy.scope():
+        model = experiment.build_model(config, source.num_classes)
+        assessment.restore_weights(checkpoint, model, flags.FLAGS.weights)
+    inputs = experiment.input_settings(config)
+    split = SPLIT.value or config.data.eval_split
+    batch = next(iter(data.eval_dataset(source, split, batch_size=COUNT.value, **inputs)))
+    there = batch["mask"].numpy() > 0
+    pictures, truth = batch["image"].numpy()[there], batch["label"].numpy()[there]
+    answers = tf.argmax(tf.function(model)(pictures, training=False), -1).numpy()
+    drawing = draw(
+        pictures,
+        {"truth": truth, "network": answers},
+        {"truth": source.num_classes, "network": source.num_classes},
+        mean=inputs["mean"],
+        std=inputs["std"],
+        names=source.class_names,
+    )
+    try:
+        if folder := os.path.dirname(OUTPUT.value):
+            tf.io.gfile.makedirs(folder)
+        tf.io.write_file(OUTPUT.value, drawing)
+    except (tf.errors.OpError, OSError) as error:
+        raise ConfigError(f"cannot write {OUTPUT.value!r} ({first_line(error)}); choose another --output") from error
+    print(f"{len(pictures)} pictures of {split}, {checkpoint}: written to {OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    program.run(main)
