@@ -152,11 +152,13 @@ def _field(text):
 def _row(study, name, path, fields):
     from convzoo.models import count
     from convzoo.training import experiment
-    from convzoo.training.config import FILE, claim, validate
+    from convzoo.training.config import FILE, ConfigError, claim, validate
 
     config = program.read_config(path, fields)
     folder = re.sub(r"[^\w.-]+", "_", name)
     validate(config, num_replicas=1)
+    if config.task != "classification":
+        raise ConfigError(f"{path}: config.task is {config.task!r}; a study compares top-1, which that has not")
     source = experiment.open_source(config)
     source.num_examples(SPLIT.value)
     for seed in range(SEEDS.value):
