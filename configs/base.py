@@ -35,7 +35,9 @@ def get_config() -> ConfigDict:
     config.init.body_rate = 1.0  # factor on the learning rate of everything outside the classifier
 
     config.data = ConfigDict()
-    config.data.source = placeholder(str)  # digits, fake, idx:FOLDER, folder:FOLDER or tfds:NAME
+    config.data.source = placeholder(
+        str
+    )  # digits, fake, idx:FOLDER, folder:FOLDER or tfds:NAME; of pixels shapes, tfds
     config.data.data_dir = placeholder(str)  # where TensorFlow Datasets keeps its files; None: its own default
     config.data.train_split = "train"  # slices as "train[:90%]" work for every source
     config.data.eval_split = "test"

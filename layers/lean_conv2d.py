@@ -1,7 +1,9 @@
 """A sparse spatial stencil and a 1x1 convolution as one operator."""
 
+import math
+
 import keras
-from keras import activations, constraints, initializers, ops, regularizers
+from keras import KerasTensor, activations, constraints, initializers, ops, regularizers
 
 from convzoo.layers import window
 from convzoo.layers.checks import positive
@@ -23,12 +25,9 @@ _WIDE_ELSEWHERE = 128
 
 
 def count_groups(channels, filters, group_size):
-    """The number of groups between so many channels and filters; None if the group size does not divide them."""
-    if group_size is None:
-        return 1
-    narrow, wide = sorted((channels, filters))
-    groups, rest = divmod(narrow, group_size)
-    return None if rest or wide % groups else groups
+    """The number of groups between so many channels and filters; None if groups of this size do not divide them."""
+    groups, rest = divmod(math.gcd(channels, filters), group_size or math.gcd(channels, filters))
+    return None if rest else groups
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -41,9 +40,9 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
     code there is one weight for both, the 1x1's. Of C channels to C filters, C^2 + S g C weights and multiply-adds a
     position remain, with S taps besides the centre and g channels in a group.
 
-    How the paper treats a change of width is not known; here there are min(channels, filters) / g groups, so that the
-    narrower side has g channels in each, and the stencil has S g max(channels, filters) weights. Strides move the whole
-    operator, as they move the dense convolution that it equals.
+    How the paper treats a change of width is not known; here there are gcd(channels, filters) / g groups. Where one
+    width is a multiple of the other, the narrower has g channels in each group and the stencil S g max(channels,
+    filters) weights. Strides move the whole operator, as they move the dense convolution that it equals.
 
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
@@ -56,8 +55,8 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
     Args:
         filters: number of output channels.
         stencil: "9-point", "5-point" (a cross), "3-point-horizontal" or "3-point-vertical", the centre counted.
-        group_size: channels of a group on the narrower side, a divisor of channels and filters both: 1 is a depthwise
-            stencil. None is all channels in one group, with "9-point" the full convolution.
+        group_size: channels of a group, as above; a divisor of the greatest common divisor of channels and filters. 1
+            is a depthwise stencil. None is all channels in one group, with "9-point" the full convolution.
         strides, dilation_rate: a positive integer or a pair of them; strides or dilation_rate must be 1.
         padding: "valid" or "same", of the 3x3 window whatever the stencil.
         data_format: "channels_last" or "channels_first"; Keras's own setting by default. The second is transposed to
@@ -138,10 +137,9 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
         """The number of groups for so many input channels. Raises if the group size does not divide the widths."""
         groups = count_groups(channels, self.filters, self.group_size)
         if groups is None:
-            narrow, wide = sorted((channels, self.filters))
             raise ValueError(
-                f"{self.name} cannot have groups of {self.group_size} in {channels} channels and {self.filters} "
-                f"filters: the group size must divide {narrow}, and the number of groups {wide}"
+                f"{self.name} cannot have groups of {self.group_size} between {channels} channels and {self.filters} "
+                f"filters: group_size must divide both"
             )
         return groups
 
@@ -179,12 +177,14 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
         )
 
     def choose_form(self, images_shape, training=False):
-        """The form that "auto" stands for, for channels-last inputs of this shape, in training or out of it."""
+        """The form that "auto" stands for, whatever the inputs' shape, in training and out of it."""
         if self.form != "auto":
             return self.form
-        if self.groups == 1:
-            return "dense"
-        return "split" if self.channels == self.groups else "blocks"
+        if self.channels == self.groups > 1:
+            return "split"
+        # By scripts/benchmark_layers.py on two CPU cores "blocks" takes 0.3 to 0.8 of the full convolution's time, and
+        # "split" with groups of several channels up to 29 times it; one block is the full convolution and a 1x1.
+        return "dense" if self._count_blocks() == 1 else "blocks"
 
     def call(self, inputs, transposed=False, training=None):
         self.check_inputs(inputs.shape)
@@ -208,16 +208,19 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
 
     def _transposed(self, center, stencil):
         """The weights of the adjoint operator."""
-        if self.filters != self.channels or max(self.strides) > 1 or self.padding != "same":
-            raise ValueError(
-                f"{self.name} has no adjoint: it wants strides of 1, padding 'same' and as many filters as channels, "
-                f"not {self.strides}, {self.padding!r}, {self.channels} channels and {self.filters} filters"
-            )
+        self._check_adjoint()
         # A shift is undone by its opposite: the tap at the other end of the stencil, which is symmetric and in order.
         width = self.channels // self.groups
         stencil = ops.reshape(ops.flip(stencil, axis=0), (len(self.positions), width, self.groups, width))
         stencil = ops.reshape(ops.transpose(stencil, (0, 3, 2, 1)), (len(self.positions), width, self.channels))
         return ops.transpose(center, (0, 1, 3, 2)), stencil
+
+    def _check_adjoint(self):
+        if self.filters != self.channels or max(self.strides) > 1 or self.padding != "same":
+            raise ValueError(
+                f"{self.name} has no adjoint: it wants strides of 1, padding 'same' and as many filters as channels, "
+                f"not {self.strides}, {self.padding!r}, {self.channels} channels and {self.filters} filters"
+            )
 
     def _split(self, images, stencil):
         kernel = self._in_window(ops.unstack(stencil))
@@ -229,12 +232,14 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
             images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
         )
 
-    def _blocks(self, images, stencil):
-        width = self.channels // self.groups
+    def _count_blocks(self):
+        """How many dense convolutions the form "blocks" makes."""
+        width, wide = self.channels // self.groups, _WIDE.get(get_target(), _WIDE_ELSEWHERE)
         divisors = [n for n in range(1, self.groups + 1) if self.groups % n == 0]
-        wide = _WIDE.get(get_target(), _WIDE_ELSEWHERE)
-        together = next((n for n in divisors if n * width >= wide), self.groups)
-        blocks = self.groups // together
+        return self.groups // next((n for n in divisors if n * width >= wide), self.groups)
+
+    def _blocks(self, images, stencil):
+        blocks = self._count_blocks()
         kernels = ops.unstack(self._block_diagonal(stencil, blocks), axis=1)
         slices = ops.split(images, blocks, axis=3) if blocks > 1 else [images]
         outputs = [
@@ -310,6 +315,11 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
         taps = ops.reshape(taps, (len(self.positions), self.groups, width, self.groups, made))
         own = ops.diagonal(taps, axis1=1, axis2=3)  # [taps, width, made, groups]
         self.stencil_kernel.assign(ops.reshape(ops.transpose(own, (0, 1, 3, 2)), self.stencil_kernel.shape))
+
+    def compute_output_spec(self, inputs, transposed=False, training=None):
+        if transposed:
+            self._check_adjoint()
+        return KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
     def compute_output_shape(self, inputs_shape):
         return self.shape_of_outputs(inputs_shape, self.filters)

@@ -5,7 +5,7 @@ import math
 import keras
 
 from convzoo.models.errors import ModelError
-from convzoo.models.graph import calls
+from convzoo.models.graph import calls, check_flat
 
 
 def strides_of(model: keras.Model) -> dict[int, int]:
@@ -32,6 +32,7 @@ def dilate(model: keras.Model, output_stride: int) -> keras.Model:
     """
     if output_stride < 1 or output_stride & (output_stride - 1):
         raise ModelError(f"output_stride must be a power of two, as 8 or 16, not {output_stride!r}")
+    check_flat(model)
     _, changes = _plan(model, output_stride)
 
     def clone(layer):
@@ -51,7 +52,7 @@ def _plan(model, output_stride):
     for call in calls(model):
         layer = call.operation
         stride, dilation = max((reached[id(t)] for t in call.input_tensors if id(t) in reached), default=(1, 1))
-        step = _step(layer)
+        step, before = _step(layer), changes.get(layer.name)
         if isinstance(layer, keras.layers.ZeroPadding2D) and dilation > 1:
             # It makes room for the window that comes next.
             changes[layer.name] = {"padding": [[edge * dilation for edge in pair] for pair in layer.padding]}
@@ -60,6 +61,8 @@ def _plan(model, output_stride):
             dilation, step = dilation * step, 1
         elif dilation > 1:
             changes.update({layer.name: new} if (new := _dilated(layer, dilation)) else {})
+        if before not in (None, changes.get(layer.name)):
+            raise ModelError(f"{layer.name} is used at several resolutions; such a network cannot be dilated")
         for tensor in call.outputs:
             if len(tensor.shape) == 4:
                 reached[id(tensor)] = (stride * step, dilation)
@@ -67,6 +70,8 @@ def _plan(model, output_stride):
 
 
 def _step(layer) -> int:
+    if isinstance(layer, (keras.layers.Conv2DTranspose, keras.layers.UpSampling2D)):
+        raise ModelError(f"{layer.name} is a {type(layer).__name__}; only networks that grow coarser can be dilated")
     strides = getattr(layer, "strides", (1, 1))
     if len(set(strides)) > 1:
         raise ModelError(f"{layer.name} has unequal strides {tuple(strides)}; such a network cannot be dilated")

@@ -8,6 +8,7 @@ import keras
 from convzoo.layers import LeanConv2D
 from convzoo.layers.lean_conv2d import STENCILS, count_groups
 from convzoo.models.errors import ModelError
+from convzoo.models.graph import check_flat
 
 # The paper's "three-point separable" stencil, as we read it: a line along one axis, then one along the other.
 ALTERNATING = "3-point-alternating"
@@ -44,6 +45,8 @@ class Stencils:
     def __init__(self, stencil: str | None, group_size: int | None):
         if stencil not in (None, *NAMES):
             raise ModelError(f"stencil {stencil!r} is not known; choose one of {', '.join(NAMES)}")
+        if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
+            raise ModelError(f"group_size must be a whole number of at least 1, or None for all, not {group_size!r}")
         self._stencil, self._group_size, self._made = stencil, group_size, 0
 
     def __call__(self) -> Stencil | None:
@@ -68,11 +71,11 @@ def to_lean(
     """A network like `model` with lean convolutions in the place of its 3x3 ones.
 
     Layers keep their names, and lean ones take over strides, padding, dilation, bias, activation, initialisers,
-    regularisers and constraints. Grouped convolutions stay as they are, and so do those whose channels or filters the
-    groups do not divide, as a stem's three channels.
+    regularisers and constraints. The first convolution, the stem, stays as it is; so do grouped ones, and those between
+    widths that groups of this size do not divide.
 
     Args:
-        model: A functional or sequential `keras.Model`, ours or not.
+        model: A built functional or sequential `keras.Model`, ours or not, without models among its layers.
         stencil, group_size: See `Stencils`; the order of "3-point-alternating" is that of `model.layers`.
         keep: Shell patterns of layers that stay as they are.
         fit_weights: True starts lean convolutions from the lean operators nearest to the trained ones, by least
@@ -82,16 +85,21 @@ def to_lean(
         A new model; `model` is left alone.
 
     Raises:
-        ModelError: An unknown stencil, a pattern that no layer matches, or a network without any convolution to change.
+        ModelError: An unknown stencil, a pattern that no layer matches, a model of another kind, or a network without
+            any convolution to change.
     """
+    if stencil is None:
+        raise ModelError(f"stencil None is not known; choose one of {', '.join(NAMES)}")
     stencils = Stencils(stencil, group_size)
+    check_flat(model)
+    stem = next((layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)), None)
     for pattern in keep:
         if not any(fnmatch.fnmatch(layer.name, pattern) for layer in model.layers):
             raise ModelError(f"keep {pattern!r} matches no layer of {model.name}")
     pairs = []
 
     def clone(layer):
-        kept = any(fnmatch.fnmatch(layer.name, pattern) for pattern in keep)
+        kept = layer is stem or any(fnmatch.fnmatch(layer.name, pattern) for pattern in keep)
         new = None if kept or not _fits(layer, group_size) else _lean(layer, stencils())
         pairs.append((layer, new or layer.__class__.from_config(layer.get_config())))
         return pairs[-1][1]

@@ -80,7 +80,7 @@ class Parts:
         return CondConv2D(num_experts=self.num_experts, **arguments)(x, routing)
 
     def adjoint_pair(self, x, name, stencil: Stencil):
-        """minus K^T act(norm(K x)) without the minus: a lean convolution K to as many channels, and its adjoint."""
+        """K^T act(norm(K x)): a lean convolution K to as many channels, and its adjoint."""
         layer = stencil.conv(
             filters=x.shape[-1],
             kernel_size=3,

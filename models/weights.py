@@ -13,6 +13,8 @@ from convzoo.models.errors import ModelError
 SUFFIX = ".weights.h5"
 # Layers of the classifier: what another number of classes starts anew.
 HEAD = "head_dense"
+# The end of a segmenter's name, behind its backbone's.
+SEGMENTER = "_segmenter"
 _RECORD = "convzoo"
 _TOLD = 320  # characters of Keras's own complaint
 
@@ -30,9 +32,14 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
         source: Where the weights come from, for people.
 
     Raises:
-        ModelError: The path has another ending or cannot be written, or the overrides cannot be recorded.
+        ModelError: The path has another ending or cannot be written, the overrides cannot be recorded, or the model is
+            a segmenter.
     """
     check_path(path)
+    if model.name.endswith(SEGMENTER):
+        raise ModelError(
+            f"{model.name} is no network by name, which such a file is of; save it with keras.Model.save instead"
+        )
     try:
         record = json.dumps(
             {

@@ -122,6 +122,16 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
             f"config.schedule.name is {config.schedule.name!r} and config.schedule.milestones is {milestones!r}: "
             "milestones and the schedule step go together; set both or neither"
         )
+    if config.task == "segmentation" and config.data.crop_fraction is not None:
+        raise ConfigError(
+            f"config.data.crop_fraction is {config.data.crop_fraction} and config.task segmentation, which takes "
+            "pictures whole; set it to None"
+        )
+    rates = config.segmentation.atrous_rates
+    if isinstance(rates, (int, float, str)) or not all(isinstance(rate, int) and rate > 0 for rate in rates):
+        raise ConfigError(
+            f"config.segmentation.atrous_rates is {rates!r}; write positive whole numbers, as (6, 12, 18)"
+        )
     if config.schedule.warmup_epochs > config.epochs:
         raise ConfigError(
             f"config.schedule.warmup_epochs {config.schedule.warmup_epochs} is longer than the training "
@@ -151,8 +161,20 @@ def save(config: ml_collections.ConfigDict, workdir: str, start: dict | None = N
 
 
 def load(workdir: str) -> ml_collections.ConfigDict:
-    """The experiment that `workdir` holds, locked. Raises ConfigError where there is none or it cannot be read."""
-    return ml_collections.ConfigDict(_read(workdir)["config"], convert_dict=True).lock()
+    """The experiment that `workdir` holds, locked; fields that there were not yet have what was done then.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read.
+    """
+    config = ml_collections.ConfigDict(_read(workdir)["config"], convert_dict=True)
+    for name, value in _BEFORE_THERE_WERE.items():
+        *rooms, field = name.split(".")
+        room = config
+        for part in rooms:
+            room = room[part] if part in room else room.update({part: ml_collections.ConfigDict()}) or room[part]
+        if field not in room:
+            room[field] = value
+    return config.lock()
 
 
 def load_start(workdir: str) -> dict:
@@ -191,7 +213,7 @@ def claim(config: ml_collections.ConfigDict, workdir: str, start: dict | None = 
         except (tf.errors.OpError, OSError) as error:
             raise ConfigError(f"cannot write to --workdir={workdir} ({first_line(error)}); choose another") from error
         return
-    before = {**_BEFORE_THERE_WERE, **_flatten(load(workdir).to_dict())}
+    before = _flatten(load(workdir).to_dict())
     now = _flatten(_as_json(config.to_dict()))
     differing = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"

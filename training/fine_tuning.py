@@ -87,7 +87,8 @@ def load(start: Start, model: keras.Model, num_classes: int, new_head: bool) -> 
     Args:
         start: What to load.
         model: The network.
-        num_classes: Its classes. Where the weights have others, the classifier is left too.
+        num_classes: Its classes. Where the weights have others, the classifier is left too; of a segmenter the last
+            layer, or all behind the backbone if the weights are a classifier's.
         new_head: Whether to leave the classifier in any case.
 
     Returns:
@@ -103,10 +104,12 @@ def load(start: Start, model: keras.Model, num_classes: int, new_head: bool) -> 
         left = models.load_weights(model, start.path, new_head=new_head)
         origin = start.path
     else:
-        # The last axis of a dense kernel, conditional or not, is its units.
-        kernel = checkpoints.shapes(start.path).get(f"model/{HEAD}/kernel")
-        new_head = new_head or (kernel is not None and kernel[-1] != num_classes)
-        left = [weight.path for weight in model.weights if new_head and is_head(weight)]
+        # What the checkpoint has not, or for another number of classes.
+        there = checkpoints.shapes(start.path)
+        head = [weight for weight in model.weights if is_head(weight)]
+        left = [weight.path for weight in head if list(there.get(f"model/{weight.path}", ())) != list(weight.shape)]
+        if new_head or (left and not segmentation.is_segmenter(model)):
+            left = [weight.path for weight in head]
         kind, step = assessment.restore_weights(start.path, model, leave=left)
         origin = f"{start.path} (step {step}, {kind} weights)"
     loaded = len(model.weights) - len(left)
@@ -155,7 +158,8 @@ def describe(model: keras.Model, frozen: dict[str, int], body_rate: float) -> st
     trained = _size(model.trainable_weights)
     text = f"{trained:,} of {trained + sum(frozen.values()):,} parameters are trained"
     if body_rate != 1.0:
-        text += f", those outside {HEAD} at {body_rate:.3g} of the learning rate"
+        head = f"{segmentation.HEAD}*" if segmentation.is_segmenter(model) else HEAD
+        text += f", those outside {head} at {body_rate:.3g} of the learning rate"
     if frozen:
         more = f" and {len(frozen) - 6} more" if len(frozen) > 6 else ""
         text += f"; frozen: {', '.join(list(frozen)[:6])}{more}"

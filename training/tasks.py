@@ -97,7 +97,8 @@ class Segmentation(Task):
 
     A picture's loss is the mean over its pixels, so that pictures count alike whatever the number of pixels that have a
     label. The mean intersection over union is exact: all pixels of the split are counted, in whole numbers, before it
-    is taken, over the classes that the labels or the answers name at all.
+    is taken, over the classes that the labels or the answers name at all. Pixels are those of the network's input, to
+    whose size pictures and labels are brought.
     """
 
     has_maps, best = True, "miou"

@@ -147,6 +147,14 @@ def test_maps_of_tensorflow_datasets(tmp_path, monkeypatch):
     assert batch["label"].shape == (4, 16, 16)
 
 
+def test_the_pets_have_what_we_read(tmp_path):
+    for name, (key, first, classes) in named._MAPS.items():
+        features = tfds.builder(name, data_dir=str(tmp_path)).info.features
+        assert isinstance(features["image"], tfds.features.Image)
+        assert features[key].shape[-1] == 1
+        assert (name, first, classes) == ("oxford_iiit_pet", 1, ("pet", "background", "border"))
+
+
 @pytest.mark.parametrize(
     ("spec", "maps", "message"),
     [

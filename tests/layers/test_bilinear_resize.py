@@ -40,6 +40,14 @@ def test_sizes_that_are_not_known():
         np.testing.assert_allclose(found, BilinearResize()(images(3, 4), images(*size)), atol=1e-6)
 
 
+def test_channels_first():
+    x, like = images(3, 4), images(6, 5)
+    turned = BilinearResize("channels_first")(*(np.transpose(t, (0, 3, 1, 2)) for t in (x, like)))
+    np.testing.assert_allclose(np.transpose(turned, (0, 2, 3, 1)), BilinearResize()(x, like), atol=1e-6)
+    with pytest.raises(ValueError, match="data_format 'first'"):
+        BilinearResize("first")
+
+
 def test_mixed_precision_and_config():
     layer = BilinearResize(dtype="mixed_bfloat16", name="resize")
     outputs = layer(images(3, 4), images(6, 8))
@@ -48,5 +56,5 @@ def test_mixed_precision_and_config():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"got shape \(3, 4, 3\), expected \[batch, height, width, channels\]"):
+    with pytest.raises(ValueError, match=r"got shape \(3, 4, 3\), expected four axes"):
         BilinearResize()(images(3, 4)[0], images(3, 4))

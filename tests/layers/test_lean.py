@@ -1,5 +1,7 @@
 """LeanConv2D: the sparse linear operator that it is, in every form, and its life as a Keras layer."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ CASES = {
     "dilated": ({"filters": 6, "dilation_rate": 2, "padding": "same"}, 6),
     "dilated in groups": ({"filters": 8, "group_size": 4, "dilation_rate": (1, 2)}, 8),
     "channels first": ({"filters": 6, "data_format": "channels_first", "strides": 2, "padding": "same"}, 6),
+    "widths without a multiple": ({"filters": 9, "padding": "same"}, 6),
     "many blocks": ({"filters": 96, "group_size": 16, "padding": "same"}, 96),
 }
 
@@ -30,7 +33,7 @@ def images(channels, height=7, width=8):
 def entries(layer):
     """Where each weight of the layer stands in its dense kernel: pairs of an index of it and one of the weight."""
     channels = layer.kernel.shape[2]
-    groups = 1 if layer.group_size is None else min(channels, layer.filters) // layer.group_size
+    groups = 1 if layer.group_size is None else math.gcd(channels, layer.filters) // layer.group_size
     into, out_of = channels // groups, layer.filters // groups
     for f in range(layer.filters):
         for c in range(channels):
@@ -100,7 +103,7 @@ def test_the_dense_kernel_and_its_convolution(case):
     layer.build(x.shape)
     np.testing.assert_array_equal(layer.to_dense(), dense_kernel(layer).astype("float32"))
     weights = layer.kernel.shape[2] * layer.filters
-    if layer.group_size:
+    if layer.group_size and max(channels, layer.filters) % min(channels, layer.filters) == 0:
         weights += len(STENCILS[layer.stencil]) * layer.group_size * max(channels, layer.filters)
         assert layer.count_params() == weights + layer.filters
     if layer.data_format == "channels_first":
@@ -150,6 +153,8 @@ def test_layers_without_an_adjoint(other):
     layer.build(images(8).shape)
     with pytest.raises(ValueError, match="has no adjoint"):
         layer(images(8), transposed=True)
+    with pytest.raises(ValueError, match="has no adjoint"):
+        layer(keras.Input((7, 8, 8)), transposed=True)
 
 
 def test_one_group_and_nine_points_are_the_full_convolution():
@@ -222,16 +227,27 @@ def test_stencil_and_center_are_parts_of_one_draw(seed):
     assert abs(np.corrcoef(stencil.reshape(64, 64).ravel(), center.ravel())[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
-@pytest.mark.parametrize("group_size", [1, 2, None])
-def test_auto_is_the_form_it_names(group_size, name, target):
-    target(name)
-    auto = LeanConv2D(8, group_size=group_size)
-    expected = auto(images(8))
-    layer = LeanConv2D(8, group_size=group_size, form=auto.choose_form(images(8).shape))
-    layer.build(images(8).shape)
-    layer.set_weights(auto.get_weights())
-    np.testing.assert_array_equal(layer(images(8)), expected)
+def test_auto_takes_no_grouped_convolution_and_never_one_block(target):
+    def chosen(channels, group_size):
+        layer = LeanConv2D(channels, group_size=group_size)
+        layer.build((None, 9, 9, channels))
+        return layer.choose_form((None, 9, 9, channels))
+
+    for name, wide in (("cpu", 32), ("gpu", 128), ("tpu", 128)):
+        target(name)
+        assert [chosen(channels, 1) for channels in (8, wide, 2 * wide)] == ["split"] * 3
+        assert [chosen(channels, 8) for channels in (8, wide, 2 * wide)] == ["dense", "dense", "blocks"]
+        assert chosen(2 * wide, None) == "dense"
+
+
+def test_auto_is_the_form_it_names():
+    for group_size in (1, 8, None):
+        auto = LeanConv2D(64, group_size=group_size)
+        expected = auto(images(64))
+        layer = LeanConv2D(64, group_size=group_size, form={1: "split", 8: "blocks", None: "dense"}[group_size])
+        layer.build(images(64).shape)
+        layer.set_weights(auto.get_weights())
+        np.testing.assert_array_equal(layer(images(64)), expected)
 
 
 @pytest.mark.parametrize(
@@ -243,8 +259,11 @@ def test_auto_is_the_form_it_names(group_size, name, target):
         (lambda: LeanConv2D(8, form="map"), "form 'map' is not known"),
         (lambda: LeanConv2D(8, padding="full"), "padding 'full'"),
         (lambda: LeanConv2D(8, strides=2, dilation_rate=2), "one of them must be 1"),
-        (lambda: LeanConv2D(8, group_size=3)(images(8)), "groups of 3 in 8 channels and 8 filters.* must divide 8"),
-        (lambda: LeanConv2D(9)(images(6)), "in 6 channels and 9 filters: .* the number of groups 9"),
+        (
+            lambda: LeanConv2D(8, group_size=3)(images(8)),
+            "groups of 3 between 8 channels and 8 filters: group_size must",
+        ),
+        (lambda: LeanConv2D(12, group_size=8)(images(8)), "groups of 8 between 8 channels and 12 filters"),
         (lambda: LeanConv2D(8)(images(8, 2, 2)), "too small for kernel_size"),
         (lambda: LeanConv2D(8)(images(8)[0]), "expected four axes"),
         (lambda: LeanConv2D(8)(keras.Input((4, 4, None))), "known number of channels"),

@@ -86,6 +86,12 @@ def test_networks_that_cannot_be_dilated():
     pooled = keras.Model(inputs, keras.layers.AveragePooling2D(3, 1, name="pool")(keras.layers.Conv2D(4, 3, 2)(x)))
     with pytest.raises(models.ModelError, match="pool is a AveragePooling2D, which cannot be dilated"):
         dilate(pooled, 2)
+    growing = keras.Model(inputs, keras.layers.UpSampling2D(name="up")(x))
+    with pytest.raises(models.ModelError, match="up is a UpSampling2D; only networks that grow coarser"):
+        dilate(growing, 8)
+    nested = keras.Model(inputs, keras.Sequential([keras.layers.Conv2D(4, 3, 2)], name="inner")(x))
+    with pytest.raises(models.ModelError, match="models among its layers"):
+        dilate(nested, 2)
     uneven = keras.Model(inputs, keras.layers.Conv2D(4, 3, (2, 1), name="uneven")(inputs))
     with pytest.raises(models.ModelError, match="uneven has unequal strides"):
         dilate(uneven, 8)

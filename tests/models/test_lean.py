@@ -79,7 +79,8 @@ def test_symmetric_steps_have_half_the_weights_for_the_same_arithmetic():
     ("name", "overrides", "message"),
     [
         ("lean_resnet18", {"stencil": "4-point"}, "stencil '4-point' is not known; choose one of 9-point, 5-point"),
-        ("lean_resnet18", {"group_size": 3}, "groups of 3 in 64 channels"),
+        ("lean_resnet18", {"group_size": 3}, "groups of 3 between 64 channels"),
+        ("lean_resnet18", {"group_size": 0}, "group_size must be a whole number of at least 1, or None for all, not 0"),
         ("resnet18", {"group_size": 8}, "group_size would do nothing: resnet18 has no lean layer; set stencil too"),
         ("resnet18", {"symmetric_step": True}, "leave it out, or set stencil"),
         ("lean_resnet50", {"symmetric_step": True}, "symmetric_step is for lean blocks of two 3x3 convolutions"),
@@ -114,7 +115,6 @@ def test_a_foreign_network_made_lean():
     assert (wider.strides, wider.activation.__name__, wider.use_bias) == ((2, 2), "relu", True)
     assert wider.kernel_regularizer is not None
     assert (dilated.dilation_rate, dilated.use_bias, dilated.stencil) == ((2, 2), False, "5-point")
-    # Three channels make no groups of two, and eight filters do not divide by three groups.
     assert [layer.name for layer in lean_layers(models.to_lean(model, keep=("dil*",)))] == ["wider"]
     x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
     assert lean(x).shape == (2, 4)
@@ -127,7 +127,7 @@ def test_weights_are_fitted_to_the_dense_ones():
     before = model.get_weights()
     lean = models.to_lean(model, "9-point", None, fit_weights=True)
     # One group and nine points lose nothing.
-    assert [layer.name for layer in lean_layers(lean)] == ["first", "wider", "dilated"]
+    assert [layer.name for layer in lean_layers(lean)] == ["wider", "dilated"]
     x = rng.normal(size=(2, 16, 16, 3)).astype("float32")
     np.testing.assert_allclose(lean(x), model(x), rtol=1e-4)
     for now, then in zip(model.get_weights(), before, strict=True):
@@ -141,7 +141,7 @@ def test_weights_are_fitted_to_the_dense_ones():
 
 
 def test_a_sequential_network_made_lean():
-    model = keras.Sequential([keras.Input((8, 8, 4)), keras.layers.Conv2D(8, 3), keras.layers.Conv2D(8, 3)])
+    model = keras.Sequential([keras.Input((8, 8, 4)), *(keras.layers.Conv2D(8, 3) for _ in range(3))])
     lean = models.to_lean(model, "3-point-alternating")
     assert [layer.stencil for layer in lean_layers(lean)] == ["3-point-horizontal", "3-point-vertical"]
 
@@ -152,8 +152,15 @@ def test_a_sequential_network_made_lean():
         ({"stencil": "7-point"}, "stencil '7-point' is not known"),
         ({"keep": ("nothing*",)}, r"keep 'nothing\*' matches no layer"),
         ({"group_size": 5}, "no 3x3 convolution to make lean with groups of 5"),
+        ({"group_size": -1}, "group_size must be a whole number of at least 1, or None for all, not -1"),
+        ({"stencil": None}, "stencil None is not known"),
+        ({"model": keras.Sequential([keras.layers.Conv2D(4, 3)], name="new")}, "new is no built functional"),
+        (
+            {"model": keras.Sequential([keras.Input((8, 8, 3)), keras.Sequential([keras.layers.Conv2D(4, 3)])])},
+            "models among its layers",
+        ),
     ],
 )
 def test_what_cannot_be_made_lean(arguments, message):
     with pytest.raises(models.ModelError, match=message):
-        models.to_lean(foreign(), **arguments)
+        models.to_lean(**{"model": foreign(), **arguments})

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from convzoo import models
+from convzoo.models.segmentation import load_backbone
 
 SMALL = {"filters": 8, "low_level_filters": 4}
 BACKBONES = {
@@ -59,11 +60,29 @@ def test_a_classifiers_weights_without_its_head(tmp_path):
                 np.testing.assert_array_equal(ours, theirs)
 
 
+def test_weights_of_a_longer_backbone_are_refused(tmp_path):
+    path = str(tmp_path / "resnet.weights.h5")
+    overrides = {"width_coefficient": 0.125}
+    models.save_weights(models.create_model("resnet18", 7, (64, 64, 3), **overrides), path, overrides)
+    shorter = {**overrides, "repeats": (2, 2, 2, 1)}
+    with pytest.raises(models.ModelError, match="have other layers than"):
+        load_backbone(models.create_segmenter("resnet18", 3, (64, 64, 3), **SMALL, **shorter), path)
+
+
+def test_a_segmenter_is_saved_whole(tmp_path):
+    model = models.create_segmenter("resnet18", 3, (64, 64, 3), **SMALL, width_coefficient=0.125)
+    with pytest.raises(models.ModelError, match=r"save it with keras\.Model\.save instead"):
+        models.save_weights(model, str(tmp_path / "segmenter.weights.h5"))
+
+
 def test_a_network_for_small_pictures_has_a_finer_map_too():
     model = models.create_segmenter(
         "lean_resnet18_cifar", 3, (32, 32, 3), output_stride=8, **SMALL, width_coefficient=0.125
     )
     assert model.get_layer("segment_decoder_resize").output.shape[1:3] == (8, 8)
+    # It ends at a stride of 8 whatever larger one is allowed, and the pyramid knows.
+    model = models.create_segmenter("lean_resnet18_cifar", 3, (32, 32, 3), **SMALL, width_coefficient=0.125)
+    assert model.get_layer("segment_pyramid_rate12_depthwise_conv").dilation_rate == (12, 12)
     assert model.output_shape == (None, 32, 32, 3)
 
 
@@ -81,6 +100,10 @@ def test_a_saved_model_file(tmp_path):
         ({"num_classes": 0}, "num_classes must be a whole number of at least 1, not 0"),
         ({"output_stride": 12}, "output_stride must be a power of two"),
         ({"features": True}, "features is no choice of a segmenter"),
+        ({"atrous_rates": (0,)}, "atrous_rates must be a whole number of at least 1, not 0"),
+        ({"atrous_rates": (2, 2)}, "have a number twice"),
+        ({"filters": 0}, "filters must be a whole number of at least 1, not 0"),
+        ({"head_dropout_rate": 1.5}, "head_dropout_rate must be from 0 up to 1"),
         ({"widths": 1}, "has no override 'widths'"),
     ],
 )

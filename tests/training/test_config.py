@@ -84,3 +84,21 @@ def test_a_workdir_that_holds_no_experiment(tmp_path):
 def test_an_experiment_that_does_not_start_from_the_base():
     with pytest.raises(ConfigError, match=r"has no field config.model.name; start it from configs/base.py"):
         experiment_config.validate(ml_collections.ConfigDict({"batch_size": 8}), num_replicas=1)
+
+
+def test_a_workdir_of_an_earlier_version_has_todays_fields(tmp_path):
+    config = tiny.get_config()
+    experiment_config.claim(config, str(tmp_path))
+    path = tmp_path / "config.json"
+    record = json.loads(path.read_text())
+    for room in ("segmentation", "init"):
+        del record["config"][room]
+    del record["config"]["task"], record["config"]["schedule"]["milestones"]
+    path.write_text(json.dumps(record))
+    loaded = experiment_config.load(str(tmp_path))
+    assert (loaded.task, loaded.init.weights, loaded.segmentation.filters) == ("classification", None, 256)
+    # And goes on as what it was.
+    experiment_config.claim(config, str(tmp_path))
+    config.task = "segmentation"
+    with pytest.raises(ConfigError, match="task is 'classification' there and 'segmentation' here"):
+        experiment_config.claim(config, str(tmp_path))

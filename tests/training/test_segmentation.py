@@ -12,6 +12,8 @@ from convzoo.serving import export_saved_model
 from convzoo.training import assessment, checkpoints, experiment
 from convzoo.training.config import ConfigError, load, validate
 from convzoo.training.devices import connect
+from convzoo.training.fine_tuning import Start
+from convzoo.training.fine_tuning import load as load_start
 from convzoo.training.loop import train
 from convzoo.training.records import read_metrics
 from convzoo.training.tasks import Segmentation
@@ -139,6 +141,25 @@ def test_a_run_starts_from_a_classifiers_weights(tmp_path):
                 np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_run_starts_from_another_task_or_number_of_classes(tmp_path, workdir):
+    model = experiment.build_model(load(workdir), 7)
+    start = Start(assessment.find_checkpoint(workdir, "newest"), {})
+    told = load_start(start, model, 7, new_head=False)
+    assert told.endswith("; segment_head_conv/kernel, segment_head_conv/bias started anew")
+    config = tiny.get_config("segmentation")
+    classifier = models.create_model(config.model.name, 4, (16, 16, 3), **config.model.overrides.to_dict())
+    assert "head_dense/kernel, head_dense/bias started anew" in load_start(start, classifier, 4, new_head=False)
+    before, after = model.get_layer("block0_1_conv"), classifier.get_layer("block0_1_conv")
+    np.testing.assert_array_equal(before.get_weights()[0], after.get_weights()[0])
+
+
+def test_in_parts_and_in_bfloat16(tmp_path):
+    config = tiny.get_config("segmentation")
+    config.gradient_accumulation, config.precision, config.epochs = 2, "mixed_bfloat16", 1.0
+    train(config, str(tmp_path / "run"), connect(devices="cpu"))
+    assert np.isfinite([line["eval/miou"] for line in read_metrics(str(tmp_path / "run")) if "eval/miou" in line][-1])
+
+
 def test_weights_of_another_network(tmp_path):
     path = str(tmp_path / "other.weights.h5")
     overrides = {"width_coefficient": 0.125}
@@ -154,6 +175,14 @@ def test_settings_that_cannot_be():
     config = tiny.get_config("segmentation")
     config.task = "detection"
     with pytest.raises(ConfigError, match=r"config\.task is 'detection'; choose one of classification, segmentation"):
+        validate(config, 1)
+    config = tiny.get_config("segmentation")
+    config.data.crop_fraction = 0.875
+    with pytest.raises(ConfigError, match="takes pictures whole; set it to None"):
+        validate(config, 1)
+    config = tiny.get_config("segmentation")
+    config.segmentation.atrous_rates = (0, 2)
+    with pytest.raises(ConfigError, match="write positive whole numbers"):
         validate(config, 1)
     config = tiny.get_config()
     config.task = "segmentation"
