@@ -18,6 +18,8 @@ NETWORKS = {
     "seesawnet_shuffle_0_5d": {"padding": "symmetric"},
 }
 
+ALWAYS = ("resnet18", "mobilenet_v2_x1_0")  # in every run of the tests
+
 
 def network(name, **arguments):
     keras.utils.set_random_seed(0)
@@ -35,7 +37,9 @@ def images():
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in NETWORKS]
+)
 def test_the_old_maps_are_within_the_new_ones(name, output_stride):
     model = network(name)
     dilated = dilate(model, output_stride)

@@ -19,12 +19,16 @@ BACKBONES = {
     "seesawnet_share_v1_0_5d": {},
 }
 
+ALWAYS = ("lean_resnet18", "mobilenet_v1_condconv_x0_25")  # in every run of the tests
+
 
 def images(height=64, width=64):
     return np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("name", list(BACKBONES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in BACKBONES]
+)
 def test_scores_for_every_pixel(name):
     model = models.create_segmenter(name, 5, (None, None, 3), **SMALL, **BACKBONES[name])
     assert model.output_shape == (None, None, None, 5)
