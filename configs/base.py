@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of weights, dropout, order and augmentation
 
-    config.task = "classification"  # or segmentation: a label for every pixel, by a network behind config.model's
+    config.task = "classification"  # or segmentation: a label for every pixel, from the feature maps of config.model
 
     config.model = ConfigDict()
     config.model.name = placeholder(str)  # one of convzoo.models.list_models()
@@ -35,9 +35,7 @@ def get_config() -> ConfigDict:
     config.init.body_rate = 1.0  # factor on the learning rate of everything outside the classifier
 
     config.data = ConfigDict()
-    config.data.source = placeholder(
-        str
-    )  # digits, fake, idx:FOLDER, folder:FOLDER or tfds:NAME; of pixels shapes, tfds
+    config.data.source = placeholder(str)  # digits, fake, idx:FOLDER, folder:FOLDER, tfds:NAME; of pixels: shapes, tfds
     config.data.data_dir = placeholder(str)  # where TensorFlow Datasets keeps its files; None: its own default
     config.data.train_split = "train"  # slices as "train[:90%]" work for every source
     config.data.eval_split = "test"

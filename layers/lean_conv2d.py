@@ -74,7 +74,7 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
                 wide enough, and the 1x1. More arithmetic, no grouped convolution.
             "dense": one convolution with the dense kernel. All of its arithmetic, one read of the input.
             "taps": shifted inputs, times their weights, added to the 1x1.
-            "auto": by the shapes and `convzoo.layers.set_target`.
+            "auto": by the widths and `convzoo.layers.set_target`.
 
     Raises:
         ValueError: sizes below 1, an unknown stencil or form, a group size that does not divide both widths, strides
@@ -139,7 +139,7 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
         if groups is None:
             raise ValueError(
                 f"{self.name} cannot have groups of {self.group_size} between {channels} channels and {self.filters} "
-                f"filters: group_size must divide both"
+                "filters: group_size must divide both"
             )
         return groups
 

@@ -60,7 +60,8 @@ def create_segmenter(
         num_classes].
 
     Raises:
-        ModelError: What `create_model` and `dilate` raise; a backbone that is no network of feature maps.
+        ModelError: What `create_model` and `dilate` raise; sizes or rates below 1 or given twice; features or
+            include_top among the overrides.
     """
     if atrous_rates is not None and len(set(atrous_rates)) < len(atrous_rates):
         raise ModelError(f"atrous_rates {tuple(atrous_rates)} have a number twice; give different ones")

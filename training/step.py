@@ -18,7 +18,7 @@ class TrainStep:
         average: A `MovingAverage`, or None.
         batch_size: Examples of the global batch.
         num_replicas: Replicas that share it.
-        task: What the logits are, and how they are scored.
+        task: What the logits are, and how they are scored; None is classification.
         label_smoothing: See `Task.losses`.
         weight_decay: Of the penalty above.
         parts: Parts that the replica's batch is computed in, one after the other, to save memory.

@@ -156,7 +156,6 @@ class Segmentation(Task):
 
 
 _TASKS = {"classification": Classification(), "segmentation": Segmentation()}
-NAMES = tuple(_TASKS)
 
 
 def of(config: ml_collections.ConfigDict) -> Task:
