@@ -7,7 +7,7 @@
 Without a variant: discs, squares and triangles on noise, 64x64, made as they are read; nothing is downloaded. The best
 checkpoint is chosen on the last eighth of the training pictures.
 
-Variants: resnet18, the same with ResNet-18's full convolutions; pets and pets_resnet34, the Oxford-IIIT pets of
+Variants: resnet18_cifar, the same with ResNet-18's full convolutions; pets and pets_resnet34, the Oxford-IIIT pets of
 TensorFlow Datasets at 224x224 with LeanResNet-34 and ResNet-34. The pets were not run here: the pictures would have to
 be downloaded. Which segmentation networks and data sets the paper used is not known to us; encoder and decoder are
 those of DeepLabv3+. `--config.init.weights=FILE.weights.h5` starts from a backbone's imported weights.
@@ -15,7 +15,7 @@ those of DeepLabv3+. `--config.init.weights=FILE.weights.h5` starts from a backb
 
 from convzoo.configs import base
 
-VARIANTS = ("", "resnet18", "pets", "pets_resnet34")
+VARIANTS = ("", "resnet18_cifar", "pets", "pets_resnet34")
 
 
 def get_config(variant: str = ""):
@@ -32,10 +32,10 @@ def get_config(variant: str = ""):
 
 
 def _shapes(config, variant):
-    config.model.name = variant or "lean_resnet18"
+    config.model.name = variant or "lean_resnet18_cifar"  # keeps the first stage at full resolution
     config.model.image_size = 64
     with config.unlocked():
-        config.model.overrides.width_coefficient = 0.5
+        config.model.overrides.width_coefficient = 0.25
     config.segmentation.output_stride = 8
     config.segmentation.filters = 32
     config.segmentation.low_level_filters = 16
@@ -44,9 +44,10 @@ def _shapes(config, variant):
     config.data.source = "shapes:size=64,examples=2048"
     config.data.train_split = "train[:1792]"
     config.data.eval_split = "train[1792:]"
-    config.data.crop_area = (0.5, 1.0)
+    config.data.crop_area = (1.0, 1.0)
+    config.data.crop_aspect = (1.0, 1.0)
 
-    config.batch_size = 32
+    config.batch_size = 16
     config.epochs = 15.0
     config.optimizer.learning_rate = 0.1
     config.ema_decay = 0.95

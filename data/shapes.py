@@ -42,8 +42,8 @@ def _draw(row, size):
     label = tf.zeros([size, size], tf.int32)
     for kind, x, y, radius, *colour in (tf.unstack(numbers) for numbers in chance):
         kind = tf.cast(kind * (len(CLASSES) - 1), tf.int32)
-        radius = size * (0.125 + 0.125 * radius)
-        dx, dy = across - size * (0.1 + 0.8 * x), down - size * (0.1 + 0.8 * y)
+        radius = size * (0.15 + 0.15 * radius)
+        dx, dy = across - size * (0.15 + 0.7 * x), down - size * (0.15 + 0.7 * y)
         disc = dx**2 + dy**2 < radius**2
         square = tf.maximum(tf.abs(dx), tf.abs(dy)) < 0.9 * radius
         triangle = (tf.abs(dx) < 0.6 * (dy + radius)) & (dy < 0.8 * radius)

@@ -9,7 +9,6 @@ with `--checkpoint=FILE.weights.h5 --source=...`, as `eval.py` evaluates them.
 """
 
 import fnmatch
-import os
 
 from absl import flags
 
@@ -33,7 +32,7 @@ def main():
     from convzoo.configs import base
     from convzoo.training import assessment, experiment
     from convzoo.training.config import ConfigError, first_line
-    from convzoo.training.drawing import draw, first_pictures
+    from convzoo.training.drawing import draw, first_pictures, write
     from convzoo.training.regions import RegionMaps
 
     if PICTURE.value and (SPLIT.value or flags.FLAGS["count"].present):
@@ -71,12 +70,7 @@ def main():
         mean=inputs["mean"],
         std=inputs["std"],
     )
-    try:
-        if folder := os.path.dirname(OUTPUT.value):
-            tf.io.gfile.makedirs(folder)
-        tf.io.write_file(OUTPUT.value, drawing)
-    except (tf.errors.OpError, OSError) as error:
-        raise ConfigError(f"cannot write {OUTPUT.value!r} ({first_line(error)}); choose another --output") from error
+    write(OUTPUT.value, drawing)
     rows = [[name, *(f"{share:.1%}"[:-1] for share in shares[name])] for name in blocks]
     most = max(region_maps.regions[name] for name in blocks)
     print(tabulate.tabulate(rows, ["% of pixels", *map(str, range(most))], disable_numparse=True))

@@ -6,8 +6,6 @@ One colour is one class; a legend names them. Pixels without a class are white. 
 them.
 """
 
-import os
-
 from absl import flags
 
 from convzoo.training import program
@@ -26,8 +24,8 @@ def main():
     from convzoo import data
     from convzoo.configs import base
     from convzoo.training import assessment, experiment
-    from convzoo.training.config import ConfigError, first_line
-    from convzoo.training.drawing import draw
+    from convzoo.training.config import ConfigError
+    from convzoo.training.drawing import draw, write
 
     config = program.experiment(base.get_config())
     if config.task != "segmentation":
@@ -53,12 +51,7 @@ def main():
         std=inputs["std"],
         names=source.class_names,
     )
-    try:
-        if folder := os.path.dirname(OUTPUT.value):
-            tf.io.gfile.makedirs(folder)
-        tf.io.write_file(OUTPUT.value, drawing)
-    except (tf.errors.OpError, OSError) as error:
-        raise ConfigError(f"cannot write {OUTPUT.value!r} ({first_line(error)}); choose another --output") from error
+    write(OUTPUT.value, drawing)
     print(f"{len(pictures)} pictures of {split}, {checkpoint}: written to {OUTPUT.value}")
 
 

@@ -17,6 +17,7 @@ def main():
     import tensorflow as tf
 
     from convzoo import data
+    from convzoo.training.drawing import write
 
     source = data.open_source(SOURCE.value)
     source.num_examples(SPLIT.value)
@@ -24,7 +25,7 @@ def main():
     image = example["image"]
     if image.dtype == tf.string:
         image = data.decode_image(image)
-    tf.io.write_file(OUTPUT.value, tf.io.encode_png(image))
+    write(OUTPUT.value, tf.io.encode_png(image).numpy())
     print(f"{OUTPUT.value}: {source.class_names[int(example['label'])]}, of {SPLIT.value} of {SOURCE.value}")
 
 

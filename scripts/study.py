@@ -13,11 +13,15 @@ table.md the table. Both are written after every run. The same command goes on w
 again and makes no finished one again; with more seeds or rows it makes those that are missing. Rows that a command
 leaves out leave the table and keep their runs. Exit status 1 if a run failed: the others are made all the same.
 
+--jobs=2 --devices=cpu makes two runs at once, each on half of the CPU's cores: small networks gain little from many
+cores, and nothing while they start. Images a second are then those of one of the two.
+
 --checkpoint=best is the one that did best on the config's own eval_split. That is a fair choice if --split is another
 one; where both are the same, the chosen figures flatter, and --checkpoint=newest does not.
 """
 
 import argparse
+import asyncio
 import collections
 import contextlib
 import datetime
@@ -32,7 +36,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
 
@@ -57,6 +60,7 @@ SET = flags.DEFINE_multi_string(
     "set", [], "Further rows: 'NAME: config.FIELD=VALUE ...', with every config; repeat it."
 )
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row.", lower_bound=1)
+JOBS = flags.DEFINE_integer("jobs", 1, "Runs at once, each on its share of the CPU's cores.", lower_bound=1)
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "newest"], "The checkpoint that is evaluated.")
 SPLIT = flags.DEFINE_string("split", "test", "What it is evaluated on.")
 MARKERS = flags.DEFINE_string(
@@ -79,9 +83,15 @@ def main():
         study.write()
     else:
         program.require("config")
+        shares = _shares()
         _begin(study)
         with _alone() as lock:
-            _run_all(study, lock)
+            try:
+                asyncio.run(_run_all(study, shares, lock))
+            except asyncio.CancelledError as error:
+                raise KeyboardInterrupt from error
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from group
     _insert(study.table())
     failed = [run for row in study.rows for run in study.runs_of(row, FAILED)]
     if not TABLE_ONLY.value and failed:
@@ -115,6 +125,21 @@ def _begin(study):
         "command": shlex.join(["python", "scripts/study.py", *given]),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
     }
+
+
+def _shares():
+    """The CPU cores of each run that is made at once; None for one that may have them all."""
+    from convzoo.training.config import ConfigError
+
+    number = JOBS.value
+    if number == 1:
+        return [None]
+    if flags.FLAGS.devices != "cpu":
+        raise ConfigError(f"--jobs={number} shares out the CPU's cores, which are no help elsewhere; add --devices=cpu")
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+    if number > len(cores):
+        raise ConfigError(f"--jobs={number} is more than the {len(cores)} cores there are; give fewer")
+    return [set(cores[i * len(cores) // number : (i + 1) * len(cores) // number]) for i in range(number)]
 
 
 def _parts():
@@ -226,15 +251,20 @@ def _alone():
         yield lock
 
 
-def _run_all(study, lock):
+async def _run_all(study, shares, lock):
     from convzoo.training.study import FINISHED
 
-    def stop(signum, frame):
-        raise KeyboardInterrupt
+    main_task, workers = asyncio.current_task(), []
+
+    def stop():
+        if main_task.cancelling():  # not the first time: wait no longer for the runs to end whole
+            for worker in workers:
+                worker.cancel()
+        main_task.cancel()
 
     # Both set, because a program in the background may have inherited that SIGINT is ignored, and so would ours.
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     order = [(row, seed) for seed in range(SEEDS.value) for row in study.rows]
     finished = {row["name"]: [run["seed"] for run in study.runs_of(row, FINISHED)] for row in study.rows}
     open_runs = [(row, seed) for row, seed in order if seed not in finished[row["name"]]]
@@ -242,25 +272,32 @@ def _run_all(study, lock):
         f"{len(study.rows)} rows, {SEEDS.value} seeds: {len(order)} runs, {len(open_runs)} of them to make", flush=True
     )
     study.write()
-    for number, (row, seed) in enumerate(open_runs, start=1):
-        label = f"[{number}/{len(open_runs)}] {row['name']}, seed {seed}"
-        print(f"{label}: begins", flush=True)
-        run = study.run(row, seed)
-        try:
-            _make(row, seed, run, lock)
-        except KeyboardInterrupt:
-            print(f"{label}: interrupted; the same command goes on", flush=True)
-            raise
-        finally:
-            study.write()
-        print(f"{label}: {_told(run)}; {_left(study, open_runs[number:])}", flush=True)
-        _insert(study.table())
+    waiting = collections.deque(enumerate(open_runs, start=1))
+
+    async def work(cores):
+        while waiting:
+            number, (row, seed) = waiting.popleft()
+            label = f"[{number}/{len(open_runs)}] {row['name']}, seed {seed}"
+            print(f"{label}: begins", flush=True)
+            run = study.run(row, seed)
+            try:
+                await _make(row, seed, run, cores, lock, prefix="    " if len(shares) == 1 else f"    [{number}] ")
+            except asyncio.CancelledError:
+                print(f"{label}: interrupted; the same command goes on", flush=True)
+                raise
+            finally:
+                study.write()
+            print(f"{label}: {_told(run)}; {_left(study, [run for _, run in waiting])}", flush=True)
+            _insert(study.table())
+
+    async with asyncio.TaskGroup() as group:
+        workers += [group.create_task(work(cores)) for cores in shares]
 
 
-def _make(row, seed, run, lock):
+async def _make(row, seed, run, cores, lock, prefix):
     """Trains and evaluates, and enters into `run` what came of it."""
     from convzoo.training.files import read_text
-    from convzoo.training.study import FAILED, FINISHED, INTERRUPTED
+    from convzoo.training.study import FAILED, FINISHED, INTERRUPTED, training_rate
 
     workdir = os.path.join(WORKDIR.value, row["folder"], f"seed_{seed}")
     record = os.path.join(workdir, "evaluations", f"{CHECKPOINT.value}_{urllib.parse.quote(SPLIT.value, safe='')}.json")
@@ -275,11 +312,11 @@ def _make(row, seed, run, lock):
     run.update(status=INTERRUPTED, commands=[shlex.join(["python", *command]) for command in (train, evaluate)])
     begin = time.perf_counter()
     try:
-        status, output = _call(train, lock)
+        status, output = await _call(train, cores, lock, prefix)
     finally:
         run["seconds"].append(round(time.perf_counter() - begin, 1))
     if not status:
-        status, output = _call(evaluate, lock)
+        status, output = await _call(evaluate, cores, lock, prefix)
     if status:
         if status < 0:
             output.append(f"ended by signal {-status}")
@@ -288,50 +325,65 @@ def _make(row, seed, run, lock):
     versions = json.loads(read_text(os.path.join(workdir, "config.json")))
     figures = json.loads(read_text(record))
     run.update({name: figures[name] for name in ("top1", "top5", "loss", "step", "weights", "examples")})
+    run["images_per_second"] = training_rate(workdir)
     run.update(status=FINISHED, versions={name: versions[name] for name in ("convzoo", "keras", "tensorflow")})
 
 
-def _call(command, lock):
-    """Runs a program of ours and shows what it says; returns its exit status and its last lines.
+async def _call(command, cores, lock, prefix):
+    """Runs a program of ours on `cores` and shows what it says; returns its exit status and its last lines.
 
     An interruption is passed on to it as SIGINT, which it answers by ending whole.
     """
-    child = subprocess.Popen(
-        [sys.executable, str(ROOT / command[0]), *command[1:]],
-        env=_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # so that Ctrl-C reaches it through us alone, once
-        pass_fds=[lock.fileno()] if lock else [],
-    )
+    with _on(cores):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(ROOT / command[0]),
+            *command[1:],
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            limit=2**20,  # bytes of a line
+            start_new_session=True,  # so that Ctrl-C reaches it through us alone, once
+            pass_fds=[lock.fileno()] if lock else [],
+        )
     output = collections.deque(maxlen=LINES_KEPT)
     try:
-        _show(child, output)
-        return child.wait(), list(output)
-    except KeyboardInterrupt:
+        await _show(child, output, prefix)
+        return await child.wait(), list(output)
+    except asyncio.CancelledError:
         child.send_signal(signal.SIGINT)
-        killer = threading.Timer(SECONDS_TO_END, child.kill)
-        killer.start()
-        try:
-            _show(child, output)
-            child.wait()
-        finally:
-            killer.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_TO_END):
+                await _show(child, output, prefix)
+                await child.wait()
         raise
     finally:
-        if child.poll() is None:  # interrupted once more
+        if child.returncode is None:  # it did not end, or we were interrupted once more
             child.kill()
-            child.wait()
+            await child.wait()
 
 
-def _show(child, output):
-    for line in child.stdout:
+@contextlib.contextmanager
+def _on(cores):
+    """Programs that are started meanwhile compute on these cores."""
+    if cores is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+async def _show(child, output, prefix):
+    async for line in child.stdout:
+        line = line.decode(errors="replace").rstrip()
         if line.strip() and not re.match(_CHATTER, line):
-            output.append(line.rstrip())
-            print(f"    {line.rstrip()}", flush=True)
+            output.append(line)
+            print(f"{prefix}{line}", flush=True)
 
 
 def _told(run):

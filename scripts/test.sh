@@ -17,9 +17,7 @@ ruff format --check --quiet .
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi
-# Under JAX not what is one whatever the backend: parameters and multiply-adds, and networks that are put together anew
-# from the same layers.
-KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet tests/layers tests/models -k "not figures_of_the" \
-    --ignore=tests/models/test_dilation.py --ignore=tests/models/test_segmentation.py
-KERAS_BACKEND=jax python -m pytest --quiet tests/porting/test_parity.py -k timm_tf_efficientnet_cc_b0_4e
+KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet -m "not slow and not graphs" tests/layers tests/models
+KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet tests/porting/test_parity.py \
+    -k "timm_tf_efficientnet_cc_b0_4e or drconv_shufflenet"
 KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --quiet tests

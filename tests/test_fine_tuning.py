@@ -115,5 +115,7 @@ for weight, want in zip(model.weights, origin.weights, strict=True):
 
 
 def test_every_replica_gets_the_weights_of_a_file(tmp_path):
-    result = run("-c", f"import sys; sys.path.insert(0, 'tests')\n{_LOAD}", tmp_path / "a.weights.h5")
+    program = tmp_path / "load.py"
+    program.write_text(_LOAD)
+    result = run(program, tmp_path / "a.weights.h5")
     assert result.returncode == 0, result.stderr

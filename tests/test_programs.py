@@ -195,8 +195,10 @@ assert (one != other).any()
 """
 
 
-def test_replicas_drop_different_units():
-    result = run("-c", _MASKS)
+def test_replicas_drop_different_units(tmp_path):
+    program = tmp_path / "masks.py"
+    program.write_text(_MASKS)
+    result = run(program)
     assert result.returncode == 0, result.stderr
 
 

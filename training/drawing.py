@@ -1,14 +1,18 @@
-"""Pictures, and beside them maps of what a network sees there."""
+"""What networks see in pictures, and what studies found, drawn as PNG files."""
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from convzoo import data
+from convzoo.training.config import ConfigError, first_line
 
 _INCH = 1.1  # side of one map in a drawing
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
+_MARKS = "os^D"  # of the first ten points of a scatter, of the second, ...
 
 
 def first_pictures(source: data.Source, split: str, count: int, **inputs) -> np.ndarray:
@@ -67,6 +71,56 @@ def draw(
         colours = _colours(len(names))
         patches = [Patch(color=colours(number), label=name) for number, name in enumerate(names)]
         figure.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=8)
+    return _png(figure)
+
+
+def scatter(points: Mapping[str, tuple[float, Sequence[float]]], across: str, up: str) -> bytes:
+    """A PNG file: for each name a point and its mark in the legend, at the mean of its values.
+
+    Args:
+        points: Of each name, where it is on the logarithmic axis across, and its values; more than one get a bar of
+            one sample standard deviation to both sides.
+        across, up: What the axes say.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 4.5), layout="constrained")
+    axis = figure.subplots()
+    colours = colormaps["tab10"].colors
+    for number, (name, (x, values)) in enumerate(points.items()):
+        axis.errorbar(
+            x,
+            np.mean(values),
+            np.std(values, ddof=1) if len(values) > 1 else None,
+            fmt=_MARKS[number // len(colours) % len(_MARKS)],
+            color=colours[number % len(colours)],
+            capsize=2,
+            label=name,
+        )
+    axis.set_xscale("log")
+    axis.set_xlabel(across)
+    axis.set_ylabel(up)
+    axis.grid(which="both", alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return _png(figure)
+
+
+def write(path: str, png: bytes) -> None:
+    """Writes a picture to `path`, local or gs://, and makes its folder.
+
+    Raises:
+        ConfigError: It cannot be written there.
+    """
+    try:
+        if folder := os.path.dirname(path):
+            tf.io.gfile.makedirs(folder)
+        tf.io.write_file(path, png)
+    except (tf.errors.OpError, OSError) as error:
+        raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
+
+
+def _png(figure):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=80)
     return file.getvalue()

@@ -1,18 +1,48 @@
 """Runs our programs as a user does, each in a process of its own."""
 
+import multiprocessing
+import os
 import pathlib
+import runpy
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 TINY = ROOT / "tests" / "helpers" / "tiny.py"
 
+# Importing TensorFlow takes longer than most of what is tried here. The processes are forked from one that has done so
+# and nothing else: TensorFlow starts its threads with its first operation.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["convzoo.training.program", "convzoo.training.assessment", "convzoo.training.loop"])
+_SECONDS = 600
+
 
 def run(*arguments, cwd=ROOT):
     """The finished process of `python *arguments`."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
-    )
+    command = [str(argument) for argument in arguments]
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        files = [_FORKS.reducer.DupFd(file.fileno()) for file in (stdout, stderr)]
+        process = _FORKS.Process(target=_be, args=(command, str(cwd), dict(os.environ), files))
+        process.start()
+        process.join(_SECONDS)
+        if process.is_alive():
+            process.kill()
+            raise subprocess.TimeoutExpired(command, _SECONDS)
+        for file in (stdout, stderr):
+            file.seek(0)
+        return subprocess.CompletedProcess(command, process.exitcode, stdout.read(), stderr.read())
+
+
+def _be(command, cwd, environment, files):
+    """Makes this process that of `python *command`."""
+    for number, file in enumerate(files, start=1):
+        os.dup2(file.detach(), number)
+    os.chdir(cwd)
+    os.environ.update(environment)
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
 
 
 def complaint(result):

@@ -7,6 +7,8 @@ import pytest
 from convzoo import models
 from convzoo.models.dilation import dilate, strides_of
 
+pytestmark = pytest.mark.graphs
+
 # Networks without averages of whole maps inside. Their padding, and so where the old positions lie in the new maps.
 NETWORKS = {
     "resnet18": {"width_coefficient": 0.25},

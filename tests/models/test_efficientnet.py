@@ -34,6 +34,7 @@ def test_published_channels_and_depths():
     assert not decode_stage(CONDCONV_BLOCKS[3]).conditional
 
 
+@pytest.mark.graphs
 def test_which_blocks_are_conditional_and_share_one_routing():
     model = convzoo.models.create_model("efficientnet_condconv_b0_8e_depth")
     routings = [layer for layer in model.layers if type(layer) is convzoo.layers.ExpertRouting]
@@ -49,6 +50,7 @@ def test_which_blocks_are_conditional_and_share_one_routing():
     assert model.get_layer("block13_routing").input.shape[-1] == 112
 
 
+@pytest.mark.graphs
 def test_drop_connect_rates_rise_with_the_block():
     model = convzoo.models.create_model("efficientnet_b0")
     rates = {layer.name: layer.rate for layer in model.layers if layer.name.endswith("drop_connect")}
@@ -58,6 +60,7 @@ def test_drop_connect_rates_rise_with_the_block():
     assert tiny(survival_prob=1.0).get_layer("block2_add") is not None
 
 
+@pytest.mark.graphs
 def test_features_and_headless_network():
     features = tiny(features=True)(np.zeros((2, 32, 32, 3), "float32"))
     assert {name: tuple(value.shape[1:]) for name, value in features.items()} == {

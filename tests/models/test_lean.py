@@ -12,6 +12,7 @@ def lean_layers(model):
     return [layer for layer in model.layers if isinstance(layer, LeanConv2D)]
 
 
+@pytest.mark.graphs
 # The sheet of such a rule: parameters and multiply-adds in millions, to their last digit.
 @pytest.mark.parametrize(
     ("stencil", "group_size", "figures"),
@@ -30,6 +31,7 @@ def test_figures_of_the_rule(stencil, group_size, figures):
         assert (round(count.params / 1e6, 2), round(count.madds / 1e6)) == (params, madds)
 
 
+@pytest.mark.graphs
 def test_every_3x3_convolution_of_a_block_is_lean_and_no_other():
     lean, plain = (models.create_model(name, input_shape=(32, 32, 3)) for name in ("lean_resnet50", "resnet50"))
     expected = [layer.name for layer in plain.layers if getattr(layer, "kernel_size", None) == (3, 3)]
@@ -37,6 +39,7 @@ def test_every_3x3_convolution_of_a_block_is_lean_and_no_other():
     assert len(expected) == 16
 
 
+@pytest.mark.graphs
 def test_all_channels_in_one_group_are_the_plain_network():
     arguments = {"num_classes": 5, "input_shape": (32, 32, 3), "width_coefficient": 0.25}
     plain = models.create_model("resnet18_cifar", **arguments)
@@ -52,6 +55,7 @@ def test_all_channels_in_one_group_are_the_plain_network():
     np.testing.assert_allclose(lean(x), plain(x), atol=1e-4)
 
 
+@pytest.mark.graphs
 def test_lines_alternate_from_convolution_to_convolution():
     for name in ("lean_resnet18", "lean_resnet50"):
         model = models.create_model(name, input_shape=(32, 32, 3), stencil="3-point-alternating")
@@ -60,6 +64,7 @@ def test_lines_alternate_from_convolution_to_convolution():
         assert set(stencils[1::2]) == {"3-point-vertical"}
 
 
+@pytest.mark.graphs
 def test_symmetric_steps_have_half_the_weights_for_the_same_arithmetic():
     arguments = {"input_shape": (32, 32, 3), "num_classes": 5}
     usual = models.create_model("lean_resnet18", **arguments)
@@ -75,6 +80,7 @@ def test_symmetric_steps_have_half_the_weights_for_the_same_arithmetic():
     np.testing.assert_allclose(block(x, training=False), x - np.asarray(conv(inner, transposed=True)), atol=1e-5)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
@@ -146,6 +152,7 @@ def test_a_sequential_network_made_lean():
     assert [layer.stencil for layer in lean_layers(lean)] == ["3-point-horizontal", "3-point-vertical"]
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

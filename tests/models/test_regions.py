@@ -18,6 +18,7 @@ def small(name="mobilenet_v1_drconv_x0_25", **overrides):
     return create_model(name, **{**TINY, "stem_strides": 1, "regions": 3, "bank_size": 2, **overrides})
 
 
+@pytest.mark.graphs
 def test_shufflenet_has_two_region_aware_convolutions_and_one_mask_a_block():
     model = create_model("shufflenet_v2_drconv_x0_5", **TINY)
     assert layers_of(model, GuidedMask) == [f"block{i}_mask" for i in range(16)]
@@ -27,6 +28,7 @@ def test_shufflenet_has_two_region_aware_convolutions_and_one_mask_a_block():
     assert model.get_layer("head_conv").use_bias
 
 
+@pytest.mark.graphs
 def test_mobilenets_have_every_pointwise_convolution():
     assert layers_of(small(), DRConv2D) == [f"block{i}_pointwise_conv" for i in range(13)]
     names = layers_of(small("mobilenet_v2_drconv_x1_0"), DRConv2D)
@@ -34,6 +36,7 @@ def test_mobilenets_have_every_pointwise_convolution():
     assert names == expected[1:]
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("overrides", "params", "madds"),
     [
@@ -52,6 +55,7 @@ def test_costs_of_the_narrowest_shufflenet(overrides, params, madds):
     assert counted.madds == pytest.approx(madds, abs=0.05e6)
 
 
+@pytest.mark.graphs
 def test_one_region_needs_no_mask():
     model = small(regions=1)
     assert not layers_of(model, GuidedMask)
@@ -59,6 +63,7 @@ def test_one_region_needs_no_mask():
     assert region_maps(model) is None
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("size", [32, 45])
 def test_maps_of_regions(size):
     model = small("shufflenet_v2_drconv_x0_5", input_shape=(None, None, 3))
@@ -73,6 +78,7 @@ def test_maps_of_regions(size):
     assert keras.backend.standardize_dtype(maps["block0"].dtype) == "int32"
 
 
+@pytest.mark.graphs
 def test_regions_for_a_plain_network_and_none_for_a_region_aware_one():
     assert len(layers_of(create_model("resnet18", **TINY), DRConv2D)) == 0
     assert len(layers_of(create_model("efficientnet_b0", **TINY, regions=2), GuidedMask)) == 16
@@ -80,6 +86,7 @@ def test_regions_for_a_plain_network_and_none_for_a_region_aware_one():
     assert count(plain).params == count(create_model("shufflenet_v2_x0_5")).params
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
@@ -96,6 +103,7 @@ def test_refused(name, overrides, message):
         create_model(name, **TINY, **overrides)
 
 
+@pytest.mark.graphs
 def test_what_an_ablation_switches_off_may_keep_its_settings():
     overrides = {"first_conditional_block": None, "conditional_classifier": False, "num_experts": 4}
     model = create_model("mobilenet_v1_condconv_x0_25", **TINY, **overrides)

@@ -8,6 +8,8 @@ import pytest
 
 from convzoo.models import ModelError, ModelInfo, Preprocessing, count, create_model, info, list_models, register_model
 
+pytestmark = pytest.mark.graphs
+
 
 def test_listing_by_wildcard():
     assert list_models("efficientnet_condconv*") == [

@@ -19,12 +19,14 @@ def routings(model):
     return [layer for layer in model.layers if isinstance(layer, ExpertRouting)]
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: f"{row.table} {row.row}")
 def test_multiply_adds_of_the_papers_ablations(row):
     counted = count(create_model(NETWORK, **{**BASELINE, **row.overrides}))
     assert counted.madds == pytest.approx(row.madds, rel=0.007)
 
 
+@pytest.mark.graphs
 def test_what_each_variant_adds_is_what_the_paper_finds():
     """Differences between rows, where the paper's own way of counting the network drops out; it prints 0.1 M."""
     madds = {
@@ -38,6 +40,7 @@ def test_what_each_variant_adds_is_what_the_paper_finds():
         assert value - madds[baseline] == pytest.approx(printed[key] - printed[baseline], abs=0.1e6)
 
 
+@pytest.mark.graphs
 def test_one_layer_a_block():
     model = small()
     names = [f"block{index}_routing" for index in range(5, 13)] + ["head_dense_routing"]
@@ -49,6 +52,7 @@ def test_one_layer_a_block():
     assert {routing.activation for routing in routings(model)} == {keras.activations.sigmoid}
 
 
+@pytest.mark.graphs
 def test_shared_routings():
     single = small(routing="single")
     assert [layer.name for layer in routings(single)] == ["block5_routing"]
@@ -64,6 +68,7 @@ def test_shared_routings():
         assert routing is pairs.get_layer(f"{routed_by}_routing").output
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(("variant", "units"), [("hidden_small", 8), ("hidden_medium", 64), ("hidden_large", 512)])
 def test_hidden_layers(variant, units):
     model = small(routing=variant)
@@ -73,6 +78,7 @@ def test_hidden_layers(variant, units):
     assert model.get_layer("head_dense_routing_hidden").kernel.shape == (256, units * 4)
 
 
+@pytest.mark.graphs
 def test_hierarchical_and_softmax():
     model = small(routing="hierarchical")
     assert model.get_layer("block5_routing").kernel.shape == (64, 3)
@@ -104,6 +110,7 @@ def test_expert_dropout_acts_in_training_alone():
     np.testing.assert_array_equal(raw, kept)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "overrides", "blocks"),
     [
@@ -125,6 +132,7 @@ def test_which_blocks_are_conditional(name, overrides, blocks):
     assert not any("shortcut" in layer.name for layer in model.layers if isinstance(layer, CONDITIONAL))
 
 
+@pytest.mark.graphs
 def test_one_expert_and_no_routing_of_that_name():
     assert count(small(num_experts=1)).params > count(create_model("mobilenet_v1_x0_25", 5, (32, 32, 3))).params
     with pytest.raises(ModelError, match="routing 'hard' is not known; choose one of one_layer, softmax"):

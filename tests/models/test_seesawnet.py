@@ -22,6 +22,7 @@ def shuffles(model, name="shuffle"):
     return {int(block[5:]): layer.groups for layer in found for block, _, n in [layer.name.partition("_")] if n == name}
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "classes", "params", "madds"),
     [
@@ -42,12 +43,14 @@ def test_sizes_that_the_paper_or_its_code_gives(name, classes, params, madds):
     assert counted.madds == pytest.approx(madds, abs=0.05e6)
 
 
+@pytest.mark.graphs
 def test_blocks_of_160_inputs_and_more_have_equal_groups():
     model = create_model("seesawnet_shuffle_1_0d")
     assert groups(model, "expand") == groups(model, "project") == [(1, 3)] * 26 + [(1, 1)] * 6
     assert shuffles(model) == dict.fromkeys(range(32), 2)
 
 
+@pytest.mark.graphs
 def test_share_tips_the_split_and_shuffles_equal_groups_alone():
     model = create_model("seesawnet_share_v1_0_5d")
     assert groups(model, "expand") == [(1, 3)] * 14 + [(1, 1)] * 3
@@ -57,6 +60,7 @@ def test_share_tips_the_split_and_shuffles_equal_groups_alone():
     assert groups(create_model("seesawnet_share_v0_0_5d"), "project") == [(3, 1)] * 10 + [(1, 1)] * 7
 
 
+@pytest.mark.graphs
 def test_igcv3_has_equal_groups_and_on_cifar_two_shuffles():
     assert not shuffles(create_model("igcv3_0_5d"), "second_shuffle")
     model = create_model("igcv3_0_5d_cifar")
@@ -65,12 +69,14 @@ def test_igcv3_has_equal_groups_and_on_cifar_two_shuffles():
     assert shuffles(model, "second_shuffle")[0] == 8
 
 
+@pytest.mark.graphs
 def test_a_block_has_one_activation():
     model = create_model("seesawnet_shuffle_0_5d", **TINY)
     names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Activation)]
     assert names == ["stem_activation", *(f"block{i}_depthwise_activation" for i in range(3)), "head_activation"]
 
 
+@pytest.mark.graphs
 def test_options_of_the_nets_for_faces():
     model = create_model("seesawnet_share_v1_0_5d", **TINY, se_ratio=0.25, activation="silu", expand_activation=True)
     assert model.get_layer("block1_se_reduce").filters == 8
@@ -94,6 +100,7 @@ def test_what_a_group_reads_reaches_every_output(mixing, ratio, group):
     assert (abs(difference).max((0, 1, 2)) > 1e-6).all()
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

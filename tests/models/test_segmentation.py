@@ -7,6 +7,8 @@ import pytest
 from convzoo import models
 from convzoo.models.segmentation import load_backbone
 
+pytestmark = pytest.mark.graphs
+
 SMALL = {"filters": 8, "low_level_filters": 4}
 BACKBONES = {
     "resnet18": {"width_coefficient": 0.125},

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,8 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "made"
     page = folder.with_name("page.md")
     page.write_text("before\n<!-- study:tiny -->\n<!-- /study:tiny -->\nafter\n")
-    result = study(folder, ONE_EPOCH, LOST, "--seeds=1", "--markers", f"{page}:tiny")
+    at_once = (f"--jobs={min(2, len(os.sched_getaffinity(0)))}", "--devices=cpu")
+    result = study(folder, ONE_EPOCH, LOST, "--seeds=1", "--markers", f"{page}:tiny", *at_once)
     assert result.returncode == 1, result.stderr
     assert "1 runs failed" in result.stderr
     return folder
@@ -36,6 +38,7 @@ def test_each_run_is_recorded_and_a_failed_one_stops_no_other(made):
     assert (good["status"], good["step"], good["examples"]) == ("finished", 8, 128)
     evaluation = json.loads((made / "tiny" / "seed_0" / "evaluations" / "best_test.json").read_text())
     assert good["top1"] == evaluation["top1"]
+    assert good["images_per_second"] > 0
     assert good["commands"][0].startswith(f"python train.py --config={TINY} --config.epochs=1 --config.seed=0 ")
     assert lost["status"] == "failed"
     assert lost["output"][-1].startswith("train.py: train/loss is not finite")
@@ -60,6 +63,15 @@ def test_what_is_finished_is_not_made_again(made):
     assert result.returncode == 0, result.stderr
     assert "| tiny " in (made / "table.md").read_text()
     (made / "study.json").write_text(before)
+
+
+def test_it_is_drawn(made, tmp_path):
+    shown = tmp_path / "new" / "study.png"
+    result = run("scripts/draw_study.py", f"--workdir={made}", "--across=images_per_second", f"--output={shown}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"1 rows: written to {shown}\n"
+    assert shown.read_bytes().startswith(b"\x89PNG")
+    assert "holds no finished run" in complaint(run("scripts/draw_study.py", f"--workdir={tmp_path}"))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +103,8 @@ def test_a_changed_study_is_refused(made, arguments, message):
         (["--set=a: config.epochs=1", "--set=a: config.epochs=2"], "two rows would be called 'tiny a'"),
         (["--split=nowhere"], "nowhere"),
         (["--table_only"], "holds no study"),
+        (["--jobs=2"], "--jobs=2 shares out the CPU's cores, which are no help elsewhere; add --devices=cpu"),
+        (["--jobs=1000", "--devices=cpu"], "--jobs=1000 is more than the"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(arguments, message, tmp_path):

@@ -22,7 +22,10 @@ from convzoo.training.tasks import Segmentation
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     workdir = str(tmp_path_factory.mktemp("run"))
-    train(tiny.get_config("segmentation"), workdir, connect(devices="cpu"))
+    config = tiny.get_config("segmentation")
+    config.data.crop_area = (0.5, 1.0)
+    config.epochs = 8.0
+    train(config, workdir, connect(devices="cpu"))
     return workdir
 
 
