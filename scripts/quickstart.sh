@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 workdir=${1:-runs/quickstart}
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
+# shellcheck source=scripts/environment.sh
 . scripts/environment.sh
 use_environment cpu
 

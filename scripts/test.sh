@@ -9,11 +9,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
+# shellcheck source=scripts/environment.sh
 . scripts/environment.sh
-use_environment cpu,test "${TENSORFLOW:-}"
+use_environment cpu,cloud,test "${TENSORFLOW:-}"
 
 ruff check .
 ruff format --check --quiet .
+shellcheck --external-sources scripts/*.sh scripts/tpu_vm/*.sh .ci/run
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Shows what the training on a TPU VM says, its last lines and what comes; Ctrl-C ends the showing alone.
+#
+#   scripts/tpu_vm/follow.sh --name=my-tpu --zone=us-central1-a [--project=...] [--dry-run]
+set -euo pipefail
+# shellcheck source=scripts/tpu_vm/common.sh
+. "$(dirname "$0")/common.sh"
+read_flags "$@"
+on_vm 'convzoo/scripts/tpu_vm/on_vm.sh follow'

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# What the scripts beside it do on the TPU VM itself.
+#
+#   on_vm.sh install          an environment of its own, with the TensorFlow for TPUs that setup.py pins
+#   on_vm.sh start FLAGS      train.py with FLAGS in the background, started again whenever it ends early
+#   on_vm.sh status           not installed, stopped, running, finished or failed
+#   on_vm.sh last | follow    what the training said last, or says
+#   on_vm.sh run FLAGS        the same as start, in the foreground
+set -euo pipefail
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+environment=$HOME/convzoo-env
+folder=$HOME/convzoo-run
+failures_in_a_row=5 # of trainings that lasted less than `long_enough`; then it is given up
+long_enough=600     # seconds
+pause=${CONVZOO_PAUSE:-10} # seconds before the training is started again
+
+install() {
+    # The runtime images have older Pythons; uv brings its own.
+    python3 -m pip install --quiet --user uv
+    python3 -m uv venv --quiet --allow-existing --python 3.11 "$environment"
+    python3 -m uv pip install --quiet --python "$environment/bin/python" --editable "${project}[tpu]"
+    touch "$environment/installed"
+}
+
+# TensorFlow finds the chips through libtpu's PJRT plug-in only if these are set before it is imported.
+set_environment() {
+    export PJRT_DEVICE=TPU
+    export NEXT_PLUGGABLE_DEVICE_USE_C_API=true
+    TF_PLUGGABLE_DEVICE_LIBRARY_PATH=$("$environment/bin/python" -c \
+        'import importlib.util as u; print(u.find_spec("libtpu").submodule_search_locations[0] + "/libtpu.so")')
+    export TF_PLUGGABLE_DEVICE_LIBRARY_PATH
+    export TF_XLA_FLAGS="${TF_XLA_FLAGS:-} --tf_mlir_enable_mlir_bridge=true"
+}
+
+# Trains until it is done. train.py goes on from the newest checkpoint of its workdir by itself.
+run() {
+    local failures=0 begin code
+    set_environment
+    cd "$project"
+    while true; do
+        begin=$SECONDS code=0
+        "$environment/bin/python" train.py "$@" || code=$?
+        if [ $code -eq 0 ]; then
+            echo finished > "$folder/end"
+            return 0
+        fi
+        if [ $((SECONDS - begin)) -ge "$long_enough" ]; then failures=0; fi
+        failures=$((failures + 1))
+        # Status 2 is a mistake in the flags or the config, which stays one.
+        if [ $code -eq 2 ] || [ $failures -ge $failures_in_a_row ]; then
+            echo "on_vm.sh: train.py ended with status $code: given up"
+            echo failed > "$folder/end"
+            return 1
+        fi
+        echo "on_vm.sh: train.py ended with status $code: starting it again in $pause s"
+        sleep "$pause"
+    done
+}
+
+# Holds the lock for as long as a training runs.
+locked_run() {
+    exec 9> "$folder/lock"
+    flock --nonblock 9 || { echo "on_vm.sh: a training runs already" >&2; exit 1; }
+    rm -f "$folder/end"
+    run "$@"
+}
+
+status() {
+    if [ ! -e "$environment/installed" ]; then
+        echo not installed
+    elif [ -e "$folder/lock" ] && ! flock --nonblock "$folder/lock" true; then
+        echo running
+    elif [ -e "$folder/end" ]; then
+        cat "$folder/end"
+    else
+        echo stopped
+    fi
+}
+
+mkdir -p "$folder"
+case ${1:-} in
+    install) install ;;
+    start) setsid nohup "${BASH_SOURCE[0]}" run "${@:2}" >> "$folder/train.log" 2>&1 < /dev/null & ;;
+    run) locked_run "${@:2}" ;;
+    status) status ;;
+    last) tail -n 30 "$folder/train.log" ;;
+    follow) tail -n 100 -F "$folder/train.log" ;;
+    *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+esac

@@ -1,0 +1,210 @@
+"""The scripts for Cloud TPU VMs: against a gcloud that only records what it is asked, and what they do on the VM."""
+
+import os
+import pathlib
+import subprocess
+import time
+
+import pytest
+from helpers.programs import ROOT
+
+FOLDER = ROOT / "scripts" / "tpu_vm"
+FLAGS = ("--name=vm", "--zone=z", "--project=p", "--type=v6e-8", "--version=image", "--spot", "--poll=0.01")
+TRAINING = ("--", "--config=configs/a.py:b", "--workdir=gs://bucket/a b", "--config.init.freeze=('stem_*',)")
+# Answers `describe` and the status of the training by the next line of a file, and everything else by nothing.
+GCLOUD = """#!/usr/bin/env bash
+printf '%s\\n' "$*" >> "$CALLS"
+next() { head -n 1 "$1"; sed -i 1d "$1"; }
+case "$*" in
+    *describe*)
+        state=$(next "$STATES")
+        case $state in
+            absent) echo "ERROR: NOT_FOUND: vm" >&2; exit 1 ;;
+            denied) echo "ERROR: PERMISSION_DENIED: who are you" >&2; exit 1 ;;
+        esac
+        echo "$state" ;;
+    *"create vm"*) [ "$(next "$CREATED")" != full ] ;;
+    *"on_vm.sh status"*) next "$STATUSES" ;;
+esac
+"""
+
+
+@pytest.fixture
+def gcloud(tmp_path, monkeypatch):
+    """Puts the stub before the PATH; a function that runs a script and returns its process and the stub's calls."""
+    stub = tmp_path / "bin" / "gcloud"
+    stub.parent.mkdir()
+    stub.write_text(GCLOUD)
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("CALLS", "STATES", "STATUSES", "CREATED"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+    def run(script, *flags, states=(), statuses=(), created=()):
+        for name, lines in (("STATES", states), ("STATUSES", statuses), ("CREATED", created), ("CALLS", ())):
+            (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+        result = subprocess.run(
+            [FOLDER / script, *flags], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        )
+        return result, [call.removeprefix("compute tpus tpu-vm ") for call in _lines(tmp_path / "CALLS")]
+
+    return run
+
+
+def _lines(path):
+    return path.read_text().splitlines()
+
+
+def _verbs(calls):
+    """What a call is about: its verb, or of ssh what it does there."""
+    return [call.split("on_vm.sh ")[1].split()[0] if call.startswith("ssh") else call.split()[0] for call in calls]
+
+
+def test_a_training_outlives_a_preemption(gcloud):
+    result, calls = gcloud(
+        "train.sh", *FLAGS, *TRAINING,
+        states=["absent", "absent", "CREATING", "READY", "READY", "PREEMPTED", "absent", "READY", "READY", "READY"],
+        statuses=["stopped", "running", "stopped", "running", "finished"],
+        created=["full"],
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    made = ["create", "scp", "install"]
+    assert _verbs(calls) == [
+        "describe", "create", "describe", *made, "describe",
+        "describe", "status", "start", "describe", "status", "describe", "delete",
+        "describe", *made, "describe", "status", "start", "describe", "status", "describe", "status",
+    ]  # fmt: skip
+    assert all(call.endswith("--zone=z --project=p") for call in calls)
+    assert calls[1].startswith("create vm --accelerator-type=v6e-8 --version=image --spot ")
+    start = next(call for call in calls if "on_vm.sh start" in call)
+    # As the shell of the VM will read it.
+    command = start.split("--command=")[1].removesuffix(" --zone=z --project=p")
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert words[1:] == ["start", "--tpu=local", *TRAINING[1:]]
+
+
+def test_a_failed_training_ends_with_what_it_said_last(gcloud):
+    result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=["READY"] * 2, statuses=["failed", "failed"])
+    assert result.returncode == 1
+    # The first failure is that of an earlier command.
+    assert _verbs(calls) == ["describe", "status", "start", "describe", "status", "last"]
+
+
+def test_a_vm_without_convzoo_gets_it(gcloud):
+    statuses = ["not installed", "running", "finished"]
+    result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=["READY"] * 3, statuses=statuses)
+    assert result.returncode == 0, result.stderr
+    assert _verbs(calls)[:4] == ["describe", "status", "scp", "install"]
+
+
+def test_what_gcloud_refuses_is_told(gcloud):
+    result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=["denied"])
+    assert result.returncode == 1
+    assert "PERMISSION_DENIED" in result.stderr
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "verbs"),
+    [
+        ("create.sh", (), ["create", "scp", "ssh"]),
+        ("train.sh", TRAINING, ["describe", "create", "scp", "ssh", "ssh", "ssh"]),
+        ("follow.sh", (), ["ssh"]),
+        ("delete.sh", (), ["delete"]),
+    ],
+)
+def test_a_dry_run_prints_the_commands_and_gives_none(gcloud, script, flags, verbs):
+    result, calls = gcloud(script, *FLAGS, "--dry-run", *flags)
+    assert (result.returncode, calls) == (0, [])
+    lines = result.stdout.splitlines()
+    assert [line.split()[4] for line in lines] == verbs
+    assert all(line.startswith("gcloud compute tpus tpu-vm ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        ("create.sh", ("--zone=z",), "--name is missing"),
+        ("delete.sh", ("--name=vm",), "--zone is missing"),
+        ("follow.sh", ("--name=vm", "--zone=z", "--colour"), "cannot read --colour"),
+        ("train.sh", FLAGS, "the flags of train.py are missing"),
+        ("train.sh", (*FLAGS, "--", "--workdir=runs/a"), "--workdir=runs/a is on the TPU VM and lost with it"),
+    ],
+)
+def test_mistakes(gcloud, script, flags, message):
+    result, calls = gcloud(script, *flags)
+    assert (result.returncode, calls) == (2, [])
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# A Python that says where libtpu is, writes down how train.py was called, and ends it by the next line of a file.
+PYTHON = """#!/usr/bin/env bash
+if [ "$1" = -c ]; then echo /somewhere/libtpu.so; exit; fi
+printf '%s|' "$@" "$PJRT_DEVICE" "$TF_PLUGGABLE_DEVICE_LIBRARY_PATH" "$NEXT_PLUGGABLE_DEVICE_USE_C_API" >> "$HOME/calls"
+echo >> "$HOME/calls"
+code=$(head -n 1 "$HOME/codes"); sed -i 1d "$HOME/codes"
+if [ "$code" = wait ]; then sleep 3; code=0; fi
+exit "$code"
+"""
+
+
+@pytest.fixture
+def vm(tmp_path, monkeypatch):
+    """A home folder as on the VM; a function that runs on_vm.sh there."""
+    python = tmp_path / "convzoo-env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    (tmp_path / "convzoo-env" / "installed").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CONVZOO_PAUSE", "0")
+
+    def run(*arguments, codes=()):
+        if codes:
+            (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+        return subprocess.run(
+            [FOLDER / "on_vm.sh", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    run.home = pathlib.Path(tmp_path)
+    return run
+
+
+def test_a_training_that_ends_early_is_started_again(vm):
+    assert vm("status").stdout == "stopped\n"
+    assert vm("run", "--workdir=gs://b/a b", codes=[143, 1, 0]).returncode == 0
+    call = "train.py|--workdir=gs://b/a b|TPU|/somewhere/libtpu.so|true|"
+    assert _lines(vm.home / "calls") == [call] * 3
+    assert vm("status").stdout == "finished\n"
+
+
+@pytest.mark.parametrize(("codes", "times"), [([2], 1), ([1] * 5, 5)])
+def test_a_training_that_cannot_run_is_given_up(vm, codes, times):
+    assert vm("run", codes=codes).returncode == 1
+    assert len(_lines(vm.home / "calls")) == times
+    assert vm("status").stdout == "failed\n"
+
+
+def test_in_the_background_one_training_runs_at_a_time(vm):
+    assert vm("start", "--a", codes=["wait"]).returncode == 0
+    _wait_for(vm, "running")
+    second = vm("run", "--b")
+    assert (second.returncode, second.stderr) == (1, "on_vm.sh: a training runs already\n")
+    _wait_for(vm, "finished")
+    assert [call.split("|")[1] for call in _lines(vm.home / "calls")] == ["--a"]
+
+
+def _wait_for(vm, status):
+    for _ in range(100):
+        if vm("status").stdout == f"{status}\n":
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the training is {vm('status').stdout}, not {status}")
+
+
+def test_nothing_runs_where_nothing_is_installed(vm):
+    (vm.home / "convzoo-env" / "installed").unlink()
+    assert vm("status").stdout == "not installed\n"
