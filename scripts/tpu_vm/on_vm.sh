@@ -15,10 +15,11 @@ long_enough=600     # seconds
 pause=${CONVZOO_PAUSE:-10} # seconds before the training is started again
 
 install() {
-    # The runtime images have older Pythons; uv brings its own.
-    python3 -m pip install --quiet --user uv
-    python3 -m uv venv --quiet --allow-existing --python 3.11 "$environment"
-    python3 -m uv pip install --quiet --python "$environment/bin/python" --editable "${project}[tpu]"
+    # The runtime images have older Pythons; uv brings its own. Into a folder, because a system's Python may be closed.
+    local uv=$HOME/convzoo-tools/bin/uv
+    python3 -m pip install --quiet --upgrade --target "$HOME/convzoo-tools" uv
+    "$uv" venv --quiet --allow-existing --python 3.11 "$environment"
+    "$uv" pip install --quiet --python "$environment/bin/python" --editable "${project}[tpu]"
     touch "$environment/installed"
 }
 
