@@ -49,6 +49,9 @@ def get_config() -> ConfigDict:
     config.eval_batch_size = placeholder(int)  # None: the training batch size
     config.epochs = placeholder(float)
     config.precision = "float32"  # or mixed_bfloat16
+    # Replicas whose examples batch normalisation takes together; None: all of them. Where it is fewer (1: each by
+    # itself), the moving statistics are averaged over the replicas before each evaluation and checkpoint.
+    config.batch_norm_replicas = placeholder(int)
     config.gradient_accumulation = 1  # parts that each replica's batch is computed in, one after the other
     config.clip_norm = placeholder(float)  # global norm of the gradient of the whole batch; None: no clipping
 

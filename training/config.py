@@ -30,6 +30,7 @@ _WITHIN = {
     "model.image_size": (1, None),
     "data.shuffle_buffer": (1, None),
     "gradient_accumulation": (1, None),
+    "batch_norm_replicas": (1, None),
     "label_smoothing": (0, 0.999),
     "weight_decay": (0, None),
     "optimizer.learning_rate": (0, None),
@@ -75,6 +76,7 @@ _BEFORE_THERE_WERE = {
     "init.new_head": False,
     "init.freeze": [],
     "init.body_rate": 1.0,
+    "batch_norm_replicas": None,
     "schedule.milestones": [],
 }
 
@@ -140,6 +142,11 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
     for name in ("batch_size", "eval_batch_size"):
         if fields[name] is not None and (fields[name] < 1 or fields[name] % num_replicas):
             raise ConfigError(f"config.{name} {fields[name]} does not divide by {num_replicas} replicas; change one")
+    if num_replicas % (config.batch_norm_replicas or 1):
+        raise ConfigError(
+            f"config.batch_norm_replicas {config.batch_norm_replicas} does not divide the {num_replicas} replicas; "
+            "change it or leave it None"
+        )
     parts = num_replicas * config.gradient_accumulation
     if config.batch_size % parts:
         raise ConfigError(

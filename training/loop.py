@@ -9,6 +9,7 @@ import tensorflow as tf
 from convzoo import data
 from convzoo.models.regions import masks
 from convzoo.training import checkpoints, experiment, fine_tuning, tasks
+from convzoo.training.batch_norm import StatisticsAverage, normalise_together
 from convzoo.training.config import ConfigError, claim, load_start, validate
 from convzoo.training.devices import Devices
 from convzoo.training.drawing import draw, first_pictures
@@ -90,11 +91,7 @@ class _Run:
     def _build(self, evaluate):
         config, replicas = self._config, self._devices.num_replicas
         self._model = experiment.build_model(config, self._source.num_classes)
-        if replicas > 1:
-            # Keras keeps each replica's own statistics, and saves the first replica's alone, unless synchronised.
-            for layer in self._model.layers:
-                if isinstance(layer, keras.layers.BatchNormalization):
-                    layer.synchronized = True
+        differ = normalise_together(self._model, replicas, config.batch_norm_replicas)
         self._loaded = ""
         if self._start:
             # Before the moving average is made, which starts at what the weights are.
@@ -107,6 +104,7 @@ class _Run:
         body = [weight for weight in self._model.trainable_weights if not fine_tuning.is_head(weight)]
         self._optimizer.scale_rate(body, config.init.body_rate)
         self._average = MovingAverage(self._model, config.ema_decay) if config.ema_decay else None
+        self._average_statistics = StatisticsAverage(self._model, self._average, self._strategy) if differ else None
         self._step = TrainStep(
             self._model,
             self._optimizer,
@@ -187,6 +185,8 @@ class _Run:
         last = upto == self._total_steps
         evaluates = self._eval_every and (last or upto % self._eval_every == 0)
         saves = last or upto % self._save_every == 0
+        if (evaluates or saves) and self._average_statistics:
+            self._average_statistics()
         if (evaluates or saves) and not self._checkpoints.are_finite():
             # The loss is that before the update: the last update can have lost the network all the same.
             raise TrainingError(f"the weights are not finite after step {upto}; {self._advice()}")
