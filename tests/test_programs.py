@@ -176,6 +176,19 @@ def test_an_export_replaces_nothing_but_an_export(workdir, saved_model):
     assert not (workdir / "saved_model.old").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "status"), [("Interrupted(15)", 143), ("Interrupted(2)", 130), ("KeyboardInterrupt", 130)]
+)
+def test_a_program_that_was_asked_to_stop_says_so_by_its_status(tmp_path, error, status):
+    program = tmp_path / "ends.py"
+    program.write_text(
+        "from convzoo.training import program\nfrom convzoo.training.signals import Interrupted\n"
+        f"def main():\n    raise {error}\nprogram.run(main)\n"
+    )
+    result = run(program)
+    assert (result.returncode, result.stderr) == (status, "")
+
+
 _MASKS = """
 import keras, tensorflow as tf
 from convzoo.training.devices import connect

@@ -19,6 +19,7 @@ from convzoo.training.optimizers import make_optimizer, make_schedule
 from convzoo.training.records import MetricsWriter, Progress
 from convzoo.training.regions import ALMOST_ALL, DRAWN, WATCHED, RegionMaps
 from convzoo.training.seeds import differ_by_replica
+from convzoo.training.signals import Interrupted, StopRequest
 from convzoo.training.step import TrainStep
 
 
@@ -38,6 +39,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, eva
     Raises:
         ConfigError, data.DataError, models.ModelError: The experiment cannot be run as it is written.
         TrainingError: The loss is not finite any more.
+        Interrupted: SIGTERM or SIGINT asked it to stop; it has saved what there was.
     """
     # Everything that can be wrong with the experiment is found before anything is written.
     validate(config, devices.num_replicas)
@@ -139,7 +141,7 @@ class _Run:
                 f"no checkpoint of {self._workdir!r} is whole ({complaints[0]}); restore one or change --workdir"
             )
         differ_by_replica(self._model, self._strategy)
-        step = self._first = self._saved = int(self._optimizer.iterations.numpy())
+        step = self._first = self._saved = self._settled = int(self._optimizer.iterations.numpy())
         progress = Progress(step, self._total_steps)
         for complaint in complaints:
             progress.say(f"{complaint}: passed over")
@@ -154,8 +156,12 @@ class _Run:
         writer = MetricsWriter(self._workdir, step)
         iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
         try:
-            while step < self._total_steps:
-                step = self._advance(step, iterator, writer, progress)
+            with StopRequest() as stop:
+                while step < self._total_steps:
+                    step = self._advance(step, iterator, writer, progress)
+                    if stop.number and step < self._total_steps:
+                        self._save(step)
+                        raise Interrupted(stop.number)
         except KeyboardInterrupt:
             progress.say(f"interrupted at step {step}; the same command goes on from step {self._saved}")
             raise
@@ -183,19 +189,29 @@ class _Run:
         writer.write(upto, {f"train/{name}": value for name, value in scalars.items()})
         progress.train(upto, scalars, left)
         last = upto == self._total_steps
-        evaluates = self._eval_every and (last or upto % self._eval_every == 0)
-        saves = last or upto % self._save_every == 0
-        if (evaluates or saves) and self._average_statistics:
-            self._average_statistics()
-        if (evaluates or saves) and not self._checkpoints.are_finite():
-            # The loss is that before the update: the last update can have lost the network all the same.
-            raise TrainingError(f"the weights are not finite after step {upto}; {self._advice()}")
-        if evaluates:
+        if self._eval_every and (last or upto % self._eval_every == 0):
+            self._settle(upto)
             self._evaluate(upto, writer, progress)
-        if saves:
-            self._checkpoints.save(upto)
-            self._saved = upto
+        if last or upto % self._save_every == 0:
+            self._save(upto)
         return upto
+
+    def _settle(self, step):
+        """Makes the state fit to be evaluated and saved, or raises."""
+        if self._settled == step:
+            return
+        if self._average_statistics:
+            self._average_statistics()
+        if not self._checkpoints.are_finite():
+            # The loss is that before the update: the last update can have lost the network all the same.
+            raise TrainingError(f"the weights are not finite after step {step}; {self._advice()}")
+        self._settled = step
+
+    def _save(self, step):
+        if self._saved != step:
+            self._settle(step)
+            self._checkpoints.save(step)
+            self._saved = step
 
     def _advice(self):
         return (

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from convzoo.training.signals import Interrupted
+
 # TensorFlow's start-up chatter would bury our own first line.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # TensorFlow leaves oneDNN off on some processors that gain much from it (scripts/benchmark_layers.py shows how much).
@@ -20,7 +22,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs `main` after parsing the flags. A user's mistake prints one line and exits with status 2.
 
     Mistakes are bad flags and configs, and ConfigError, DataError and ModelError from `main`; anything else is a fault
-    of the program and keeps its traceback. A training whose loss is lost exits with status 1, also with one line.
+    of the program and keeps its traceback. A training whose loss is lost exits with status 1, also with one line. One
+    that was asked to stop exits with 128 and the signal's number: 143 for SIGTERM, 130 for SIGINT.
     """
 
     def guarded(arguments):
@@ -28,6 +31,14 @@ def run(main: Callable[[], None]) -> None:
             _stop(f"KERAS_BACKEND={os.environ['KERAS_BACKEND']}: our programs need tensorflow; unset it")
         if len(arguments) > 1:
             _stop(f"unexpected argument {arguments[1]!r}; every option is --name=value (see --help)")
+        try:
+            work()
+        except Interrupted as error:
+            sys.exit(128 + error.number)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    def work():
         # Imported here: flags are checked, and --help is answered, before TensorFlow takes seconds to start.
         from convzoo.data import DataError
         from convzoo.models import ModelError
@@ -43,8 +54,6 @@ def run(main: Callable[[], None]) -> None:
             _stop(str(error))
         except TrainingError as error:
             _stop(str(error), status=1)
-        except KeyboardInterrupt:
-            sys.exit(130)
 
     app.run(guarded, flags_parser=_parse)
 

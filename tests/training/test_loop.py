@@ -1,7 +1,9 @@
 """Whole trainings of a tiny network: learning, resuming, refusing."""
 
 import math
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from convzoo.training.config import ConfigError, load
 from convzoo.training.devices import connect
 from convzoo.training.experiment import build_model, input_settings, open_source
 from convzoo.training.loop import TrainingError, train
-from convzoo.training.records import read_metrics
+from convzoo.training.records import MetricsWriter, read_metrics
+from convzoo.training.signals import Interrupted, StopRequest
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,41 @@ def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path, 
     steps = [line["step"] for line in read_metrics(str(workdir)) if "train/loss" in line]
     assert steps == sorted(set(steps))
     assert steps[-1] == 24
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(run, devices, tmp_path, monkeypatch, capsys, number):
+    workdir = str(tmp_path / "stopped")
+    config = tiny.get_config()
+    config.eval_every_epochs = config.checkpoint_every_epochs = 3.0
+    write = MetricsWriter.write
+
+    def write_and_ask(writer, step, scalars):
+        write(writer, step, scalars)
+        if step == 9:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(MetricsWriter, "write", write_and_ask)
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=number.name) as caught:
+        train(config, workdir, devices)
+    assert caught.value.number == number
+    assert signal.getsignal(number) is before
+    assert checkpoints.newest(workdir) == f"{workdir}/checkpoints/ckpt-9"
+    assert "interrupted at step 9; the same command goes on from step 9" in capsys.readouterr().out
+    monkeypatch.undo()
+    train(config, workdir, devices)
+    ended, straight = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
+    for key in straight:
+        np.testing.assert_allclose(ended[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_a_second_signal_ends_at_once():
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(run, devices, tmp_path, capsys):
