@@ -11,6 +11,8 @@ def get_config() -> ConfigDict:
     """The base experiment. It names no network and no data: an experiment's file does."""
     config = ConfigDict()
     config.seed = 0  # of weights, dropout, order and augmentation
+    # The same bits from the same config on the same machine, interrupted or not; slower. Of one device alone.
+    config.deterministic = False
 
     config.task = "classification"  # or segmentation: a label for every pixel, from the feature maps of config.model
 

@@ -66,6 +66,7 @@ _MAY_DIFFER = (
 )
 # Fields that runs of earlier versions lack, with what was done then.
 _BEFORE_THERE_WERE = {
+    "deterministic": False,
     "task": "classification",
     "segmentation.output_stride": 16,
     "segmentation.filters": 256,
@@ -146,6 +147,10 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
         raise ConfigError(
             f"config.batch_norm_replicas {config.batch_norm_replicas} does not divide the {num_replicas} replicas; "
             "change it or leave it None"
+        )
+    if config.deterministic and num_replicas > 1:
+        raise ConfigError(
+            f"config.deterministic holds on one device and here are {num_replicas} replicas; leave it False"
         )
     parts = num_replicas * config.gradient_accumulation
     if config.batch_size % parts:

@@ -52,6 +52,8 @@ def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, eva
     config, taken = fine_tuning.with_overrides(config, overrides)
     source = experiment.open_source(config)
     steps_per_epoch = source.num_examples(config.data.train_split) / config.batch_size
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
     _Run(config, workdir, devices, source, steps_per_epoch, evaluate, start, taken).run()
 
@@ -142,6 +144,8 @@ class _Run:
             )
         differ_by_replica(self._model, self._strategy)
         step = self._first = self._saved = self._settled = int(self._optimizer.iterations.numpy())
+        # Of the steps since metrics were written.
+        self._sums, self._unwritten = _no_sums(), 0
         progress = Progress(step, self._total_steps)
         for complaint in complaints:
             progress.say(f"{complaint}: passed over")
@@ -159,7 +163,7 @@ class _Run:
             with StopRequest() as stop:
                 while step < self._total_steps:
                     step = self._advance(step, iterator, writer, progress)
-                    if stop.number and step < self._total_steps:
+                    if stop.number and step < self._total_steps and not self._unwritten:
                         self._save(step)
                         raise Interrupted(stop.number)
         except KeyboardInterrupt:
@@ -171,23 +175,27 @@ class _Run:
     def _advance(self, step, iterator, writer, progress):
         """Trains up to the next event and sees to it; returns the step reached."""
         start = time.perf_counter()
-        upto = self._next_stop(step)
-        sums, bad_step = self._compiled(iterator, tf.constant(upto - step))
-        examples = (upto - step) * self._config.batch_size
-        scalars = {name: float(value) / examples for name, value in sums.items()}
+        upto, is_line = self._next_stop(step)
+        sums, bad_step = self._compiled(iterator, tf.constant(upto - step), self._sums)
+        self._unwritten += upto - step
         if (bad := int(bad_step)) >= 0:
             raise TrainingError(
                 f"train/loss is not finite at step {bad + 1} (learning rate {self._rate(bad):.3g}); {self._advice()}"
             )
+        means = {name: float(value) / (self._unwritten * self._config.batch_size) for name, value in sums.items()}
         scalars = {
-            "loss": scalars["loss"],
-            "accuracy": scalars["correct"],
+            "loss": means["loss"],
+            "accuracy": means["correct"],
             "learning_rate": self._rate(upto - 1),
-            "images_per_second": examples / (time.perf_counter() - start),
+            "images_per_second": (upto - step) * self._config.batch_size / (time.perf_counter() - start),
         }
         left = (self._total_steps - upto) * self._config.batch_size / scalars["images_per_second"]
-        writer.write(upto, {f"train/{name}": value for name, value in scalars.items()})
         progress.train(upto, scalars, left)
+        if not is_line:
+            self._sums = sums
+            return upto
+        self._sums, self._unwritten = _no_sums(), 0
+        writer.write(upto, {f"train/{name}": value for name, value in scalars.items()})
         last = upto == self._total_steps
         if self._eval_every and (last or upto % self._eval_every == 0):
             self._settle(upto)
@@ -220,12 +228,16 @@ class _Run:
         )
 
     def _next_stop(self, step):
-        """The step of the next log line, evaluation or checkpoint."""
+        """The next step that the host looks at, and whether metrics are written there.
+
+        They are at the same steps in a run that went on as in one that never stopped.
+        """
+        intervals = [self._config.steps_per_loop, self._save_every, self._eval_every]
+        regular = min(self._total_steps, *((step // every + 1) * every for every in intervals if every))
         if step == self._first:
             # Alone, because it compiles: its time would spoil the rate, and it shows a first loss early.
-            return step + 1
-        intervals = [self._config.steps_per_loop, self._save_every, self._eval_every]
-        return min(self._total_steps, *((step // every + 1) * every for every in intervals if every))
+            return step + 1, step == 0 or regular == step + 1
+        return regular, True
 
     def _rate(self, step):
         return float(self._schedule(step))
@@ -296,10 +308,9 @@ class _Run:
             **inputs,
         )
 
-    def _steps(self, iterator, steps):
-        """`steps` training steps on the devices, without the host: sums of the metrics, and the first step whose loss
-        was not finite, or -1."""
-        sums = {"loss": tf.zeros([]), "correct": tf.zeros([])}
+    def _steps(self, iterator, steps, sums):
+        """`steps` training steps on the devices, without the host: `sums` with their metrics added, and the first step
+        whose loss was not finite, or -1."""
         bad_step = tf.constant(-1, tf.int64)
         for _ in tf.range(steps):
             step = tf.cast(self._optimizer.iterations.value, tf.int64)
@@ -312,3 +323,7 @@ class _Run:
             first = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(of_step["loss"])))
             bad_step = tf.where(first, step, bad_step)
         return sums, bad_step
+
+
+def _no_sums():
+    return {"loss": tf.zeros([]), "correct": tf.zeros([])}
