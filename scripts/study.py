@@ -403,7 +403,7 @@ def _left(study, open_runs):
     every = [value for values in seconds.values() for value in values]
     if not open_runs or not every:
         return f"{len(open_runs)} left"
-    estimate = sum(statistics.mean(seconds[row["name"]] or every) for row, _ in open_runs)
+    estimate = sum(statistics.mean(seconds[row["name"]] or every) for row, _ in open_runs) / JOBS.value
     return f"{len(open_runs)} left, about {datetime.timedelta(seconds=round(estimate))}"
 
 
