@@ -6,8 +6,8 @@
 
 Without a variant: discs, squares and triangles on noise, 64x64, made as they are read; nothing is downloaded. The best
 checkpoint is chosen on the last eighth of the training pictures. Seen on two CPU cores that did other work besides
-(TensorFlow 2.21, float32): 7 minutes, 84.8 % mean intersection over union and 95.6 % of the pixels right on the 512 test
-pictures.
+(TensorFlow 2.21, float32): 7 minutes, 84.8 % mean intersection over union and 95.6 % of the pixels right on the 512
+test pictures.
 
 Variants: resnet18_cifar, the same with ResNet-18's full convolutions; pets and pets_resnet34, the Oxford-IIIT pets of
 TensorFlow Datasets at 224x224 with LeanResNet-34 and ResNet-34. The pets were not run here: the pictures would have to

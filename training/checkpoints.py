@@ -11,6 +11,7 @@ from convzoo.training.config import ConfigError, first_line
 from convzoo.training.files import read_text, write_text
 
 FOLDER, BEST = "checkpoints", "best"
+_UNFINISHED = "_temp"  # TensorFlow's folders for a checkpoint that it is writing
 _PREFIX, _SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -125,6 +126,7 @@ class Checkpoints:
 
         Returns its path or None, and one line for each newer one that is damaged.
         """
+        self._remove_unfinished()
         complaints = []
         # Not the manager's own list, which passes over checkpoints whose state was written without times.
         for path in reversed(saved(self._workdir)):
@@ -138,15 +140,28 @@ class Checkpoints:
 
     def save(self, step: int) -> str:
         """Saves the state after `step` steps; returns the path."""
-        return self._newest.save(checkpoint_number=step)
+        return self._write(self._newest, step)
 
     def save_if_best(self, step: int, metric: str, value: float) -> bool:
         """Saves the state as the best one if `value` of `metric` is above the best so far; returns whether it was."""
         if not _is_best(self._workdir, value):
             return False
-        self._best.save(checkpoint_number=step)
+        self._write(self._best, step)
         _write_best(self._workdir, step, metric, value)
         return True
+
+    def _write(self, manager, step):
+        try:
+            return manager.save(checkpoint_number=step)
+        except (tf.errors.OpError, OSError):
+            self._remove_unfinished()
+            raise
+
+    def _remove_unfinished(self):
+        """Removes what a save that did not end left behind."""
+        for name in (FOLDER, BEST):
+            for path in tf.io.gfile.glob(os.path.join(self._workdir, name, f"*{_UNFINISHED}")):
+                tf.io.gfile.rmtree(path)
 
     def are_finite(self) -> bool:
         """Whether every number of the state is finite: a lost network must not replace a good checkpoint."""

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.models.regions import masks
-from convzoo.training import checkpoints, experiment, fine_tuning, tasks
+from convzoo.training import checkpoints, experiment, fine_tuning, lock, tasks
 from convzoo.training.batch_norm import StatisticsAverage, normalise_together
-from convzoo.training.config import ConfigError, claim, load_start, validate
+from convzoo.training.config import ConfigError, claim, first_line, load_start, validate
 from convzoo.training.devices import Devices
 from convzoo.training.drawing import draw, first_pictures
 from convzoo.training.ema import MovingAverage
@@ -55,7 +55,9 @@ def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, eva
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
-    _Run(config, workdir, devices, source, steps_per_epoch, evaluate, start, taken).run()
+    run = _Run(config, workdir, devices, source, steps_per_epoch, evaluate, start, taken)
+    with lock.held(workdir):
+        run.run()
 
 
 class _Run:
@@ -218,8 +220,17 @@ class _Run:
     def _save(self, step):
         if self._saved != step:
             self._settle(step)
-            self._checkpoints.save(step)
+            try:
+                self._checkpoints.save(step)
+            except (tf.errors.OpError, OSError) as error:
+                raise self._unwritable("checkpoint", step, error) from error
             self._saved = step
+
+    def _unwritable(self, what, step, error):
+        return TrainingError(
+            f"the {what} of step {step} cannot be written ({first_line(error)}); earlier ones are whole: make room, "
+            f"and the same command goes on from step {self._saved}"
+        )
 
     def _advice(self):
         return (
@@ -266,7 +277,10 @@ class _Run:
             **self._inputs,
         )
         writer.write(step, {f"eval/{name}": value for name, value in figures.items()})
-        is_best = self._checkpoints.save_if_best(step, self._task.best, figures[self._task.best])
+        try:
+            is_best = self._checkpoints.save_if_best(step, self._task.best, figures[self._task.best])
+        except (tf.errors.OpError, OSError) as error:
+            raise self._unwritable("best checkpoint", step, error) from error
         columns = self._task.columns(figures).items()
         told = "  ".join(f"{name.replace(' %', '')} {text}{'%' * name.endswith('%')}" for name, text in columns)
         progress.say(

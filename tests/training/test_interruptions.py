@@ -1,24 +1,28 @@
-"""Runs that were killed end with the bits of one that was left alone."""
+"""Runs that something happened to: killed, on a full disk, twice at once."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.programs import TINY, complaint, run
 
+from convzoo.training import lock
 from convzoo.training.checkpoints import newest
 from convzoo.training.records import read_metrics
 
 FLAGS = (f"--config={TINY}", "--devices=cpu", "--config.deterministic=True")
-# train.py that SIGKILL hits when it writes the metrics of a step.
-_KILLED = """
-import os, runpy, signal, sys
+# train.py that something happens to when it writes the metrics of a step: SIGKILL, or a disk that takes no more.
+_HIT = """
+import os, resource, runpy, signal, sys
 from convzoo.training import records
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 write = records.MetricsWriter.write
-def write_or_die(writer, step, scalars):
+def write_and_be_hit(writer, step, scalars):
     write(writer, step, scalars)
-    if step == int(os.environ["DIES_AT"]):
+    if step == int(os.environ["AT"]) and os.environ["BY"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-records.MetricsWriter.write = write_or_die
+    elif step == int(os.environ["AT"]):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+records.MetricsWriter.write = write_and_be_hit
 sys.argv[0] = "train.py"
 runpy.run_path("train.py", run_name="__main__")
 """
@@ -35,13 +39,35 @@ def straight(tmp_path_factory):
 
 def test_a_run_that_was_killed_twice(straight, tmp_path, monkeypatch):
     program, workdir = tmp_path / "killed.py", tmp_path / "killed"
-    program.write_text(_KILLED)
+    program.write_text(_HIT)
+    monkeypatch.setenv("BY", "kill")
     for step in (6, 15):  # before the first checkpoint, and between two
-        monkeypatch.setenv("DIES_AT", str(step))
+        monkeypatch.setenv("AT", str(step))
         assert run(program, *FLAGS, f"--workdir={workdir}").returncode == -9
     result = run("train.py", *FLAGS, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     assert "going on from" in result.stdout
+    _check_alike(straight, workdir)
+
+
+def test_a_full_disk_ends_the_run_and_loses_no_checkpoint(straight, tmp_path, monkeypatch):
+    program, workdir = tmp_path / "full.py", tmp_path / "full"
+    program.write_text(_HIT)
+    monkeypatch.setenv("BY", "full")
+    monkeypatch.setenv("AT", "15")
+    result = run(program, *FLAGS, f"--workdir={workdir}")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "checkpoint of step 18 cannot be written" in result.stderr
+    assert "goes on from step 9" in result.stderr
+    files = {path.name for path in (workdir / "checkpoints").iterdir()}
+    assert files == {"checkpoint", "ckpt-9.index", "ckpt-9.data-00000-of-00001"}
+    assert run("train.py", *FLAGS, f"--workdir={workdir}").returncode == 0
+    _check_alike(straight, workdir)
+
+
+def _check_alike(straight, workdir):
+    """Weights, optimiser, average and random states to the bit, and all metrics but those of time."""
     one, other = (tf.train.load_checkpoint(newest(str(folder))) for folder in (straight, workdir))
     names = [name for name in one.get_variable_to_shape_map() if name.startswith("variables/")]
     assert len(names) > 100
@@ -63,3 +89,9 @@ def test_several_replicas_are_refused():
         run("train.py", f"--config={TINY}", "--config.deterministic=True", "--devices=cpu:2", "--workdir=x")
     )
     assert "config.deterministic holds on one device and here are 2 replicas" in line
+
+
+def test_a_second_training_in_a_workdir_is_refused(straight):
+    with lock.held(straight):
+        line = complaint(run("train.py", *FLAGS, f"--workdir={straight}"))
+    assert f"another training runs in --workdir={straight}" in line
