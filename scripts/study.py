@@ -48,6 +48,7 @@ _ENVIRONMENT = dict(os.environ)
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.pop("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", None)
 
+_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECONDS_TO_END = 60.0  # for an interrupted training to finish its steps; then it is killed, which loses no checkpoint
 LINES_KEPT = 30  # of what a failed run said last
@@ -370,12 +371,12 @@ def _on(cores):
     if cores is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
-    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        # Not what was found: another run may be starting at the same time.
+        os.sched_setaffinity(0, _CORES)
 
 
 async def _show(child, output, prefix):

@@ -27,7 +27,11 @@ def main():
 
     client = tpu_status.client(TPU.value, ZONE.value, PROJECT.value)
     if WAIT.value:
-        tpu_status.wait_until_healthy(client, TIMEOUT.value, INTERVAL.value, _show)
+        try:
+            tpu_status.wait_until_healthy(client, TIMEOUT.value, INTERVAL.value, _show)
+        except tpu_status.NotHealthyError as error:
+            print(f"tpu_status.py: {error}", file=sys.stderr)
+            sys.exit(1)
         return
     status = tpu_status.look(client)
     _show(status)

@@ -10,12 +10,13 @@ def normalise_together(model: keras.Model, num_replicas: int, together: int | No
     Args:
         model: The model in training.
         num_replicas: Replicas that share each batch.
-        together: How many of them normalise together, a divisor of `num_replicas`; None for all of them.
+        together: How many of them normalise together, a divisor of `num_replicas`; None for all of them. A single
+            replica normalises alone, whatever was asked.
 
     Returns:
         Whether the replicas' moving statistics will differ, so that they have to be averaged.
     """
-    together = together or num_replicas
+    together = min(together or num_replicas, num_replicas)
     for layer in _normalisations(model):
         if together == num_replicas:
             layer.synchronized = num_replicas > 1

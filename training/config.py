@@ -143,14 +143,14 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
     for name in ("batch_size", "eval_batch_size"):
         if fields[name] is not None and (fields[name] < 1 or fields[name] % num_replicas):
             raise ConfigError(f"config.{name} {fields[name]} does not divide by {num_replicas} replicas; change one")
-    if num_replicas % (config.batch_norm_replicas or 1):
+    if num_replicas > 1 and num_replicas % (config.batch_norm_replicas or 1):
         raise ConfigError(
             f"config.batch_norm_replicas {config.batch_norm_replicas} does not divide the {num_replicas} replicas; "
             "change it or leave it None"
         )
     if config.deterministic and num_replicas > 1:
         raise ConfigError(
-            f"config.deterministic holds on one device and here are {num_replicas} replicas; leave it False"
+            f"config.deterministic is for one device and here are {num_replicas} replicas; leave it False"
         )
     parts = num_replicas * config.gradient_accumulation
     if config.batch_size % parts:

@@ -14,7 +14,7 @@ FILE = "train.lock"
 def held(workdir: str) -> Iterator[None]:
     """Holds `workdir` for this process; the lock ends with the process, however that ends.
 
-    Cloud storage has no such locks: two runs in one gs:// folder are not noticed.
+    Cloud storage and some file systems have no such locks: there two runs in one folder are not noticed.
 
     Raises:
         ConfigError: Another training holds it, or the lock cannot be made.
@@ -23,6 +23,7 @@ def held(workdir: str) -> Iterator[None]:
         yield
         return
     try:
+        os.makedirs(workdir, exist_ok=True)
         file = open(os.path.join(workdir, FILE), "w")  # noqa: SIM115  closed below
     except OSError as error:
         raise ConfigError(f"cannot write to --workdir={workdir} ({first_line(error)}); choose another") from error
@@ -33,4 +34,6 @@ def held(workdir: str) -> Iterator[None]:
             raise ConfigError(
                 f"another training runs in --workdir={workdir}; wait for it, stop it or choose another"
             ) from error
+        except OSError:
+            pass  # some file systems have no locks, as cloud storage has none
         yield

@@ -10,13 +10,14 @@ from convzoo import data
 from convzoo.models.regions import masks
 from convzoo.training import checkpoints, experiment, fine_tuning, lock, tasks
 from convzoo.training.batch_norm import StatisticsAverage, normalise_together
+from convzoo.training.clock import RunClock
 from convzoo.training.config import ConfigError, claim, first_line, load_start, validate
 from convzoo.training.devices import Devices
 from convzoo.training.drawing import draw, first_pictures
 from convzoo.training.ema import MovingAverage
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.optimizers import make_optimizer, make_schedule
-from convzoo.training.records import MetricsWriter, Progress
+from convzoo.training.records import MetricsWriter, NotWrittenError, Progress, read_metrics
 from convzoo.training.regions import ALMOST_ALL, DRAWN, WATCHED, RegionMaps
 from convzoo.training.seeds import differ_by_replica
 from convzoo.training.signals import Interrupted, StopRequest
@@ -24,7 +25,15 @@ from convzoo.training.step import TrainStep
 
 
 class TrainingError(RuntimeError):
-    """The training cannot go on: one line with the metric and the step."""
+    """The training cannot go on, now or ever: one line with the metric and the step. `status` is the program's."""
+
+    status = 3
+
+
+class UnwritableError(TrainingError):
+    """What a training has to say or to save cannot be written: it can go on when there is room."""
+
+    status = 1
 
 
 def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, evaluate: bool = True) -> None:
@@ -38,7 +47,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, eva
 
     Raises:
         ConfigError, data.DataError, models.ModelError: The experiment cannot be run as it is written.
-        TrainingError: The loss is not finite any more.
+        TrainingError: The loss is not finite any more. UnwritableError, one of its kind: the disk is full.
         Interrupted: SIGTERM or SIGINT asked it to stop; it has saved what there was.
     """
     # Everything that can be wrong with the experiment is found before anything is written.
@@ -83,9 +92,6 @@ class _Run:
         self._check_inputs(evaluate)
         with self._strategy.scope():
             self._build(evaluate)
-        # The workdir is claimed only now that the network and its inputs are known to be possible.
-        claim(config, workdir, {"weights": start.path, "overrides": taken} if start else None)
-        self._checkpoints = checkpoints.Checkpoints(workdir, self._state(), config.keep_checkpoints)
         self._compiled = tf.function(self._steps)
 
     def _check_inputs(self, evaluate):
@@ -138,7 +144,11 @@ class _Run:
         }
 
     def run(self):
-        """Trains to the last step."""
+        """Trains to the last step. The workdir is this process's alone."""
+        # Claimed only now that the network and its inputs are known to be possible.
+        start = {"weights": self._start.path, "overrides": self._taken} if self._start else None
+        claim(self._config, self._workdir, start)
+        self._checkpoints = checkpoints.Checkpoints(self._workdir, self._state(), self._config.keep_checkpoints)
         path, complaints = self._checkpoints.restore_newest()
         if complaints and path is None:
             raise ConfigError(
@@ -146,6 +156,8 @@ class _Run:
             )
         differ_by_replica(self._model, self._strategy)
         step = self._first = self._saved = self._settled = int(self._optimizer.iterations.numpy())
+        hours = [line["time/device_hours"] for line in read_metrics(self._workdir) if "time/device_hours" in line]
+        self._clock = RunClock(self._devices.num_replicas, hours[-1] if hours else 0.0)
         # Of the steps since metrics were written.
         self._sums, self._unwritten = _no_sums(), 0
         progress = Progress(step, self._total_steps)
@@ -159,15 +171,17 @@ class _Run:
             progress.say(f"{self._loaded}{taken}")
         if part := fine_tuning.describe(self._model, self._frozen, self._config.init.body_rate):
             progress.say(part)
-        writer = MetricsWriter(self._workdir, step)
         iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
         try:
+            writer = MetricsWriter(self._workdir, step)
             with StopRequest() as stop:
                 while step < self._total_steps:
                     step = self._advance(step, iterator, writer, progress)
                     if stop.number and step < self._total_steps and not self._unwritten:
                         self._save(step)
                         raise Interrupted(stop.number)
+        except NotWrittenError as error:
+            raise self._unwritable("metrics", step, error) from error
         except KeyboardInterrupt:
             progress.say(f"interrupted at step {step}; the same command goes on from step {self._saved}")
             raise
@@ -178,30 +192,35 @@ class _Run:
         """Trains up to the next event and sees to it; returns the step reached."""
         start = time.perf_counter()
         upto, is_line = self._next_stop(step)
-        sums, bad_step = self._compiled(iterator, tf.constant(upto - step), self._sums)
+        sums, bad_step, waited = self._compiled(iterator, tf.constant(upto - step), self._sums)
         self._unwritten += upto - step
         if (bad := int(bad_step)) >= 0:
             raise TrainingError(
                 f"train/loss is not finite at step {bad + 1} (learning rate {self._rate(bad):.3g}); {self._advice()}"
             )
         means = {name: float(value) / (self._unwritten * self._config.batch_size) for name, value in sums.items()}
+        seconds = time.perf_counter() - start
+        self._clock.add("input", float(waited))
+        times = self._clock.scalars(upto - step, seconds, self._config.batch_size, self._total_steps - upto)
         scalars = {
             "loss": means["loss"],
             "accuracy": means["correct"],
             "learning_rate": self._rate(upto - 1),
-            "images_per_second": (upto - step) * self._config.batch_size / (time.perf_counter() - start),
+            "images_per_second": (upto - step) * self._config.batch_size / seconds,
         }
-        left = (self._total_steps - upto) * self._config.batch_size / scalars["images_per_second"]
-        progress.train(upto, scalars, left)
+        if self._config.deterministic:
+            del times["input_share"]  # was not measured
+        progress.train(upto, scalars, 3600 * times["hours_left"], float(waited) / seconds)
         if not is_line:
             self._sums = sums
             return upto
         self._sums, self._unwritten = _no_sums(), 0
-        writer.write(upto, {f"train/{name}": value for name, value in scalars.items()})
+        writer.write(upto, {**_under("train", scalars), **_under("time", times)})
         last = upto == self._total_steps
         if self._eval_every and (last or upto % self._eval_every == 0):
             self._settle(upto)
-            self._evaluate(upto, writer, progress)
+            with self._clock.spends("evaluate"):
+                self._evaluate(upto, writer, progress)
         if last or upto % self._save_every == 0:
             self._save(upto)
         return upto
@@ -221,13 +240,14 @@ class _Run:
         if self._saved != step:
             self._settle(step)
             try:
-                self._checkpoints.save(step)
+                with self._clock.spends("save"):
+                    self._checkpoints.save(step)
             except (tf.errors.OpError, OSError) as error:
                 raise self._unwritable("checkpoint", step, error) from error
             self._saved = step
 
     def _unwritable(self, what, step, error):
-        return TrainingError(
+        return UnwritableError(
             f"the {what} of step {step} cannot be written ({first_line(error)}); earlier ones are whole: make room, "
             f"and the same command goes on from step {self._saved}"
         )
@@ -276,7 +296,7 @@ class _Run:
             batch_size=self._config.eval_batch_size or self._config.batch_size,
             **self._inputs,
         )
-        writer.write(step, {f"eval/{name}": value for name, value in figures.items()})
+        writer.write(step, _under("eval", figures))
         try:
             is_best = self._checkpoints.save_if_best(step, self._task.best, figures[self._task.best])
         except (tf.errors.OpError, OSError) as error:
@@ -322,13 +342,32 @@ class _Run:
             **inputs,
         )
 
+    def _next_batch(self, iterator, waited):
+        """The next batch, and the seconds until it was there."""
+        if self._config.deterministic:  # TensorFlow lets no clock be read then
+            return next(iterator), tf.constant(0.0, tf.float64)
+        # The clock is read right before and after the batch is there, and not before the last one was: but without
+        # waiting for a step's result, which would keep a device from taking the next step in its queue.
+        with tf.control_dependencies([waited]):
+            asked = tf.timestamp()
+        with tf.control_dependencies([asked]):
+            batch = next(iterator)
+        with tf.control_dependencies(tf.nest.flatten(self._strategy.experimental_local_results(batch["label"]))):
+            return batch, tf.timestamp() - asked
+
     def _steps(self, iterator, steps, sums):
-        """`steps` training steps on the devices, without the host: `sums` with their metrics added, and the first step
-        whose loss was not finite, or -1."""
+        """`steps` training steps on the devices, without the host.
+
+        Returns `sums` with the steps' metrics added, the first step whose loss was not finite, or -1, and the seconds
+        that were waited for examples.
+        """
         bad_step = tf.constant(-1, tf.int64)
+        waited = tf.constant(0.0, tf.float64)
         for _ in tf.range(steps):
             step = tf.cast(self._optimizer.iterations.value, tf.int64)
-            of_replicas = self._strategy.run(self._step, args=(next(iterator),))
+            batch, seconds = self._next_batch(iterator, waited)
+            waited += seconds
+            of_replicas = self._strategy.run(self._step, args=(batch,))
             of_step = {
                 name: self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
                 for name, value in of_replicas.items()
@@ -336,8 +375,12 @@ class _Run:
             sums = {name: sums[name] + of_step[name] for name in sums}
             first = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(of_step["loss"])))
             bad_step = tf.where(first, step, bad_step)
-        return sums, bad_step
+        return sums, bad_step, waited
 
 
 def _no_sums():
     return {"loss": tf.zeros([]), "correct": tf.zeros([])}
+
+
+def _under(room, scalars):
+    return {f"{room}/{name}": value for name, value in scalars.items()}

@@ -22,8 +22,9 @@ def run(main: Callable[[], None]) -> None:
     """Runs `main` after parsing the flags. A user's mistake prints one line and exits with status 2.
 
     Mistakes are bad flags and configs, and ConfigError, DataError and ModelError from `main`; anything else is a fault
-    of the program and keeps its traceback. A training whose loss is lost exits with status 1, also with one line. One
-    that was asked to stop exits with 128 and the signal's number: 143 for SIGTERM, 130 for SIGINT.
+    of the program and keeps its traceback. A training whose loss is lost exits with status 3, also with one line; one
+    that has no room to write with 1, and the same command goes on; one that was asked to stop with 128 and the signal's
+    number: 143 for SIGTERM, 130 for SIGINT.
     """
 
     def guarded(arguments):
@@ -53,7 +54,7 @@ def run(main: Callable[[], None]) -> None:
         except (ConfigError, DataError, ModelError) as error:
             _stop(str(error))
         except TrainingError as error:
-            _stop(str(error), status=1)
+            _stop(str(error), status=error.status)
 
     app.run(guarded, flags_parser=_parse)
 

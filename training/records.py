@@ -1,6 +1,7 @@
 """What a run tells: metrics.jsonl and TensorBoard for programs, a progress bar or plain lines for people."""
 
 import datetime
+import functools
 import json
 import os
 import sys
@@ -8,9 +9,28 @@ import sys
 import tensorflow as tf
 import tqdm
 
+from convzoo.training.config import first_line
 from convzoo.training.files import read_text, write_text
 
 METRICS_FILE = "metrics.jsonl"
+_SLOW_INPUT = 0.1  # of the time; a person is told of more
+
+
+class NotWrittenError(OSError):
+    """Metrics that could not be written; the text says why."""
+
+
+def _told(method):
+    """Turns what TensorFlow and Python raise where a disk is full into one error."""
+
+    @functools.wraps(method)
+    def guarded(*arguments, **settings):
+        try:
+            return method(*arguments, **settings)
+        except (tf.errors.OpError, OSError) as error:
+            raise NotWrittenError(first_line(error)) from error
+
+    return guarded
 
 
 class MetricsWriter:
@@ -20,14 +40,19 @@ class MetricsWriter:
         workdir: The run's folder, local or gs://.
         first_step: The step that the run goes on from. Lines of later steps are of a run that ended before it could
             save them: they are dropped, because those steps are made again.
+
+    Raises:
+        NotWrittenError: Here and in `write` and `show`.
     """
 
+    @_told
     def __init__(self, workdir: str, first_step: int = 0):
         self._path = os.path.join(workdir, METRICS_FILE)
         self._board = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard"))
         kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
+    @_told
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Appends one line with the scalars of `step`."""
         with tf.io.gfile.GFile(self._path, "a") as file:
@@ -37,6 +62,7 @@ class MetricsWriter:
                 tf.summary.scalar(name, value, step)
         self._board.flush()
 
+    @_told
     def show(self, step: int, scalars: dict[str, float], pictures: dict[str, bytes]) -> None:
         """Writes scalars, and pictures as PNG files, to TensorBoard alone: what only people look at."""
         with self._board.as_default():
@@ -59,6 +85,15 @@ def read_metrics(workdir: str) -> list[dict]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def without_times(line: dict) -> dict:
+    """A line of metrics.jsonl without what a clock said: two runs of one experiment have the rest in common."""
+    return {
+        name: value
+        for name, value in line.items()
+        if not name.startswith("time/") and name != "train/images_per_second"
+    }
 
 
 class Progress:
@@ -86,12 +121,14 @@ class Progress:
         else:
             self._bar.write(text, file=self._output)
 
-    def train(self, step: int, scalars: dict[str, float], seconds_left: float) -> None:
-        """Shows the scalars of the steps up to `step`."""
+    def train(self, step: int, scalars: dict[str, float], seconds_left: float, waited: float = 0.0) -> None:
+        """Shows the scalars of the steps up to `step`, and if it matters `waited`, the share of time without input."""
         shown = (
             f"loss {scalars['loss']:.4f}  accuracy {scalars['accuracy']:.2%}  "
             f"learning rate {scalars['learning_rate']:.3g}  images/s {scalars['images_per_second']:.0f}"
         )
+        if waited > _SLOW_INPUT:
+            shown += f"  waiting for input {waited:.0%}"
         if self._bar is None:
             left = datetime.timedelta(seconds=round(seconds_left))
             print(f"step {step}/{self._total}  {shown}  left {left}", file=self._output, flush=True)

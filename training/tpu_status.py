@@ -9,6 +9,10 @@ from convzoo.training.config import ConfigError, first_line
 HEALTHY = "HEALTHY"
 
 
+class NotHealthyError(RuntimeError):
+    """A TPU that does not come back, or not in time: one line."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TpuStatus:
     """A TPU as Google Cloud sees it; what it does not tell is "".
@@ -96,7 +100,8 @@ def wait_until_healthy(
         sleep: In the place of `time.sleep`, for tests.
 
     Raises:
-        ConfigError: As `look` does; the TPU has to be made anew; or it was not healthy in time.
+        ConfigError: As `look` does.
+        NotHealthyError: The TPU has to be made anew, or was not healthy in time.
     """
     waited = 0.0
     while True:
@@ -105,11 +110,11 @@ def wait_until_healthy(
         if status.health == HEALTHY:
             return status
         if not status.recoverable:
-            raise ConfigError(
+            raise NotHealthyError(
                 f"TPU {status.name!r} is {status.state} and does not come back; delete it and make it anew"
             )
         if waited >= timeout:
-            raise ConfigError(
+            raise NotHealthyError(
                 f"TPU {status.name!r} was not healthy within {timeout:.0f} s; raise --timeout or look why"
             )
         sleep(interval)

@@ -32,6 +32,7 @@ read_flags() {
     done
     [ -n "$name" ] || mistake "--name is missing; see --help"
     [ -n "$zone" ] || mistake "--zone is missing; see --help"
+    [[ $poll =~ ^[0-9]+(\.[0-9]+)?$ ]] || mistake "--poll=$poll is no number of seconds"
     if [ -z "$dry_run" ] && ! command -v gcloud > /dev/null; then
         mistake "gcloud is missing; install the Google Cloud CLI, or use --dry-run"
     fi

@@ -5,7 +5,8 @@
 #
 #   --name, --zone   of the TPU VM
 #   --project        Cloud project; default: gcloud's own
-#   --type           accelerator type (v5litepod-8)
+#   --type           accelerator type (v5litepod-8), of one host: slices of several hosts were not tried and get convzoo
+#                    on their first host alone
 #   --version        runtime version (v2-alpha-tpuv5-lite); it has to fit the type
 #   --spot           cheaper, and may be taken away at any time
 #   --dry-run        print the commands and give none

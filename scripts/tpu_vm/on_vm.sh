@@ -3,7 +3,7 @@
 #
 #   on_vm.sh install          an environment of its own, with the TensorFlow for TPUs that setup.py pins
 #   on_vm.sh start FLAGS      train.py with FLAGS in the background, started again whenever it ends early
-#   on_vm.sh status           not installed, stopped, running, finished or failed
+#   on_vm.sh status FLAGS     not installed, stopped, running, busy (with other FLAGS), finished or failed
 #   on_vm.sh last | follow    what the training said last, or says
 #   on_vm.sh run FLAGS        the same as start, in the foreground
 set -euo pipefail
@@ -29,6 +29,7 @@ set_environment() {
     export NEXT_PLUGGABLE_DEVICE_USE_C_API=true
     TF_PLUGGABLE_DEVICE_LIBRARY_PATH=$("$environment/bin/python" -c \
         'import importlib.util as u; print(u.find_spec("libtpu").submodule_search_locations[0] + "/libtpu.so")')
+    [ -n "$TF_PLUGGABLE_DEVICE_LIBRARY_PATH" ] || return 1
     export TF_PLUGGABLE_DEVICE_LIBRARY_PATH
     export TF_XLA_FLAGS="${TF_XLA_FLAGS:-} --tf_mlir_enable_mlir_bridge=true"
 }
@@ -36,7 +37,11 @@ set_environment() {
 # Trains until it is done. train.py goes on from the newest checkpoint of its workdir by itself.
 run() {
     local failures=0 begin code
-    set_environment
+    if ! set_environment; then
+        echo "on_vm.sh: libtpu is not installed: given up"
+        echo failed > "$folder/end"
+        return 1
+    fi
     cd "$project"
     while true; do
         begin=$SECONDS code=0
@@ -47,8 +52,8 @@ run() {
         fi
         if [ $((SECONDS - begin)) -ge "$long_enough" ]; then failures=0; fi
         failures=$((failures + 1))
-        # Status 2 is a mistake in the flags or the config, which stays one.
-        if [ $code -eq 2 ] || [ $failures -ge $failures_in_a_row ]; then
+        # 2 is a mistake in the flags or the config, and 3 a loss that is not finite: both come back.
+        if [ $code -eq 2 ] || [ $code -eq 3 ] || [ $failures -ge $failures_in_a_row ]; then
             echo "on_vm.sh: train.py ended with status $code: given up"
             echo failed > "$folder/end"
             return 1
@@ -63,6 +68,7 @@ locked_run() {
     exec 9> "$folder/lock"
     flock --nonblock 9 || { echo "on_vm.sh: a training runs already" >&2; exit 1; }
     rm -f "$folder/end"
+    echo "$*" > "$folder/flags"
     run "$@"
 }
 
@@ -70,7 +76,8 @@ status() {
     if [ ! -e "$environment/installed" ]; then
         echo not installed
     elif [ -e "$folder/lock" ] && ! flock --nonblock "$folder/lock" true; then
-        echo running
+        # Right after the start there are no flags yet.
+        if [ "$(cat "$folder/flags" 2> /dev/null)" = "$*" ]; then echo running; else echo busy; fi
     elif [ -e "$folder/end" ]; then
         cat "$folder/end"
     else
@@ -83,7 +90,7 @@ case ${1:-} in
     install) install ;;
     start) setsid nohup "${BASH_SOURCE[0]}" run "${@:2}" >> "$folder/train.log" 2>&1 < /dev/null & ;;
     run) locked_run "${@:2}" ;;
-    status) status ;;
+    status) status "${@:2}" ;;
     last) tail -n 30 "$folder/train.log" ;;
     follow) tail -n 100 -F "$folder/train.log" ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;

@@ -4,12 +4,12 @@
 #   scripts/tpu_vm/train.sh --name=my-tpu --zone=us-central1-a --type=v5litepod-8 --spot -- \
 #       --config=configs/efficientnet_condconv_imagenet.py:b0_8e --workdir=gs://my-bucket/b0_8e
 #
-# A TPU VM that is not there is made, as create.sh makes it and with the same flags; one that was preempted is deleted and
+# A TPU VM of one host that is not there is made, as create.sh makes it and with the same flags; one that was preempted is deleted and
 # made anew; a training that does not run is started and goes on from its newest checkpoint. --poll is the seconds between
 # two looks (60). Ctrl-C ends the looking and not the training; the same command goes on. The TPU VM stays when the
 # training has ended: delete.sh deletes it.
 #
-# Exit status: 0 if the training reached its last step, 1 if it failed.
+# Exit status: 0 if the training reached its last step, 1 if it failed, 2 for a mistake.
 set -euo pipefail
 # shellcheck source=scripts/tpu_vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -41,8 +41,9 @@ say() {
     echo "$(date '+%F %T') $1"
 }
 
-start="convzoo/scripts/tpu_vm/on_vm.sh start$(printf ' %q' --tpu=local "${rest[@]}")"
-status="convzoo/scripts/tpu_vm/on_vm.sh status"
+flags=$(printf ' %q' --tpu=local "${rest[@]}")
+start="convzoo/scripts/tpu_vm/on_vm.sh start$flags"
+status="if [ -x convzoo/scripts/tpu_vm/on_vm.sh ]; then convzoo/scripts/tpu_vm/on_vm.sh status$flags; else echo not installed; fi"
 if [ -n "$dry_run" ]; then
     tpu_vm describe "$name" '--format=value(state)'
     create
@@ -51,16 +52,19 @@ if [ -n "$dry_run" ]; then
     on_vm "$status"
     exit 0
 fi
-started=
+started='' seen=''
 while true; do
-    state=$(state_of_vm)
+    # A first look that fails is a mistake; later the network or Google Cloud may be away for a while.
+    state=$(state_of_vm) || { [ -n "$seen" ] || exit 1; state=unknown; }
+    seen=yes
     case $state in
         absent)
             say "$name is not there: making it"
             # Where there is no capacity now there may be some later.
             { create && install; } || say "$name could not be made; trying again in $poll s"
             ;;
-        PREEMPTED | TERMINATED | STOPPED)
+        STOPPED) mistake "$name was stopped; start it (gcloud compute tpus tpu-vm start), or delete it" ;;
+        PREEMPTED | TERMINATED)
             say "$name is $state: deleting it, to make it anew"
             if delete; then
                 continue
@@ -73,6 +77,7 @@ while true; do
             say "$name is ready, the training is $training"
             case $training in
                 running) started=yes ;;
+                busy) mistake "another training runs on $name; wait for it, or use another TPU VM" ;;
                 'not installed') install || say "installing failed; trying again in $poll s" ;;
                 stopped | finished | failed)
                     # An end that was reached before this command is that of an earlier one.

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import time
 
@@ -24,7 +25,10 @@ case "$*" in
         esac
         echo "$state" ;;
     *"create vm"*) [ "$(next "$CREATED")" != full ] ;;
-    *"on_vm.sh status"*) next "$STATUSES" ;;
+    *"on_vm.sh status"*)
+        status=$(next "$STATUSES")
+        [ "$status" != unreachable ] || exit 255
+        echo "$status" ;;
 esac
 """
 
@@ -57,7 +61,7 @@ def _lines(path):
 
 def _verbs(calls):
     """What a call is about: its verb, or of ssh what it does there."""
-    return [call.split("on_vm.sh ")[1].split()[0] if call.startswith("ssh") else call.split()[0] for call in calls]
+    return [re.search(r"on_vm\.sh (\w+)", call)[1] if call.startswith("ssh") else call.split()[0] for call in calls]
 
 
 def test_a_training_outlives_a_preemption(gcloud):
@@ -99,6 +103,26 @@ def test_a_vm_without_convzoo_gets_it(gcloud):
     assert _verbs(calls)[:4] == ["describe", "status", "scp", "install"]
 
 
+def test_the_network_may_be_away_for_a_while(gcloud):
+    states = ["READY", "denied", "READY", "READY"]
+    result, calls = gcloud(
+        "train.sh", *FLAGS, *TRAINING, states=states, statuses=["running", "unreachable", "finished"]
+    )
+    assert result.returncode == 0, result.stderr
+    assert _verbs(calls) == ["describe", "status", "describe", "describe", "status", "describe", "status"]
+
+
+@pytest.mark.parametrize(
+    ("states", "statuses", "message"),
+    [(["STOPPED"], [], "vm was stopped"), (["READY"], ["busy"], "another training runs on vm")],
+)
+def test_what_is_not_ours_is_left_alone(gcloud, states, statuses, message):
+    result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=states, statuses=statuses)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert not {"delete", "start"} & set(_verbs(calls))
+
+
 def test_what_gcloud_refuses_is_told(gcloud):
     result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=["denied"])
     assert result.returncode == 1
@@ -129,6 +153,7 @@ def test_a_dry_run_prints_the_commands_and_gives_none(gcloud, script, flags, ver
         ("create.sh", ("--zone=z",), "--name is missing"),
         ("delete.sh", ("--name=vm",), "--zone is missing"),
         ("follow.sh", ("--name=vm", "--zone=z", "--colour"), "cannot read --colour"),
+        ("train.sh", (*FLAGS, "--poll=1min"), "--poll=1min is no number of seconds"),
         ("train.sh", FLAGS, "the flags of train.py are missing"),
         ("train.sh", (*FLAGS, "--", "--workdir=runs/a"), "--workdir=runs/a is on the TPU VM and lost with it"),
     ],
@@ -181,7 +206,7 @@ def test_a_training_that_ends_early_is_started_again(vm):
     assert vm("status").stdout == "finished\n"
 
 
-@pytest.mark.parametrize(("codes", "times"), [([2], 1), ([1] * 5, 5)])
+@pytest.mark.parametrize(("codes", "times"), [([2], 1), ([3], 1), ([1, 3], 2), ([1] * 5, 5)])
 def test_a_training_that_cannot_run_is_given_up(vm, codes, times):
     assert vm("run", codes=codes).returncode == 1
     assert len(_lines(vm.home / "calls")) == times
@@ -190,19 +215,29 @@ def test_a_training_that_cannot_run_is_given_up(vm, codes, times):
 
 def test_in_the_background_one_training_runs_at_a_time(vm):
     assert vm("start", "--a", codes=["wait"]).returncode == 0
-    _wait_for(vm, "running")
+    _wait_for(vm, "running", "--a")
+    assert vm("status", "--b").stdout == "busy\n"
     second = vm("run", "--b")
     assert (second.returncode, second.stderr) == (1, "on_vm.sh: a training runs already\n")
     _wait_for(vm, "finished")
     assert [call.split("|")[1] for call in _lines(vm.home / "calls")] == ["--a"]
 
 
-def _wait_for(vm, status):
+def _wait_for(vm, status, *flags):
     for _ in range(100):
-        if vm("status").stdout == f"{status}\n":
+        if vm("status", *flags).stdout == f"{status}\n":
             return
         time.sleep(0.1)
-    raise AssertionError(f"the training is {vm('status').stdout}, not {status}")
+    raise AssertionError(f"the training is {vm('status', *flags).stdout}, not {status}")
+
+
+def test_without_libtpu_nothing_is_started_again(vm):
+    python = vm.home / "convzoo-env" / "bin" / "python"
+    python.write_text("#!/usr/bin/env bash\nexit 1\n")
+    result = vm("run", codes=[0])
+    assert result.returncode == 1
+    assert "libtpu is not installed" in result.stdout
+    assert vm("status").stdout == "failed\n"
 
 
 def test_nothing_runs_where_nothing_is_installed(vm):

@@ -79,31 +79,33 @@ def test_statistics_gradients_and_their_average(together, tmp_path):
     np.testing.assert_allclose(found["shadow"], 0.9 * found["after"][0], atol=1e-5)
 
 
-# Trains, and writes down the statistics of both replicas before they are averaged for the last time.
+# train.py that writes down the statistics of all replicas before they are averaged for the last time.
 _TRAINING = """
-import sys
+import runpy, sys
 import numpy as np
-from convzoo.training import devices, loop, program
-average = loop.StatisticsAverage.__call__
+from convzoo.training import loop
+average, output = loop.StatisticsAverage.__call__, sys.argv.pop(1)
 def noting(self):
     for name, variable in (("mean", self._variables[0]), ("variance", self._variables[1])):
-        np.save(f"{sys.argv[0]}.{name}.npy", [part.numpy() for part in variable.values])
+        np.save(f"{output}.{name}.npy", [part.numpy() for part in variable.values])
     average(self)
 loop.StatisticsAverage.__call__ = noting
-config = program.read_config(sys.argv[1], ["config.epochs=1.0", "config.batch_norm_replicas=1"])
-loop.train(config, sys.argv[2], devices.connect(devices="cpu:2"))
+sys.argv[0] = "train.py"
+runpy.run_path("train.py", run_name="__main__")
 """
 
 
 def test_a_checkpoint_has_the_average_of_the_replicas_statistics(tmp_path):
     program = tmp_path / "train.py"
     program.write_text(_TRAINING)
-    result = run(program, TINY, tmp_path / "run")
+    flags = (f"--config={TINY}", f"--workdir={tmp_path / 'run'}", "--devices=cpu:4", "--config.batch_norm_replicas=2")
+    result = run(program, tmp_path / "seen", *flags, "--config.epochs=1.0")
     assert result.returncode == 0, result.stderr
     reader = tf.train.load_checkpoint(newest(str(tmp_path / "run")))
     keys = {key.replace(".S", "/"): key for key in reader.get_variable_to_shape_map()}
     for name in ("mean", "variance"):
-        one, other = np.load(f"{program}.{name}.npy")
-        assert np.abs(one - other).max() > 1e-4  # Keras would keep the first replica's alone
+        seen = np.load(tmp_path / f"seen.{name}.npy")
+        np.testing.assert_array_equal(seen[::2], seen[1::2])  # within a group
+        assert np.abs(seen[0] - seen[2]).max() > 1e-4  # Keras would keep the first replica's alone
         (key,) = (keys[key] for key in keys if key.startswith(f"variables/model/stem_bn/moving_{name}/."))
-        np.testing.assert_allclose(reader.get_tensor(key), (one + other) / 2, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(reader.get_tensor(key), seen.mean(0), rtol=1e-5, atol=1e-7)

@@ -2,14 +2,17 @@
 
 import math
 import os
+import re
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import tiny
 
+from convzoo import data
 from convzoo.training import checkpoints
 from convzoo.training.assessment import Assessor, find_checkpoint
 from convzoo.training.config import ConfigError, load
@@ -115,6 +118,28 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(run, devices, tmp_path, m
     ended, straight = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
     for key in straight:
         np.testing.assert_allclose(ended[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_slow_input_is_told(devices, tmp_path, monkeypatch, capsys):
+    train_dataset = data.train_dataset
+
+    def slow(*arguments, **settings):
+        def wait(batch):
+            done = tf.numpy_function(lambda: time.sleep(0.5) or np.float32(0), [], tf.float32)
+            with tf.control_dependencies([done]):
+                return {name: tf.identity(value) for name, value in batch.items()}
+
+        return train_dataset(*arguments, **settings).map(wait, num_parallel_calls=1)
+
+    monkeypatch.setattr(data, "train_dataset", slow)
+    config = tiny.get_config()
+    config.epochs = 1.5
+    train(config, str(tmp_path), devices, evaluate=False)
+    # Of the last three steps, each of which waited for half a second.
+    assert re.search(r"step 12/12 .*waiting for input (\d\d)%", capsys.readouterr().out)
+    lines = [line for line in read_metrics(str(tmp_path)) if "time/input_share" in line]
+    assert lines[-1]["time/step_seconds"] > 0.15
+    assert 0 < lines[-1]["time/input_share"] < 1
 
 
 def test_a_second_signal_ends_at_once():

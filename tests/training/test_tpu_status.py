@@ -6,7 +6,7 @@ from absl import flags
 from helpers.programs import complaint, run
 
 from convzoo.training.config import ConfigError
-from convzoo.training.tpu_status import client, look, wait_until_healthy
+from convzoo.training.tpu_status import NotHealthyError, client, look, wait_until_healthy
 
 READY = {
     "state": "READY",
@@ -79,7 +79,7 @@ def test_a_preempted_one_is_not_waited_for():
     symptom = {"symptomType": "OUT_OF_MEMORY", "createTime": "2026-01-02T03:04:05.6Z"}
     one, _ = of({"state": "PREEMPTED", "symptoms": [symptom]})
     seen = []
-    with pytest.raises(ConfigError, match="'my-tpu' is PREEMPTED and does not come back"):
+    with pytest.raises(NotHealthyError, match="'my-tpu' is PREEMPTED and does not come back"):
         wait_until_healthy(one, 100.0, 30.0, seen.append, pytest.fail)
     assert seen[0].symptoms == ("OUT_OF_MEMORY (2026-01-02T03:04:05.6Z)",)
 
@@ -87,7 +87,7 @@ def test_a_preempted_one_is_not_waited_for():
 def test_waiting_has_an_end():
     one, _ = of({"state": "CREATING"})
     slept = []
-    with pytest.raises(ConfigError, match="not healthy within 60 s"):
+    with pytest.raises(NotHealthyError, match="not healthy within 60 s"):
         wait_until_healthy(one, 60.0, 30.0, lambda status: None, slept.append)
     assert slept == [30.0, 30.0]
 
