@@ -25,7 +25,6 @@ import asyncio
 import collections
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import pathlib
@@ -74,6 +73,7 @@ program.define_devices()
 def main():
     program.require("workdir")
     from convzoo.training.config import ConfigError
+    from convzoo.training.lock import held
     from convzoo.training.study import FAILED, FILE, Study
 
     _insert(table=None)  # a missing marker is found before hours of training
@@ -86,7 +86,8 @@ def main():
         program.require("config")
         shares = _shares()
         _begin(study)
-        with _alone() as lock:
+        # Inherited by the programs that are started: one that outlives a killed study still writes to its workdir.
+        with held(WORKDIR.value, "study") as lock:
             try:
                 asyncio.run(_run_all(study, shares, lock))
             except asyncio.CancelledError as error:
@@ -226,30 +227,6 @@ def _insert(table):
         markdown.check_markers(path, f"study:{name}")
     else:
         markdown.write_between(path, f"study:{name}", table)
-
-
-@contextlib.contextmanager
-def _alone():
-    """Holds the study for this process and the ones it starts; yields a file for them to inherit, or None.
-
-    Inherited, because a training that outlives a killed study still writes to its workdir.
-    """
-    from convzoo.training.config import ConfigError
-
-    if "://" in WORKDIR.value:
-        yield None
-        return
-    try:
-        os.makedirs(WORKDIR.value, exist_ok=True)
-        lock = open(os.path.join(WORKDIR.value, "study.lock"), "w")  # noqa: SIM115  closed below
-    except OSError as error:
-        raise ConfigError(f"cannot write to --workdir={WORKDIR.value} ({error}); choose another") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another study runs in --workdir={WORKDIR.value}; wait for it or stop it") from error
-        yield lock
 
 
 async def _run_all(study, shares, lock):

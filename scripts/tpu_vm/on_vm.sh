@@ -72,12 +72,17 @@ locked_run() {
     run "$@"
 }
 
+same_flags() {
+    [ "$(cat "$folder/flags" 2> /dev/null)" = "$*" ]
+}
+
 status() {
     if [ ! -e "$environment/installed" ]; then
         echo not installed
     elif [ -e "$folder/lock" ] && ! flock --nonblock "$folder/lock" true; then
-        # Right after the start there are no flags yet.
-        if [ "$(cat "$folder/flags" 2> /dev/null)" = "$*" ]; then echo running; else echo busy; fi
+        # Right after the start the flags are still those of the training before.
+        if ! same_flags "$@"; then sleep 2; fi
+        if same_flags "$@"; then echo running; else echo busy; fi
     elif [ -e "$folder/end" ]; then
         cat "$folder/end"
     else

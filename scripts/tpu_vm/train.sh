@@ -4,10 +4,10 @@
 #   scripts/tpu_vm/train.sh --name=my-tpu --zone=us-central1-a --type=v5litepod-8 --spot -- \
 #       --config=configs/efficientnet_condconv_imagenet.py:b0_8e --workdir=gs://my-bucket/b0_8e
 #
-# A TPU VM of one host that is not there is made, as create.sh makes it and with the same flags; one that was preempted is deleted and
-# made anew; a training that does not run is started and goes on from its newest checkpoint. --poll is the seconds between
-# two looks (60). Ctrl-C ends the looking and not the training; the same command goes on. The TPU VM stays when the
-# training has ended: delete.sh deletes it.
+# A TPU VM of one host that is not there is made, as create.sh makes it and with the same flags; one that was preempted
+# is deleted and made anew; a training that does not run is started and goes on from its newest checkpoint. --poll is the
+# seconds between two looks (60). Ctrl-C ends the looking and not the training; the same command goes on. The TPU VM
+# stays when the training has ended: delete.sh deletes it.
 #
 # Exit status: 0 if the training reached its last step, 1 if it failed, 2 for a mistake.
 set -euo pipefail

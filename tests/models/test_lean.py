@@ -39,7 +39,6 @@ def test_every_3x3_convolution_of_a_block_is_lean_and_no_other():
     assert len(expected) == 16
 
 
-@pytest.mark.graphs
 def test_all_channels_in_one_group_are_the_plain_network():
     arguments = {"num_classes": 5, "input_shape": (32, 32, 3), "width_coefficient": 0.25}
     plain = models.create_model("resnet18_cifar", **arguments)
@@ -64,7 +63,6 @@ def test_lines_alternate_from_convolution_to_convolution():
         assert set(stencils[1::2]) == {"3-point-vertical"}
 
 
-@pytest.mark.graphs
 def test_symmetric_steps_have_half_the_weights_for_the_same_arithmetic():
     arguments = {"input_shape": (32, 32, 3), "num_classes": 5}
     usual = models.create_model("lean_resnet18", **arguments)

@@ -63,7 +63,6 @@ def test_one_region_needs_no_mask():
     assert region_maps(model) is None
 
 
-@pytest.mark.graphs
 @pytest.mark.parametrize("size", [32, 45])
 def test_maps_of_regions(size):
     model = small("shufflenet_v2_drconv_x0_5", input_shape=(None, None, 3))
@@ -103,7 +102,6 @@ def test_refused(name, overrides, message):
         create_model(name, **TINY, **overrides)
 
 
-@pytest.mark.graphs
 def test_what_an_ablation_switches_off_may_keep_its_settings():
     overrides = {"first_conditional_block": None, "conditional_classifier": False, "num_experts": 4}
     model = create_model("mobilenet_v1_condconv_x0_25", **TINY, **overrides)

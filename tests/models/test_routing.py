@@ -78,7 +78,6 @@ def test_hidden_layers(variant, units):
     assert model.get_layer("head_dense_routing_hidden").kernel.shape == (256, units * 4)
 
 
-@pytest.mark.graphs
 def test_hierarchical_and_softmax():
     model = small(routing="hierarchical")
     assert model.get_layer("block5_routing").kernel.shape == (64, 3)

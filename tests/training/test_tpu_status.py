@@ -18,7 +18,7 @@ READY = {
 
 
 class Service:
-    """The Cloud TPU API: each look gets the next answer, and the last one ever after."""
+    """The Cloud TPU API: every look gets the first of `answers`, which a test may change."""
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
