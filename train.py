@@ -16,6 +16,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, local or gs:
 MODE = flags.DEFINE_enum(
     "mode", "train_and_eval", ["train_and_eval", "train"], "train leaves evaluation to `eval.py --follow`."
 )
+PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, two steps: a TensorBoard profile of what is between them.")
 program.define_devices()
 
 
@@ -23,12 +24,14 @@ def main():
     config = program.config()
     program.require("workdir")
     from convzoo.training.config import validate
+    from convzoo.training.profile import parse_steps
 
     validate(config, num_replicas=1)  # once more with the devices, but a typo need not wait for a TPU
-    devices = program.connect()
+    profile = parse_steps(PROFILE.value) if PROFILE.value else None
+    devices = program.connect(workers=True)
     from convzoo.training.loop import train
 
-    train(config, WORKDIR.value, devices, evaluate=MODE.value == "train_and_eval")
+    train(config, WORKDIR.value, devices, evaluate=MODE.value == "train_and_eval", profile=profile)
 
 
 if __name__ == "__main__":

@@ -81,5 +81,6 @@ def get_config() -> ConfigDict:
     config.steps_per_loop = 100  # steps between two looks of the host at the devices; one log line each
     config.eval_every_epochs = 1.0  # rounded to whole loops, as the next
     config.checkpoint_every_epochs = 1.0
+    config.checkpoint_every_minutes = 10.0  # as well, at the end of a loop; None: by epochs alone
     config.keep_checkpoints = 3
     return config.lock()

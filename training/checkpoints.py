@@ -1,5 +1,6 @@
 """Checkpoints whose variables carry names, so that a wrong one can be told from a right one."""
 
+import concurrent.futures
 import json
 import os
 from typing import Any
@@ -8,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from convzoo.training.config import ConfigError, first_line
-from convzoo.training.files import read_text, write_text
+from convzoo.training.files import NotWrittenError, read_text, write_text
 
 FOLDER, BEST = "checkpoints", "best"
 _UNFINISHED = "_temp"  # TensorFlow's folders for a checkpoint that it is writing
@@ -108,25 +109,38 @@ def best(workdir: str) -> str | None:
 class Checkpoints:
     """The checkpoints of a training run: the newest few, and the one that evaluated best.
 
+    They are written beside the training: a save takes the time of a copy of the state to the host's memory, and waits
+    only while the copy of an earlier step is still being written.
+
     Args:
         workdir: The run's folder, local or gs://.
         variables: All of the run's state by name.
         keep: Newest checkpoints to keep.
+        writes: Whether this process writes them; of several workers only one does.
     """
 
-    def __init__(self, workdir: str, variables: dict[str, tf.Variable], keep: int):
-        self._variables = variables
-        checkpoint = tf.train.Checkpoint(variables=variables)
-        self._newest = tf.train.CheckpointManager(checkpoint, os.path.join(workdir, FOLDER), keep)
-        self._best = tf.train.CheckpointManager(checkpoint, os.path.join(workdir, BEST), 1)
-        self._workdir = workdir
+    def __init__(self, workdir: str, variables: dict[str, tf.Variable], keep: int, writes: bool = True):
+        self._workdir, self._variables, self._writes = workdir, variables, writes
+        self._keep, self._copies, self._copied, self._saved = keep, None, None, None
+        # One thread: writes are in the order of their steps.
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
+        self._writing = []
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the newest checkpoint that is whole in its place, restored or written; None for none."""
+        if self._writes:
+            return self._saved
+        path = newest(self._workdir)
+        return _step(path) if path else None
 
     def restore_newest(self) -> tuple[str | None, list[str]]:
         """Goes on from the newest whole checkpoint, if there is one.
 
         Returns its path or None, and one line for each newer one that is damaged.
         """
-        self._remove_unfinished()
+        if self._writes:
+            self._remove_unfinished()
         complaints = []
         # Not the manager's own list, which passes over checkpoints whose state was written without times.
         for path in reversed(saved(self._workdir)):
@@ -135,27 +149,83 @@ class Checkpoints:
             except DamagedCheckpointError as error:
                 complaints.append(str(error))
             else:
+                self._saved = _step(path)
                 return path, complaints
         return None, complaints
 
-    def save(self, step: int) -> str:
-        """Saves the state after `step` steps; returns the path."""
-        return self._write(self._newest, step)
+    def save(self, step: int) -> None:
+        """Begins to save the state after `step` steps.
+
+        Raises:
+            NotWrittenError: An earlier write failed.
+        """
+        if self._writes:
+            self._begin(step, lambda: self._write(self._newest, step), f"checkpoint of step {step}")
 
     def save_if_best(self, step: int, metric: str, value: float) -> bool:
-        """Saves the state as the best one if `value` of `metric` is above the best so far; returns whether it was."""
-        if not _is_best(self._workdir, value):
+        """Begins to save the state as the best one if `value` of `metric` is above the best so far.
+
+        Returns whether it was. Raises as `save`.
+        """
+        self.wait()
+        if not self._writes or not _is_best(self._workdir, value):
             return False
-        self._write(self._best, step)
-        _write_best(self._workdir, step, metric, value)
+
+        def write():
+            self._write(self._best, step)
+            _write_best(self._workdir, step, metric, value)
+
+        self._begin(step, write, f"best checkpoint of step {step}")
         return True
+
+    def look(self) -> None:
+        """Raises NotWrittenError if a write has failed; waits for none."""
+        self._settle([write for write in self._writing if write[0].done()])
+
+    def wait(self) -> None:
+        """Waits until all that was begun is written. Raises NotWrittenError if a write failed."""
+        self._settle(self._writing)
+
+    def close(self) -> None:
+        """Waits until all that was begun is written, or has failed."""
+        self._thread.shutdown()
+
+    def _settle(self, writes):
+        self._writing = [write for write in self._writing if write not in writes]
+        for future, what in writes:
+            try:
+                future.result()
+            except (tf.errors.OpError, OSError) as error:
+                raise NotWrittenError(what, first_line(error)) from error
+
+    def _begin(self, step, write, what):
+        self.look()
+        if self._copied != step:
+            self.wait()
+            self._copy()
+            self._copied = step
+        self._writing.append((self._thread.submit(write), what))
+
+    def _copy(self):
+        """The state, as it is now, into variables of the host that training leaves alone."""
+        if self._copies is None:
+            with tf.device("/cpu:0"):
+                self._copies = {name: tf.Variable(value.numpy()) for name, value in self._variables.items()}
+            checkpoint = tf.train.Checkpoint(variables=self._copies)
+            self._newest = tf.train.CheckpointManager(checkpoint, os.path.join(self._workdir, FOLDER), self._keep)
+            self._best = tf.train.CheckpointManager(checkpoint, os.path.join(self._workdir, BEST), 1)
+            return
+        for name, variable in self._variables.items():
+            self._copies[name].assign(variable.numpy())
 
     def _write(self, manager, step):
         try:
-            return manager.save(checkpoint_number=step)
+            manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError):
             self._remove_unfinished()
             raise
+        if manager is self._newest:
+            self._saved = step
 
     def _remove_unfinished(self):
         """Removes what a save that did not end left behind."""
@@ -170,6 +240,10 @@ class Checkpoints:
             for variable in self._variables.values()
             if variable.dtype.is_floating
         )
+
+
+def _step(path: str) -> int:
+    return int(path.rpartition("-")[2])
 
 
 def best_record(workdir: str) -> dict | None:

@@ -54,6 +54,7 @@ _ABOVE_ZERO = (
     "schedule.decay_rate",
     "eval_every_epochs",
     "checkpoint_every_epochs",
+    "checkpoint_every_minutes",
 )
 # What may change when a run goes on in its workdir: the result does not depend on it.
 _MAY_DIFFER = (
@@ -61,11 +62,13 @@ _MAY_DIFFER = (
     "eval_every_epochs",
     "eval_batch_size",
     "checkpoint_every_epochs",
+    "checkpoint_every_minutes",
     "keep_checkpoints",
     "data.data_dir",
 )
 # Fields that runs of earlier versions lack, with what was done then.
 _BEFORE_THERE_WERE = {
+    "checkpoint_every_minutes": None,
     "deterministic": False,
     "task": "classification",
     "segmentation.output_stride": 16,

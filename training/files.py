@@ -1,8 +1,16 @@
-"""Text files that are whole or not there."""
+"""Files that are whole or not there."""
 
 import os
 
 import tensorflow as tf
+
+
+class NotWrittenError(OSError):
+    """Something cannot be written. `what` names it, and the text says why."""
+
+    def __init__(self, what: str, why: str):
+        super().__init__(why)
+        self.what = what
 
 
 def read_text(path: str) -> str:

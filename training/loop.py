@@ -1,5 +1,6 @@
 """The training loop: many steps for each look of the host, evaluation, checkpoints, records."""
 
+import contextlib
 import time
 
 import keras
@@ -9,19 +10,30 @@ import tensorflow as tf
 from convzoo import data
 from convzoo.models.regions import masks
 from convzoo.training import checkpoints, experiment, fine_tuning, lock, tasks
+from convzoo.training.agenda import Agenda
 from convzoo.training.batch_norm import StatisticsAverage, normalise_together
 from convzoo.training.clock import RunClock
-from convzoo.training.config import ConfigError, claim, first_line, load_start, validate
+from convzoo.training.config import ConfigError, claim, load_start, validate
 from convzoo.training.devices import Devices
-from convzoo.training.drawing import draw, first_pictures
 from convzoo.training.ema import MovingAverage
 from convzoo.training.evaluation import Evaluator
+from convzoo.training.files import NotWrittenError
 from convzoo.training.optimizers import make_optimizer, make_schedule
-from convzoo.training.records import MetricsWriter, NotWrittenError, Progress, read_metrics
-from convzoo.training.regions import ALMOST_ALL, DRAWN, WATCHED, RegionMaps
+from convzoo.training.profile import Profile
+from convzoo.training.records import MetricsWriter, NoMetrics, Progress, read_metrics
+from convzoo.training.regions import ALMOST_ALL, RegionMaps
 from convzoo.training.seeds import differ_by_replica
 from convzoo.training.signals import Interrupted, StopRequest
 from convzoo.training.step import TrainStep
+from convzoo.training.steps import Steps, no_sums
+
+# What TensorFlow raises in the other workers when one ends or does not answer.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 class TrainingError(RuntimeError):
@@ -36,18 +48,32 @@ class UnwritableError(TrainingError):
     status = 1
 
 
-def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, evaluate: bool = True) -> None:
+class WorkerLostError(TrainingError):
+    """Another worker of the cluster is gone: all of them can go on together."""
+
+    status = 1
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    devices: Devices,
+    evaluate: bool = True,
+    profile: tuple[int, int] | None = None,
+) -> None:
     """Trains an experiment: from the newest checkpoint of `workdir`, else from config.init.weights, else from chance.
 
     Args:
         config: The experiment, with the fields of configs/base.py.
-        workdir: Where everything is written, local or gs://.
+        workdir: Where everything is written, local or gs://; one folder that all workers see.
         devices: The connected devices.
         evaluate: Whether to evaluate in between and keep the best checkpoint.
+        profile: The steps (from, to) of a TensorBoard profile, or None for none.
 
     Raises:
         ConfigError, data.DataError, models.ModelError: The experiment cannot be run as it is written.
-        TrainingError: The loss is not finite any more. UnwritableError, one of its kind: the disk is full.
+        TrainingError: The loss is not finite any more. Of its kind: UnwritableError, the disk is full; WorkerLostError,
+            another worker is gone.
         Interrupted: SIGTERM or SIGINT asked it to stop; it has saved what there was.
     """
     # Everything that can be wrong with the experiment is found before anything is written.
@@ -64,20 +90,27 @@ def train(config: ml_collections.ConfigDict, workdir: str, devices: Devices, eva
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
-    run = _Run(config, workdir, devices, source, steps_per_epoch, evaluate, start, taken)
-    with lock.held(workdir):
+    run = _Run(config, workdir, devices, source, steps_per_epoch, evaluate, start, taken, profile)
+    with lock.held(workdir) if devices.is_chief else contextlib.nullcontext():
         run.run()
 
 
 class _Run:
-    def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate, start, taken):
+    def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate, start, taken, profile):
         self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
         self._start, self._taken = start, taken
         self._strategy = devices.strategy
         self._total_steps = experiment.total_steps(config, steps_per_epoch)
+        self._profile = Profile(workdir, *profile) if profile else None
         if not self._total_steps:
             raise ConfigError(
                 f"config.epochs {config.epochs} is less than one step of batch_size {config.batch_size}; raise it"
+            )
+
+        if self._profile and self._profile.stops[1] > self._total_steps:
+            raise ConfigError(
+                f"--profile ends at step {self._profile.stops[1]} and the training at {self._total_steps}; choose "
+                "earlier steps"
             )
 
         def in_loops(epochs):
@@ -92,7 +125,9 @@ class _Run:
         self._check_inputs(evaluate)
         with self._strategy.scope():
             self._build(evaluate)
-        self._compiled = tf.function(self._steps)
+        self._steps = Steps(
+            self._strategy, self._step, self._optimizer.iterations.value, times_input=not config.deterministic
+        )
 
     def _check_inputs(self, evaluate):
         """Makes the data sets once and throws them away, because that is where a wrong setting is found."""
@@ -144,23 +179,73 @@ class _Run:
         }
 
     def run(self):
-        """Trains to the last step. The workdir is this process's alone."""
+        """Trains to the last step. The workdir is this cluster's alone."""
+        devices = self._devices
         # Claimed only now that the network and its inputs are known to be possible.
         start = {"weights": self._start.path, "overrides": self._taken} if self._start else None
-        claim(self._config, self._workdir, start)
-        self._checkpoints = checkpoints.Checkpoints(self._workdir, self._state(), self._config.keep_checkpoints)
+        if devices.is_chief:
+            claim(self._config, self._workdir, start)
+        self._checkpoints = checkpoints.Checkpoints(
+            self._workdir, self._state(), self._config.keep_checkpoints, writes=devices.is_chief
+        )
         path, complaints = self._checkpoints.restore_newest()
         if complaints and path is None:
             raise ConfigError(
                 f"no checkpoint of {self._workdir!r} is whole ({complaints[0]}); restore one or change --workdir"
             )
         differ_by_replica(self._model, self._strategy)
-        step = self._first = self._saved = self._settled = int(self._optimizer.iterations.numpy())
+        step = self._settled = int(self._optimizer.iterations.numpy())
+        newest = devices.largest([step])[0]
+        if devices.largest([-step])[0] != -newest:
+            raise ConfigError(
+                f"this worker goes on from step {step} and another from a different one; --workdir={self._workdir} has "
+                "to be one folder that all workers see"
+            )
+        if not devices.is_chief:
+            claim(self._config, self._workdir, start)  # the chief's: it only finds whether this worker's is the same
+        self._agenda = Agenda(
+            step,
+            self._total_steps,
+            self._config.steps_per_loop,
+            self._save_every,
+            self._eval_every,
+            also=self._profile.stops if self._profile else (),
+        )
         hours = [line["time/device_hours"] for line in read_metrics(self._workdir) if "time/device_hours" in line]
-        self._clock = RunClock(self._devices.num_replicas, hours[-1] if hours else 0.0)
+        self._clock = RunClock(devices.num_replicas, hours[-1] if hours else 0.0)
+        self._saved_at = time.monotonic()
         # Of the steps since metrics were written.
-        self._sums, self._unwritten = _no_sums(), 0
-        progress = Progress(step, self._total_steps)
+        self._sums, self._unwritten = no_sums(), 0
+        progress = Progress(step, self._total_steps, quiet=not devices.is_chief)
+        self._tell_opening(progress, path, complaints, step)
+        iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
+        try:
+            with contextlib.closing(self._checkpoints), StopRequest() as stop:
+                writer = MetricsWriter(self._workdir, step) if devices.is_chief else NoMetrics()
+                while step < self._total_steps:
+                    step = self._advance(step, iterator, writer, progress)
+                    if step < self._total_steps and not self._unwritten:
+                        self._see_to_orders(step, stop)
+                self._checkpoints.wait()
+        except NotWrittenError as error:
+            raise UnwritableError(
+                f"the {error.what} cannot be written ({error}); what was saved is whole: make room, and the same "
+                f"command goes on from step {self._saved}"
+            ) from error
+        except KeyboardInterrupt:
+            progress.say(f"interrupted at step {step}; the same command goes on from step {self._saved}")
+            raise
+        except _LOST as error:
+            if devices.num_workers == 1:
+                raise
+            raise WorkerLostError(
+                f"another worker is gone ({type(error).__name__} after step {step}); start all workers again, and the "
+                f"training goes on from step {self._saved}"
+            ) from error
+        finally:
+            progress.close()
+
+    def _tell_opening(self, progress, path, complaints, step):
         for complaint in complaints:
             progress.say(f"{complaint}: passed over")
         progress.say(self._opening(path, step))
@@ -171,36 +256,37 @@ class _Run:
             progress.say(f"{self._loaded}{taken}")
         if part := fine_tuning.describe(self._model, self._frozen, self._config.init.body_rate):
             progress.say(part)
-        iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
-        try:
-            writer = MetricsWriter(self._workdir, step)
-            with StopRequest() as stop:
-                while step < self._total_steps:
-                    step = self._advance(step, iterator, writer, progress)
-                    if stop.number and step < self._total_steps and not self._unwritten:
-                        self._save(step)
-                        raise Interrupted(stop.number)
-        except NotWrittenError as error:
-            raise self._unwritable("metrics", step, error) from error
-        except KeyboardInterrupt:
-            progress.say(f"interrupted at step {step}; the same command goes on from step {self._saved}")
-            raise
-        finally:
-            progress.close()
+
+    def _see_to_orders(self, step, stop):
+        """Saves if it is time, or if a worker was asked to stop; then raises Interrupted on all of them."""
+        minutes = self._config.checkpoint_every_minutes
+        due = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        number, due = self._devices.largest([stop.number or 0, int(due)])
+        if number or due:
+            self._save(step)
+        if number:
+            self._checkpoints.wait()
+            self._devices.largest([0])  # all wait for the one that writes
+            raise Interrupted(number)
 
     def _advance(self, step, iterator, writer, progress):
         """Trains up to the next event and sees to it; returns the step reached."""
         start = time.perf_counter()
-        upto, is_line = self._next_stop(step)
-        sums, bad_step, waited = self._compiled(iterator, tf.constant(upto - step), self._sums)
+        upto, is_line = self._agenda.next_stop(step)
+        with self._profile.marks(upto) if self._profile else contextlib.nullcontext():
+            sums, bad_step, waited = self._steps(iterator, upto - step, self._sums)
+        self._checkpoints.look()
         self._unwritten += upto - step
-        if (bad := int(bad_step)) >= 0:
+        if bad_step >= 0:
             raise TrainingError(
-                f"train/loss is not finite at step {bad + 1} (learning rate {self._rate(bad):.3g}); {self._advice()}"
+                f"train/loss is not finite at step {bad_step + 1} (learning rate {self._rate(bad_step):.3g}); "
+                f"{self._advice()}"
             )
+        if self._profile and (told := self._profile.look(upto)):
+            progress.say(told)
         means = {name: float(value) / (self._unwritten * self._config.batch_size) for name, value in sums.items()}
         seconds = time.perf_counter() - start
-        self._clock.add("input", float(waited))
+        self._clock.add("input", waited)
         times = self._clock.scalars(upto - step, seconds, self._config.batch_size, self._total_steps - upto)
         scalars = {
             "loss": means["loss"],
@@ -210,18 +296,17 @@ class _Run:
         }
         if self._config.deterministic:
             del times["input_share"]  # was not measured
-        progress.train(upto, scalars, 3600 * times["hours_left"], float(waited) / seconds)
+        progress.train(upto, scalars, 3600 * times["hours_left"], waited / seconds)
         if not is_line:
             self._sums = sums
             return upto
-        self._sums, self._unwritten = _no_sums(), 0
+        self._sums, self._unwritten = no_sums(), 0
         writer.write(upto, {**_under("train", scalars), **_under("time", times)})
-        last = upto == self._total_steps
-        if self._eval_every and (last or upto % self._eval_every == 0):
+        if self._agenda.evaluates(upto):
             self._settle(upto)
             with self._clock.spends("evaluate"):
                 self._evaluate(upto, writer, progress)
-        if last or upto % self._save_every == 0:
+        if self._agenda.saves(upto):
             self._save(upto)
         return upto
 
@@ -237,38 +322,21 @@ class _Run:
         self._settled = step
 
     def _save(self, step):
-        if self._saved != step:
-            self._settle(step)
-            try:
-                with self._clock.spends("save"):
-                    self._checkpoints.save(step)
-            except (tf.errors.OpError, OSError) as error:
-                raise self._unwritable("checkpoint", step, error) from error
-            self._saved = step
+        self._settle(step)
+        with self._clock.spends("save"):
+            self._checkpoints.save(step)
+        self._saved_at = time.monotonic()
 
-    def _unwritable(self, what, step, error):
-        return UnwritableError(
-            f"the {what} of step {step} cannot be written ({first_line(error)}); earlier ones are whole: make room, "
-            f"and the same command goes on from step {self._saved}"
-        )
+    @property
+    def _saved(self):
+        return self._checkpoints.saved_step or 0
 
     def _advice(self):
+        self._checkpoints.wait()
         return (
             f"nothing later than step {self._saved} is saved; lower config.optimizer.learning_rate or set "
             "config.clip_norm"
         )
-
-    def _next_stop(self, step):
-        """The next step that the host looks at, and whether metrics are written there.
-
-        They are at the same steps in a run that went on as in one that never stopped.
-        """
-        intervals = [self._config.steps_per_loop, self._save_every, self._eval_every]
-        regular = min(self._total_steps, *((step // every + 1) * every for every in intervals if every))
-        if step == self._first:
-            # Alone, because it compiles: its time would spoil the rate, and it shows a first loss early.
-            return step + 1, step == 0 or regular == step + 1
-        return regular, True
 
     def _rate(self, step):
         return float(self._schedule(step))
@@ -297,10 +365,7 @@ class _Run:
             **self._inputs,
         )
         writer.write(step, _under("eval", figures))
-        try:
-            is_best = self._checkpoints.save_if_best(step, self._task.best, figures[self._task.best])
-        except (tf.errors.OpError, OSError) as error:
-            raise self._unwritable("best checkpoint", step, error) from error
+        is_best = self._checkpoints.save_if_best(step, self._task.best, figures[self._task.best])
         columns = self._task.columns(figures).items()
         told = "  ".join(f"{name.replace(' %', '')} {text}{'%' * name.endswith('%')}" for name, text in columns)
         progress.say(
@@ -308,22 +373,13 @@ class _Run:
             f"{told}{'  (best so far)' if is_best else ''}"
         )
         if self._region_maps.regions:
-            self._look_at_regions(step, writer, progress)
-
-    def _look_at_regions(self, step, writer, progress):
-        inputs = self._inputs
-        pictures = first_pictures(self._source, self._config.data.eval_split, WATCHED, **inputs)
-        maps = self._region_maps.of(pictures)
-        shares = self._region_maps.shares(maps)
-        few = {name: of_block[:DRAWN] for name, of_block in maps.items()}
-        drawing = draw(pictures[:DRAWN], few, self._region_maps.regions, mean=inputs["mean"], std=inputs["std"])
-        scalars = {f"regions/{name}/{r}": share for name in shares for r, share in enumerate(shares[name])}
-        writer.show(step, scalars, {"regions": drawing})
-        if alone := [name for name, of_block in shares.items() if max(of_block) > ALMOST_ALL]:
-            progress.say(
-                f"step {step}  one region takes over {ALMOST_ALL:.0%} of the pixels in {', '.join(alone)}: the others "
-                "do nothing there"
-            )
+            scalars, drawing, alone = self._region_maps.watch(self._source, split, self._inputs)
+            writer.show(step, scalars, {"regions": drawing})
+            if alone:
+                progress.say(
+                    f"step {step}  one region takes over {ALMOST_ALL:.0%} of the pixels in {', '.join(alone)}: the "
+                    "others do nothing there"
+                )
 
     def _dataset(self, context, first_step):
         config, inputs = self._config, dict(self._inputs)
@@ -341,45 +397,6 @@ class _Run:
             flip=config.data.flip,
             **inputs,
         )
-
-    def _next_batch(self, iterator, waited):
-        """The next batch, and the seconds until it was there."""
-        if self._config.deterministic:  # TensorFlow lets no clock be read then
-            return next(iterator), tf.constant(0.0, tf.float64)
-        # The clock is read right before and after the batch is there, and not before the last one was: but without
-        # waiting for a step's result, which would keep a device from taking the next step in its queue.
-        with tf.control_dependencies([waited]):
-            asked = tf.timestamp()
-        with tf.control_dependencies([asked]):
-            batch = next(iterator)
-        with tf.control_dependencies(tf.nest.flatten(self._strategy.experimental_local_results(batch["label"]))):
-            return batch, tf.timestamp() - asked
-
-    def _steps(self, iterator, steps, sums):
-        """`steps` training steps on the devices, without the host.
-
-        Returns `sums` with the steps' metrics added, the first step whose loss was not finite, or -1, and the seconds
-        that were waited for examples.
-        """
-        bad_step = tf.constant(-1, tf.int64)
-        waited = tf.constant(0.0, tf.float64)
-        for _ in tf.range(steps):
-            step = tf.cast(self._optimizer.iterations.value, tf.int64)
-            batch, seconds = self._next_batch(iterator, waited)
-            waited += seconds
-            of_replicas = self._strategy.run(self._step, args=(batch,))
-            of_step = {
-                name: self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-                for name, value in of_replicas.items()
-            }
-            sums = {name: sums[name] + of_step[name] for name in sums}
-            first = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(of_step["loss"])))
-            bad_step = tf.where(first, step, bad_step)
-        return sums, bad_step, waited
-
-
-def _no_sums():
-    return {"loss": tf.zeros([]), "correct": tf.zeros([])}
 
 
 def _under(room, scalars):

@@ -83,7 +83,7 @@ def define_devices() -> None:
     flags.DEFINE_string("tpu", "", "'local' on a TPU VM, or a TPU's name; without it GPUs are used, else the CPU.")
     flags.DEFINE_string("tpu_zone", None, "Cloud zone of a named TPU.")
     flags.DEFINE_string("gcp_project", None, "Cloud project of a named TPU.")
-    flags.DEFINE_string("devices", "", "'cpu', or 'cpu:N' for N logical CPU devices; default: GPUs, else the CPU.")
+    flags.DEFINE_string("devices", "", "'cpu', 'cpu:N' of N logical devices, or 'gpu'; default: GPUs, else the CPU.")
 
 
 def define_checkpoint() -> None:
@@ -127,12 +127,12 @@ def experiment(base):
     return config.load(values.workdir)
 
 
-def connect():
-    """The devices that the flags of `define_devices` name, connected."""
+def connect(workers: bool = False):
+    """The devices that the flags of `define_devices` name, connected; of several workers, if it is for a training."""
     from convzoo.training import devices
 
     values = flags.FLAGS
-    return devices.connect(values.tpu, values.devices, values.tpu_zone, values.gcp_project)
+    return devices.connect(values.tpu, values.devices, values.tpu_zone, values.gcp_project, workers)
 
 
 def config():

@@ -10,14 +10,10 @@ import tensorflow as tf
 import tqdm
 
 from convzoo.training.config import first_line
-from convzoo.training.files import read_text, write_text
+from convzoo.training.files import NotWrittenError, read_text, write_text
 
 METRICS_FILE = "metrics.jsonl"
 _SLOW_INPUT = 0.1  # of the time; a person is told of more
-
-
-class NotWrittenError(OSError):
-    """Metrics that could not be written; the text says why."""
 
 
 def _told(method):
@@ -28,7 +24,7 @@ def _told(method):
         try:
             return method(*arguments, **settings)
         except (tf.errors.OpError, OSError) as error:
-            raise NotWrittenError(first_line(error)) from error
+            raise NotWrittenError("metrics", first_line(error)) from error
 
     return guarded
 
@@ -73,6 +69,16 @@ class MetricsWriter:
         self._board.flush()
 
 
+class NoMetrics:
+    """A MetricsWriter for all workers but the one that writes."""
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Does nothing."""
+
+    def show(self, step: int, scalars: dict[str, float], pictures: dict[str, bytes]) -> None:
+        """Does nothing."""
+
+
 def read_metrics(workdir: str) -> list[dict]:
     """The lines of `workdir`'s metrics.jsonl; a last line that a killed run left unfinished is passed over."""
     path = os.path.join(workdir, METRICS_FILE)
@@ -103,13 +109,14 @@ class Progress:
         first_step: Step that the run starts from.
         total_steps: Step that it ends at.
         output: Text stream, by default standard output.
+        quiet: Shows what is said, and not how far the run is: for workers beside the one that writes.
     """
 
-    def __init__(self, first_step: int, total_steps: int, output=None):
+    def __init__(self, first_step: int, total_steps: int, output=None, quiet: bool = False):
         self._output = output or sys.stdout
-        self._total = total_steps
+        self._total, self._quiet = total_steps, quiet
         self._bar = None
-        if self._output.isatty():
+        if self._output.isatty() and not quiet:
             self._bar = tqdm.tqdm(
                 initial=first_step, total=total_steps, unit="step", file=self._output, dynamic_ncols=True
             )
@@ -123,6 +130,8 @@ class Progress:
 
     def train(self, step: int, scalars: dict[str, float], seconds_left: float, waited: float = 0.0) -> None:
         """Shows the scalars of the steps up to `step`, and if it matters `waited`, the share of time without input."""
+        if self._quiet:
+            return
         shown = (
             f"loss {scalars['loss']:.4f}  accuracy {scalars['accuracy']:.2%}  "
             f"learning rate {scalars['learning_rate']:.3g}  images/s {scalars['images_per_second']:.0f}"

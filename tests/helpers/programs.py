@@ -1,9 +1,13 @@
 """Runs our programs as a user does, each in a process of its own."""
 
+import concurrent.futures
+import contextlib
+import json
 import multiprocessing
 import os
 import pathlib
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,12 +22,12 @@ _FORKS.set_forkserver_preload(["convzoo.training.program", "convzoo.training.ass
 _SECONDS = 600
 
 
-def run(*arguments, cwd=ROOT):
-    """The finished process of `python *arguments`."""
+def run(*arguments, cwd=ROOT, environment=None):
+    """The finished process of `python *arguments`, with further variables in its environment."""
     command = [str(argument) for argument in arguments]
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         files = [_FORKS.reducer.DupFd(file.fileno()) for file in (stdout, stderr)]
-        process = _FORKS.Process(target=_be, args=(command, str(cwd), dict(os.environ), files))
+        process = _FORKS.Process(target=_be, args=(command, str(cwd), {**os.environ, **(environment or {})}, files))
         process.start()
         process.join(_SECONDS)
         if process.is_alive():
@@ -43,6 +47,20 @@ def _be(command, cwd, environment, files):
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
+
+
+def run_workers(*commands):
+    """The finished processes of several workers of one cluster on this machine, each with its `python *command`."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in commands]
+        addresses = [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
+
+    def start(index):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        return run(*commands[index], environment={"TF_CONFIG": json.dumps(config)})
+
+    with concurrent.futures.ThreadPoolExecutor(len(commands)) as threads:
+        return list(threads.map(start, range(len(commands))))
 
 
 def complaint(result):

@@ -325,7 +325,10 @@ def test_a_conditional_head_starts_anew_with_its_routing(kind, tmp_path):
     else:
         state = checkpoints.prefixed("model", checkpoints.model_variables(origin))
         state["optimizer/iteration"] = tf.Variable(3, dtype=tf.int32)
-        path = checkpoints.Checkpoints(str(tmp_path), state, keep=1).save(3)
+        writer = checkpoints.Checkpoints(str(tmp_path), state, keep=1)
+        writer.save(3)
+        writer.close()
+        path = checkpoints.newest(str(tmp_path))
     first = {weight.path: weight.numpy() for weight in model.weights}
     told = fine_tuning.load(Start(path, {}, 4 if kind == "file" else None), model, 6, False)
     head = [weight.path for weight in model.weights if is_head(weight)]

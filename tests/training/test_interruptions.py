@@ -10,18 +10,21 @@ from convzoo.training.checkpoints import newest
 from convzoo.training.records import read_metrics, without_times
 
 FLAGS = (f"--config={TINY}", "--devices=cpu", "--config.deterministic=True")
-# train.py that something happens to when it writes the metrics of a step: SIGKILL, or a disk that takes no more.
+# train.py that something happens to when it writes the metrics of a step: SIGKILL, or a disk with no room for more.
 _HIT = """
-import os, resource, runpy, signal, sys
+import os, resource, runpy, signal, sys, time
 from convzoo.training import records
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 write = records.MetricsWriter.write
 def write_and_be_hit(writer, step, scalars):
     write(writer, step, scalars)
+    if step > 9:  # whose checkpoint is written meanwhile
+        while not os.path.exists(os.path.join(os.path.dirname(writer._path), "checkpoints", "checkpoint")):
+            time.sleep(0.01)
     if step == int(os.environ["AT"]) and os.environ["BY"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif step == int(os.environ["AT"]):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["BY"]), resource.RLIM_INFINITY))
 records.MetricsWriter.write = write_and_be_hit
 sys.argv[0] = "train.py"
 runpy.run_path("train.py", run_name="__main__")
@@ -50,15 +53,16 @@ def test_a_run_that_was_killed_twice(straight, tmp_path, monkeypatch):
     _check_alike(straight, workdir)
 
 
-def test_a_full_disk_ends_the_run_and_loses_no_checkpoint(straight, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("largest", "what"), [("10000", "checkpoint of step 18"), ("2500", "metrics")])
+def test_a_full_disk_ends_the_run_and_loses_no_checkpoint(straight, tmp_path, monkeypatch, largest, what):
     program, workdir = tmp_path / "full.py", tmp_path / "full"
     program.write_text(_HIT)
-    monkeypatch.setenv("BY", "full")
+    monkeypatch.setenv("BY", largest)  # bytes of a file
     monkeypatch.setenv("AT", "15")
     result = run(program, *FLAGS, f"--workdir={workdir}")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert "checkpoint of step 18 cannot be written" in result.stderr
+    assert f"the {what} cannot be written" in result.stderr
     assert "goes on from step 9" in result.stderr
     files = {path.name for path in (workdir / "checkpoints").iterdir()}
     assert files == {"checkpoint", "ckpt-9.index", "ckpt-9.data-00000-of-00001"}

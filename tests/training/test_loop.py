@@ -19,7 +19,7 @@ from convzoo.training.config import ConfigError, load
 from convzoo.training.devices import connect
 from convzoo.training.experiment import build_model, input_settings, open_source
 from convzoo.training.loop import TrainingError, train
-from convzoo.training.records import MetricsWriter, read_metrics
+from convzoo.training.records import MetricsWriter, read_metrics, without_times
 from convzoo.training.signals import Interrupted, StopRequest
 
 
@@ -118,6 +118,30 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(run, devices, tmp_path, m
     ended, straight = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
     for key in straight:
         np.testing.assert_allclose(ended[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_checkpoints_by_minutes(devices, tmp_path):
+    config = tiny.get_config()
+    config.checkpoint_every_epochs = 3.0
+    config.checkpoint_every_minutes = 1e-6
+    train(config, str(tmp_path), devices, evaluate=False)
+    paths = [f"{tmp_path}/checkpoints/ckpt-{step}" for step in (18, 21, 24)]  # at the end of each loop
+    assert checkpoints.saved(str(tmp_path)) == paths
+
+
+def test_a_profile_changes_nothing(run, devices, tmp_path, capsys):
+    train(tiny.get_config(), str(tmp_path), devices, profile=(4, 7))
+    assert "profile of steps 4 to 7 written" in capsys.readouterr().out
+    (profile,) = tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+    assert profile.stat().st_size > 10_000
+    for line, without in zip(read_metrics(str(tmp_path)), read_metrics(run), strict=True):
+        assert without_times(line) == pytest.approx(without_times(without), rel=1e-3)
+
+
+def test_a_profile_after_the_end_is_refused(devices, tmp_path):
+    with pytest.raises(ConfigError, match="--profile ends at step 25 and the training at 24"):
+        train(tiny.get_config(), str(tmp_path), devices, profile=(3, 25))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_slow_input_is_told(devices, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,106 @@
+"""Checkpoints that are written while training goes on."""
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from convzoo.training.checkpoints import Checkpoints, newest, restore
+from convzoo.training.files import NotWrittenError
+
+
+@pytest.fixture
+def state():
+    return {"model/a/kernel": tf.Variable([1.0, 2.0]), "optimizer/iteration": tf.Variable(1, dtype=tf.int64)}
+
+
+def _set(state, step):
+    state["model/a/kernel"].assign([step, step])
+    state["optimizer/iteration"].assign(step)
+
+
+def _read(path, state):
+    there = {name: tf.Variable(tf.zeros_like(variable)) for name, variable in state.items()}
+    restore(path, there)
+    return {name: variable.numpy().tolist() for name, variable in there.items()}
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Nothing is written before it is set."""
+    gate, save = threading.Event(), tf.train.CheckpointManager.save
+
+    def wait_and_save(*arguments, **settings):
+        assert gate.wait(60)
+        return save(*arguments, **settings)
+
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", wait_and_save)
+    return gate
+
+
+def test_training_goes_on_and_the_checkpoint_has_its_own_step(tmp_path, state, gate):
+    writer = Checkpoints(str(tmp_path), state, keep=2)
+    _set(state, 5)
+    assert writer.save_if_best(5, "eval/top1", 0.5)
+    writer.save(5)
+    _set(state, 6)
+    assert newest(str(tmp_path)) is None
+    assert writer.saved_step is None
+    gate.set()
+    writer.save(6)  # waits for those of step 5
+    writer.wait()
+    assert writer.saved_step == 6
+    for name, step in (("checkpoints/ckpt-5", 5), ("best/ckpt-5", 5), ("checkpoints/ckpt-6", 6)):
+        assert _read(f"{tmp_path}/{name}", state) == {"model/a/kernel": [step, step], "optimizer/iteration": step}
+    assert not writer.save_if_best(6, "eval/top1", 0.4)
+
+
+def test_the_newest_are_kept_over_a_restart(tmp_path, state):
+    for step in (1, 2, 3, 4):
+        writer = Checkpoints(str(tmp_path), state, keep=2)
+        writer.restore_newest()
+        _set(state, step)
+        writer.save(step)
+        writer.close()
+    assert sorted(path.stem for path in (tmp_path / "checkpoints").glob("*.index")) == ["ckpt-3", "ckpt-4"]
+
+
+def test_a_write_that_failed_is_told_and_the_one_before_it_stays(tmp_path, state, monkeypatch):
+    writer = Checkpoints(str(tmp_path), state, keep=2)
+    writer.save(1)
+    writer.wait()
+
+    def full(manager, checkpoint_number):
+        (tmp_path / "checkpoints" / f"ckpt-{checkpoint_number}_temp").mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left")
+
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
+    writer.save(2)
+    with pytest.raises(NotWrittenError, match="No space left") as caught:
+        writer.wait()
+    assert caught.value.what == "checkpoint of step 2"
+    writer.look()  # told once
+    writer.save(3)
+    writer.close()
+    with pytest.raises(NotWrittenError):
+        writer.look()
+    assert writer.saved_step == 1
+    assert newest(str(tmp_path)) == f"{tmp_path}/checkpoints/ckpt-1"
+    assert not list((tmp_path / "checkpoints").glob("*_temp"))
+
+
+def test_a_worker_that_does_not_write(tmp_path, state):
+    reader = Checkpoints(str(tmp_path), state, keep=2, writes=False)
+    reader.save(1)
+    assert not reader.save_if_best(1, "eval/top1", 0.5)
+    reader.wait()
+    assert list(tmp_path.iterdir()) == []
+    writer = Checkpoints(str(tmp_path), state, keep=2)
+    _set(state, 7)
+    writer.save(7)
+    writer.close()
+    _set(state, 8)
+    assert reader.restore_newest() == (f"{tmp_path}/checkpoints/ckpt-7", [])
+    assert reader.saved_step == 7
+    np.testing.assert_array_equal(state["model/a/kernel"], [7, 7])
