@@ -34,35 +34,32 @@ class Steps:
         sums, bad_step, waited = self._compiled(iterator, tf.constant(steps), sums)
         return sums, int(bad_step), float(waited)
 
-    def _next_batch(self, iterator, waited):
-        """The next batch, and the seconds until it was there."""
-        if not self._times_input:
-            return next(iterator), tf.constant(0.0, tf.float64)
-        # The clock is read right before and after the batch is there, and not before the last one was: but without
-        # waiting for a step's result, which would keep a device from taking the next step in its queue.
-        with tf.control_dependencies([waited]):
-            asked = tf.timestamp()
-        with tf.control_dependencies([asked]):
-            batch = next(iterator)
-        with tf.control_dependencies(tf.nest.flatten(self._strategy.experimental_local_results(batch["label"]))):
-            return batch, tf.timestamp() - asked
-
     def _loop(self, iterator, steps, sums):
         bad_step = tf.constant(-1, tf.int64)
-        waited = tf.constant(0.0, tf.float64)
+        waited, ended = tf.constant(0.0, tf.float64), self._time_of([])
         for _ in tf.range(steps):
-            step = tf.cast(self._iterations, tf.int64)
-            batch, seconds = self._next_batch(iterator, waited)
-            waited += seconds
+            step = tf.cast(self._iterations.read_value(), tf.int64)
+            batch = next(iterator)
+            # From the end of a step to the next batch, if that was not there first. Neither reading of the clock is
+            # waited for: batches are fetched while a step runs, and a device has the next step in its queue.
+            waited += tf.maximum(self._time_of(self._strategy.experimental_local_results(batch["label"])) - ended, 0.0)
             of_replicas = self._strategy.run(self._step, args=(batch,))
             of_step = {
                 name: self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
                 for name, value in of_replicas.items()
             }
+            ended = self._time_of(of_step.values())
             sums = {name: sums[name] + of_step[name] for name in sums}
             first = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(of_step["loss"])))
             bad_step = tf.where(first, step, bad_step)
         return sums, bad_step, waited
+
+    def _time_of(self, tensors):
+        """The time in seconds when the tensors were there."""
+        if not self._times_input:
+            return tf.constant(0.0, tf.float64)
+        with tf.control_dependencies(tf.nest.flatten(list(tensors))):
+            return tf.timestamp()
 
 
 def no_sums() -> dict[str, tf.Tensor]:
