@@ -11,20 +11,19 @@ from convzoo import data
 from convzoo.models.regions import masks
 from convzoo.training import checkpoints, experiment, fine_tuning, lock, tasks
 from convzoo.training.agenda import Agenda
-from convzoo.training.batch_norm import StatisticsAverage, normalise_together
+from convzoo.training.batch_norm import StatisticsAverage
 from convzoo.training.clock import RunClock
 from convzoo.training.config import ConfigError, claim, load_start, validate
 from convzoo.training.devices import Devices
-from convzoo.training.ema import MovingAverage
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.files import NotWrittenError
-from convzoo.training.optimizers import make_optimizer, make_schedule
+from convzoo.training.optimizers import make_schedule
 from convzoo.training.profile import Profile
 from convzoo.training.records import MetricsWriter, NoMetrics, Progress, read_metrics
 from convzoo.training.regions import ALMOST_ALL, RegionMaps
+from convzoo.training.replica import build_replica
 from convzoo.training.seeds import differ_by_replica
 from convzoo.training.signals import Interrupted, StopRequest
-from convzoo.training.step import TrainStep
 from convzoo.training.steps import Steps, no_sums
 
 # What TensorFlow raises in the other workers when one ends or does not answer.
@@ -106,7 +105,6 @@ class _Run:
             raise ConfigError(
                 f"config.epochs {config.epochs} is less than one step of batch_size {config.batch_size}; raise it"
             )
-
         if self._profile and self._profile.stops[1] > self._total_steps:
             raise ConfigError(
                 f"--profile ends at step {self._profile.stops[1]} and the training at {self._total_steps}; choose "
@@ -125,9 +123,8 @@ class _Run:
         self._check_inputs(evaluate)
         with self._strategy.scope():
             self._build(evaluate)
-        self._steps = Steps(
-            self._strategy, self._step, self._optimizer.iterations.value, times_input=not config.deterministic
-        )
+        self._iterations = self._replica.optimizer.iterations.value
+        self._steps = Steps(self._strategy, self._replica.step, self._iterations, times_input=not config.deterministic)
 
     def _check_inputs(self, evaluate):
         """Makes the data sets once and throws them away, because that is where a wrong setting is found."""
@@ -136,42 +133,20 @@ class _Run:
             data.eval_dataset(self._source, self._config.data.eval_split, batch_size=1, **self._inputs)
 
     def _build(self, evaluate):
-        config, replicas = self._config, self._devices.num_replicas
-        self._model = experiment.build_model(config, self._source.num_classes)
-        differ = normalise_together(self._model, replicas, config.batch_norm_replicas)
-        self._loaded = ""
-        if self._start:
-            # Before the moving average is made, which starts at what the weights are.
-            self._loaded = fine_tuning.load(
-                self._start, self._model, self._source.num_classes, new_head=config.init.new_head
-            )
-        self._frozen = fine_tuning.freeze(self._model, config.init.freeze)
-        self._optimizer = make_optimizer(config, self._schedule)
-        self._optimizer.build(self._model.trainable_weights)
-        body = [weight for weight in self._model.trainable_weights if not fine_tuning.is_head(weight)]
-        self._optimizer.scale_rate(body, config.init.body_rate)
-        self._average = MovingAverage(self._model, config.ema_decay) if config.ema_decay else None
-        self._average_statistics = StatisticsAverage(self._model, self._average, self._strategy) if differ else None
-        self._step = TrainStep(
-            self._model,
-            self._optimizer,
-            self._average,
-            batch_size=config.batch_size,
-            num_replicas=replicas,
-            task=self._task,
-            label_smoothing=config.label_smoothing,
-            weight_decay=config.weight_decay,
-            parts=config.gradient_accumulation,
-            clip_norm=config.clip_norm,
+        config, classes = self._config, self._source.num_classes
+        replica = build_replica(config, classes, self._schedule, self._devices.num_replicas, self._start)
+        self._replica, self._model, self._average = replica, replica.model, replica.average
+        self._average_statistics = (
+            StatisticsAverage(self._model, self._average, self._strategy) if replica.statistics_differ else None
         )
         self._evaluator = None
         if evaluate:
-            model = experiment.build_model(config, self._source.num_classes)
+            model = experiment.build_model(config, classes)
             self._evaluator = Evaluator(model, self._strategy, self._task)
             self._region_maps = RegionMaps(model, self._strategy)
 
     def _state(self):
-        optimizer = {variable.path.split("/", 1)[1]: variable.value for variable in self._optimizer.variables}
+        optimizer = {variable.path.split("/", 1)[1]: variable.value for variable in self._replica.optimizer.variables}
         return {
             **checkpoints.prefixed("model", checkpoints.model_variables(self._model)),
             **checkpoints.prefixed("optimizer", optimizer),
@@ -194,7 +169,7 @@ class _Run:
                 f"no checkpoint of {self._workdir!r} is whole ({complaints[0]}); restore one or change --workdir"
             )
         differ_by_replica(self._model, self._strategy)
-        step = self._settled = int(self._optimizer.iterations.numpy())
+        step = self._settled = int(self._iterations.numpy())
         newest = devices.largest([step])[0]
         if devices.largest([-step])[0] != -newest:
             raise ConfigError(
@@ -251,10 +226,10 @@ class _Run:
         progress.say(self._opening(path, step))
         if not self._evaluator and masks(self._model):
             progress.say("maps of regions are drawn with evaluations: of this run, scripts/draw_regions.py draws them")
-        if self._loaded:
+        if self._replica.loaded:
             taken = f"; taken over to config.model.overrides: {', '.join(self._taken)}" if self._taken else ""
-            progress.say(f"{self._loaded}{taken}")
-        if part := fine_tuning.describe(self._model, self._frozen, self._config.init.body_rate):
+            progress.say(f"{self._replica.loaded}{taken}")
+        if part := fine_tuning.describe(self._model, self._replica.frozen, self._config.init.body_rate):
             progress.say(part)
 
     def _see_to_orders(self, step, stop):
