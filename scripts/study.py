@@ -104,6 +104,7 @@ def main():
 def _begin(study):
     """Enters this command's rows into the study, after everything that can be wrong with them was looked at."""
     from convzoo.training.config import ConfigError
+    from convzoo.training.rows import rows as compared
 
     for name, value in (("checkpoint", CHECKPOINT.value), ("split", SPLIT.value)):
         if study.runs and study.about[name] != value:
@@ -111,7 +112,7 @@ def _begin(study):
                 f"the study in --workdir={WORKDIR.value} evaluates --{name}={study.about[name]}, not {value}; "
                 "choose another --workdir"
             )
-    rows = [_row(study, *parts) for parts in _parts()]
+    rows = [_row(study, *row) for row in compared(CONFIG.value, SET.value, OVERRIDE.value)]
     for key in ("name", "folder"):
         twice = [value for value, times in collections.Counter(row[key] for row in rows).items() if times > 1]
         if twice:
@@ -144,43 +145,14 @@ def _shares():
     return [set(cores[i * len(cores) // number : (i + 1) * len(cores) // number]) for i in range(number)]
 
 
-def _parts():
-    """The name of each row, its config and its changed fields."""
-    from convzoo.training.config import ConfigError
-
-    common = [_field(text) for text in OVERRIDE.value]
-    for config in CONFIG.value:
-        path, _, variant = config.partition(":")
-        name = pathlib.PurePath(path).stem + (f":{variant}" if variant else "")
-        yield name, config, common
-        for text in SET.value:
-            label, _, fields = (part.strip() for part in text.partition(":"))
-            try:
-                fields = shlex.split(fields)
-            except ValueError:  # an open quotation
-                fields = []
-            if not re.fullmatch(r"[\w.-]+", label) or not fields:
-                raise ConfigError(f"cannot read --set={text!r}; write 'NAME: config.FIELD=VALUE ...'")
-            yield f"{name} {label}", config, [*common, *map(_field, fields)]
-
-
-def _field(text):
-    """A changed field as "config.epochs=1"."""
-    from convzoo.training.config import ConfigError
-
-    field = text.strip().removeprefix("--")
-    if not re.match(r"config\.[\w.]+=", field):
-        raise ConfigError(f"cannot read the changed field {text!r}; write config.FIELD=VALUE")
-    if field.startswith("config.seed="):
-        raise ConfigError(f"{field} has no place in a study; --seeds says how many there are")
-    return field
-
-
 def _row(study, name, path, fields):
     from convzoo.models import count
     from convzoo.training import experiment
     from convzoo.training.config import FILE, ConfigError, claim, validate
 
+    for field in fields:
+        if field.startswith("config.seed="):
+            raise ConfigError(f"{field} has no place in a study; --seeds says how many there are")
     config = program.read_config(path, fields)
     folder = re.sub(r"[^\w.-]+", "_", name)
     validate(config, num_replicas=1)

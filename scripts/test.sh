@@ -3,15 +3,18 @@
 #
 #   ./scripts/test.sh                              # the newest supported TensorFlow
 #   TENSORFLOW=2.19.1 ./scripts/test.sh            # another one, in an environment of its own
+#   TENSORFLOW=tpu ./scripts/test.sh               # the wheel for TPUs, on this machine's CPU
 #   ./scripts/test.sh tests/data -k digits         # some tests, with pytest's own options, under TensorFlow alone
 #   ./scripts/test.sh -m slow                      # what is left out otherwise: every network trained and exported
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+# The libraries for TPUs would look for one.
+export JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1
 
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
-use_environment cpu,cloud,test "${TENSORFLOW:-}"
+use_environment cpu,cloud,test,tpu-compile "${TENSORFLOW:-}"
 
 ruff check .
 ruff format --check --quiet .

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "data": {"data"},
     "training": {"layers", "models", "data", "training"},
     "serving": {"models", "data", "serving"},
+    "tpu": {"layers", "models", "data", "training", "tpu"},
 }
 FRAMEWORKS = {"tensorflow", "tensorflow_datasets", "jax", "torch"}
 # Rooms that know no framework but Keras, with the files that read another's own format.

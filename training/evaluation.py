@@ -55,17 +55,18 @@ class Evaluator:
         examples = int(sums.pop("examples"))
         return {**self._task.figures(sums, examples), "examples": examples}
 
+    def step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The task's sums over a replica's batch {"image", "label", "mask"}, and the "examples" that count."""
+        logits = tf.cast(self._model(batch["image"], training=False), tf.float32)
+        sums = self._task.sums(batch["label"], logits, batch["mask"])
+        return {**sums, "examples": tf.reduce_sum(batch["mask"])}
+
     def _run(self, iterator, batches):
         sums = {**self._task.zeros(self._model.output_shape[-1]), "examples": tf.zeros([])}
         for _ in tf.range(batches):
-            of_replicas = self._strategy.run(self._step, args=(next(iterator),))
+            of_replicas = self._strategy.run(self.step, args=(next(iterator),))
             sums = {
                 name: total + self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas[name], axis=None)
                 for name, total in sums.items()
             }
         return sums
-
-    def _step(self, batch):
-        logits = tf.cast(self._model(batch["image"], training=False), tf.float32)
-        sums = self._task.sums(batch["label"], logits, batch["mask"])
-        return {**sums, "examples": tf.reduce_sum(batch["mask"])}

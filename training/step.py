@@ -55,12 +55,22 @@ class TrainStep:
         ):
             with tf.GradientTape() as tape:
                 logits = self._model(images, training=True)
-                losses = self._task.losses(labels, logits, self._label_smoothing)
-                loss = tf.reduce_sum(losses) / self._batch_size
+                with tf.name_scope("loss"):  # names for whoever looks at the compiled step or a profile of it
+                    losses = self._task.losses(labels, logits, self._label_smoothing)
+                    loss = tf.reduce_sum(losses) / self._batch_size
             for index, gradient in enumerate(tape.gradient(loss, [weight.value for weight in weights])):
                 gradients[index] += tf.cast(gradient, tf.float32)
             sums["loss"] += tf.reduce_sum(losses)
             sums["correct"] += tf.reduce_sum(self._task.right(labels, logits))
+        with tf.name_scope("update"):
+            step = self._update(gradients, weights)
+        if self._average is not None:
+            with tf.name_scope("average"):
+                self._average.update(step)
+        return sums
+
+    def _update(self, gradients, weights):
+        """Applies the gradient and the penalty's; returns the number of the step."""
         if self._weight_decay:
             # The penalty's gradient, shared out, because the replicas' gradients are added up.
             for index, (weight, decayed) in enumerate(zip(weights, self._decayed, strict=True)):
@@ -70,9 +80,7 @@ class TrainStep:
             gradients = self._clip(gradients)
         step = tf.identity(self._optimizer.iterations.value)
         self._optimizer.apply(gradients, weights)
-        if self._average is not None:
-            self._average.update(step)
-        return sums
+        return step
 
     def _clip(self, gradients):
         # Clipped after the replicas' gradients are added, then shared out: the optimiser adds them up again.

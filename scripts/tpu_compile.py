@@ -1,0 +1,199 @@
+r"""Compiles the step of an experiment with the TPU compiler, on a machine without a TPU, and says what it would cost.
+
+    pip install -e ".[tpu-compile]"
+    python scripts/tpu_compile.py --config=configs/efficientnet_condconv_imagenet.py:b0_8e --topology=v5e --batch=128
+
+Several --config, or --set='NAME: config.FIELD=VALUE ...', make a table with ratios to the first row, as in
+scripts/study.py. --by_layer lists what each layer takes; --largest_batch searches the largest batch that fits;
+--chips=8 tells the hours of the whole schedule. --output keeps everything as JSON.
+
+Compiling a large network takes minutes. Nothing runs on a TPU: all times are estimates of the compiler's, for one chip
+alone, without sums over chips, input, evaluation and checkpoints. There are two of them, which are blind in different
+places. "By cost" is the compiler's cost analysis: bytes over bandwidth or operations over the peak, whichever takes
+longer, for each fusion; it sees no work within one. "By schedule" is the sum of the cycles that its scheduler expects:
+it sees that work, is hard on depthwise convolutions, and leaves out copies that run beside the rest. Trust a ratio on
+which both agree.
+"""
+
+import json
+import sys
+
+import tabulate
+from absl import flags
+
+from convzoo.training import program
+
+CONFIG = flags.DEFINE_multi_string("config", [], "A row's config, as configs/x.py or FILE:VARIANT; repeat it.")
+OVERRIDE = flags.DEFINE_multi_string("override", [], "A changed field of all rows, as config.precision=float32.")
+SET = flags.DEFINE_multi_string("set", [], "Further rows: 'NAME: config.FIELD=VALUE ...', with every config.")
+TOPOLOGY = flags.DEFINE_enum("topology", "v5e", ["v4", "v5e", "v5p", "v6e"], "The chip.")
+BATCH = flags.DEFINE_integer("batch", 128, "Examples on the chip.", lower_bound=1)
+PRECISION = flags.DEFINE_enum(
+    "precision", "mixed_bfloat16", ["mixed_bfloat16", "float32"], "Of the computation, whatever the config says."
+)
+WHAT = flags.DEFINE_enum(
+    "what", "train", ["train", "eval", "serve"], "A whole training step, a step of evaluation, or the network alone."
+)
+CLASSES = flags.DEFINE_integer("classes", None, "Default: those of the data, else the network's own.", lower_bound=1)
+BY_LAYER = flags.DEFINE_bool("by_layer", False, "What each layer takes, dearest first.")
+LARGEST_BATCH = flags.DEFINE_bool("largest_batch", False, "Search the largest batch that fits; compiles several times.")
+CHIPS = flags.DEFINE_integer("chips", None, "Tell the hours of the whole schedule on so many chips.", lower_bound=1)
+EXAMPLES = flags.DEFINE_integer("examples", None, "Of the training split; default: those of the data.", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", None, "A JSON file for all that is known.")
+
+# The embedded knowledge of a data set that few have on the machine on which they ask.
+_KNOWN = {"tfds:imagenet2012": (1000, 1_281_167)}
+_SHOWN_LAYERS = 40
+
+
+def main():
+    program.require("config")
+    from convzoo.tpu import compiler
+    from convzoo.training.config import ConfigError, validate
+    from convzoo.training.files import write_text
+    from convzoo.training.rows import rows
+
+    try:
+        if told := compiler.check_installed():
+            print(told, flush=True)
+    except compiler.CompilerError as error:
+        raise ConfigError(str(error)) from error
+    precision = f"config.precision={PRECISION.value}"
+    named = []
+    for name, path, fields in rows(CONFIG.value, SET.value, [*OVERRIDE.value, precision]):
+        config = program.read_config(path, fields)
+        validate(config, num_replicas=1)
+        named.append((name, config, *_data(config)))
+    records = []
+    for name, config, classes, examples in named:
+        record = {"name": name, "batch": BATCH.value, "what": WHAT.value, "precision": PRECISION.value}
+        records.append({**record, **_look_at(name, config, classes, examples)})
+        if OUTPUT.value:
+            write_text(OUTPUT.value, json.dumps(records, indent=2) + "\n")
+    if len(records) > 1:
+        print(_comparison(records))
+    if any("error" in record for record in records):
+        sys.exit(1)
+
+
+def _data(config):
+    """Number of classes, and of training examples if it is known."""
+    from convzoo import data, models
+    from convzoo.training import experiment
+    from convzoo.training.config import ConfigError
+
+    classes, examples = _KNOWN.get(config.data.source, (None, None))
+    if classes is None:
+        try:
+            source = experiment.open_source(config)
+            classes, examples = source.num_classes, source.num_examples(config.data.train_split)
+        except data.DataError:
+            classes = models.info(config.model.name).num_classes
+    examples = EXAMPLES.value or examples
+    if CHIPS.value and examples is None:
+        raise ConfigError(
+            f"config.data.source {config.data.source!r} is not here; tell --examples of its training split"
+        )
+    return CLASSES.value or classes, examples
+
+
+def _look_at(name, config, classes, examples):
+    """Compiles one row and prints what came of it; returns its record."""
+    from convzoo.tpu import estimate
+    from convzoo.tpu.chips import CHIPS as KNOWN_CHIPS
+    from convzoo.tpu.compiler import CompilerError
+    from convzoo.tpu.lowering import NotForTPUError
+
+    chip = KNOWN_CHIPS[TOPOLOGY.value]
+    print(f"{name}: {config.model.name}, {WHAT.value}, batch {BATCH.value}, {PRECISION.value}, one {chip.name} chip")
+    sys.stdout.flush()
+    try:
+        found = estimate.estimate(config, classes, chip, BATCH.value, WHAT.value)
+        record = found.as_json()
+        print(_table(found), flush=True)
+        if BY_LAYER.value:
+            print(_layers(found), flush=True)
+        if LARGEST_BATCH.value:
+            record["largest_batch"] = estimate.largest_batch(config, classes, chip, BATCH.value, WHAT.value)
+            print(f"largest batch that fits, to an eighth: {record['largest_batch']}", flush=True)
+        if CHIPS.value:
+            images = config.epochs * examples
+            record["hours"] = {
+                by: images / (rate * CHIPS.value) / 3600 for by, rate in record["images_per_second"].items()
+            }
+            record["chips"] = CHIPS.value
+            told = ", ".join(
+                f"{hours:.2f} hours and {hours * CHIPS.value:.1f} chip-hours {by.replace('_', ' ')}"
+                for by, hours in record["hours"].items()
+            )
+            print(f"{config.epochs:g} epochs of {examples} examples on {CHIPS.value} chips: {told}", flush=True)
+        return record
+    except (CompilerError, NotForTPUError) as error:
+        print(f"not compiled: {error}", file=sys.stderr, flush=True)
+        return {"chip": chip.name, "error": str(error)}
+
+
+def _table(found):
+    mib = {name: f"{size / 2**20:,.1f} MiB" for name, size in found.memory.items()}
+    share = found.memory_used / found.chip.memory
+    joined = ", ".join(f"{name} {number}" for name, number in found.uncosted.items()) or "none"
+    record = found.as_json()
+    rows = [
+        ("compiled in", f"{found.compile_seconds:.0f} s, not run"),
+        *((f"memory: {name}", size) for name, size in mib.items()),
+        ("memory: all", f"{found.memory_used / 2**30:.2f} GiB, {share:.0%} of the chip's"),
+        ("operations", f"{found.flops / 1e9:,.1f} GFLOP"),
+        ("bytes by the cost analysis", f"{found.bytes_accessed / 1e9:.3f} GB"),
+        ("bytes to and from memory, counted", f"{found.memory_traffic / 1e9:.3f} GB"),
+        ("estimated step, by cost", _step(found.cost_seconds, record["images_per_second"]["by_cost"])),
+        ("estimated step, by schedule", _step(found.scheduled_seconds, record["images_per_second"]["by_schedule"])),
+        (
+            "roofline of the compiled program",
+            f"{1e3 * found.floor_seconds:.3f} ms, bound by {found.bound}: "
+            f"{found.floor_seconds / found.cost_seconds:.0%} of the time by cost, "
+            f"{found.floor_seconds / found.scheduled_seconds:.0%} by schedule",
+        ),
+        ("operations without a cost", joined),
+    ]
+    return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def _step(seconds, rate):
+    return f"{1e3 * seconds:.3f} ms, {rate:,.0f} images/s"
+
+
+def _layers(found):
+    rows = [
+        (part.layer, f"{1e3 * part.seconds:.3f}", f"{part.share:.1%}", f"{part.bytes / 1e6:.1f}")
+        for part in found.parts[:_SHOWN_LAYERS]
+    ]
+    left = len(found.parts) - len(rows)
+    table = tabulate.tabulate(
+        rows, headers=["layer", "ms by schedule", "share", "MB to and from memory"], disable_numparse=True
+    )
+    return table + (f"\nand {left} more (--output has them)" if left > 0 else "")
+
+
+def _comparison(records):
+    first = records[0]
+    rows = []
+    for record in records:
+        if "error" in record:
+            rows.append((record["name"], "not compiled"))
+            continue
+        cells = [
+            record["name"],
+            f"{record['memory_used'] / 2**30:.2f}",
+            f"{record['flops'] / 1e9:,.1f}",
+            f"{1e3 * record['cost_seconds']:.3f}",
+            f"{1e3 * record['scheduled_seconds']:.3f}",
+        ]
+        if "error" not in first:
+            cells += [f"{record[name] / first[name]:.2f}" for name in ("cost_seconds", "scheduled_seconds")]
+        rows.append(cells)
+    headers = ["", "GiB", "GFLOP", "ms by cost", "ms by schedule", "ratio by cost", "ratio by schedule"]
+    return tabulate.tabulate(rows, headers=headers, disable_numparse=True)
+
+
+if __name__ == "__main__":
+    program.run(main)

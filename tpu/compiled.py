@@ -1,0 +1,153 @@
+"""Reads what XLA prints of a compiled TPU program: cycles, memory traffic, and the layer that each part came from."""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Collection, Iterator
+
+_BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "c128": 128}
+_SHAPE = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_LINE = re.compile(r"^ +(?:ROOT )?%?([\w.-]+) = ")
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CALLED = re.compile(r"(?:body|to_apply|calls)=%?([\w.-]+)")
+# They name, order or reshape without moving anything.
+_FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id"}
+_TARGET = re.compile(r'custom_call_target="(\w+)"')
+# Does no work, and the cost analysis knows it. For each other custom call it adds -1 second.
+_COSTED = {"AllocateBuffer"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """What the chip does in one go: mostly a fusion of many operations.
+
+    Attributes:
+        name: In the program.
+        opcode: XLA's word for it.
+        op_name: TensorFlow's name of the operation that it came from, with the layers that were called; "" if none.
+        cycles: The compiler's estimate; 0 where it has none, as for copies that run beside the rest.
+        bytes: Of operands and results that lie in the chip's memory, and not in its fast vector memory.
+        times: How often it is executed.
+    """
+
+    name: str
+    opcode: str
+    op_name: str
+    cycles: int
+    bytes: int
+    times: int
+
+
+def read(text: str) -> list[Instruction]:
+    """The instructions of a compiled program, in order; those of a loop once, with their number of times."""
+    bodies, entry = {}, None
+    lines = None
+    for line in text.splitlines():
+        if head := _HEAD.match(line):
+            lines = bodies.setdefault(head[2], [])
+            entry = head[2] if head[1] else entry
+        elif lines is not None and _LINE.match(line):
+            lines.append(line)
+    return list(_walk(bodies, entry, 1))
+
+
+def uncosted(text: str) -> dict[str, int]:
+    """How many calls of what the cost analysis has no cost for and adds -1 second for, by name.
+
+    They join slices that were fetched ahead, or the halves of 64-bit numbers: hardly any work.
+    """
+    return dict(collections.Counter(name for name in _TARGET.findall(text) if name not in _COSTED))
+
+
+def layer_of(op_name: str, network: str, layers: Collection[str]) -> str:
+    """The layer that an operation came from, or else a word for its part of the step.
+
+    Args:
+        op_name: As in `Instruction`.
+        network: The network's name.
+        layers: Names of its layers.
+    """
+    parts = op_name.removeprefix("gradient_tape/").split("/")
+    # TensorFlow makes names unique with a number behind them.
+    if len(parts) > 1 and _is(parts[0], network):
+        for layer in (parts[1], re.sub(r"_\d+$", "", parts[1])):
+            if layer in layers:
+                return layer
+    for part in ("loss", "update", "average"):
+        if _is(parts[0], part):
+            return f"({part})"
+    return "(other)"
+
+
+def _is(part, name):
+    return re.fullmatch(rf"{re.escape(name)}(_\d+)?", part) is not None
+
+
+def _walk(bodies, name, times) -> Iterator[Instruction]:
+    sizes = {}
+    for line in bodies[name]:
+        head = _LINE.match(line)
+        type_text, rest = _type(line[head.end() :])
+        opcode, operands, after = _call(rest)
+        sizes[head[1]] = type_text
+        if opcode == "while":
+            (body,) = re.findall(r"body=%?([\w.-]+)", after)
+            trips = _TRIPS.search(after)
+            yield from _walk(bodies, body, times * (int(trips[1]) if trips else 1))
+            continue
+        if opcode in ("call", "conditional"):
+            for called in _CALLED.findall(after):
+                yield from _walk(bodies, called, times)
+            continue
+        if opcode in _FREE or opcode.endswith("-done") or "ConcatBitcast" in after:
+            continue
+        # The start of a copy that runs beside the rest returns its source as well.
+        results = _first(type_text) if opcode.endswith("-start") else type_text
+        moved = _bytes(results) + sum(_bytes(sizes.get(operand, "")) for operand in operands)
+        cycles, op_name = _CYCLES.search(after), re.search(r'op_name="([^"]*)"', after)
+        yield Instruction(head[1], opcode, op_name[1] if op_name else "", int(cycles[1]) if cycles else 0, moved, times)
+
+
+def _type(text):
+    """The type at the beginning of `text`, and what follows it."""
+    if not text.startswith("("):
+        kind, _, rest = text.partition(" ")
+        return kind, rest
+    end = _closing(text)
+    return text[:end], text[end:].lstrip()
+
+
+def _call(text):
+    opcode, _, _ = text.partition("(")
+    inner = text[len(opcode) :]
+    end = _closing(inner)
+    return opcode, re.findall(r"%([\w.-]+)", inner[:end]), inner[end:]
+
+
+def _closing(text):
+    depth = 0
+    for index, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if not depth:
+            return index + 1
+    return len(text)
+
+
+def _first(type_text):
+    shape = _SHAPE.search(type_text)
+    return shape[0] if shape else ""
+
+
+def _bytes(type_text):
+    """Bytes of the arrays of a type that lie in the chip's memory; S(1) and above are others."""
+    total = 0
+    for kind, sizes, layout in _SHAPE.findall(type_text):
+        if re.search(r"S\([1-9]", layout):
+            continue
+        digits = re.search(r"\d+", kind)
+        bits = _BITS.get(kind) or (int(digits[0]) if digits else 8)
+        total += math.prod(int(size) for size in sizes.split(",") if size) * bits // 8
+    return total

@@ -1,0 +1,113 @@
+"""The step that a TPU would run, as XLA's HLO."""
+
+import dataclasses
+import re
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from convzoo import layers
+from convzoo.training import experiment, tasks
+from convzoo.training.config import ConfigError, first_line
+from convzoo.training.evaluation import Evaluator
+from convzoo.training.optimizers import make_schedule
+from convzoo.training.replica import build_replica
+
+STEPS = ("train", "eval", "serve")
+_UNSUPPORTED = re.compile(r"on XLA_\w+: (\w+) \(.*?\{\{node ([^}]*)\}\}", re.DOTALL)
+
+
+class NotForTPUError(ConfigError):
+    """The step has an operation that no TPU runs; the operation and where it stands are named."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lowered:
+    """A step before it is compiled.
+
+    Attributes:
+        hlo: The serialised module.
+        network: The network's name.
+        layers: Names of its layers.
+        sizes: Bytes of what the step keeps between two calls: "weights", "optimizer" and "average".
+    """
+
+    hlo: bytes
+    network: str
+    layers: list[str]
+    sizes: dict[str, int]
+
+
+def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, what: str = "train") -> Lowered:
+    """Lowers the step of an experiment as one chip would run it, sums over chips left out.
+
+    Args:
+        config: The experiment; its own batch size is not looked at.
+        num_classes: Of its data.
+        batch_size: Examples on the chip.
+        what: "train" for a whole training step, "eval" for one of evaluation, "serve" for the network alone.
+
+    Raises:
+        NotForTPUError: An operation cannot run on a TPU.
+        models.ModelError: The network cannot be built.
+    """
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.batch_size = batch_size
+    task, before = tasks.of(config), layers.get_target()
+    layers.set_target("tpu")
+    try:
+        height, width = experiment.input_settings(config)["image_size"]
+        image = tf.TensorSpec((batch_size, height, width, 3), tf.float32, "image")
+        label = tf.TensorSpec((batch_size, height, width) if task.has_maps else (batch_size,), tf.int32, "label")
+        mask = tf.TensorSpec((batch_size,), tf.float32, "mask")
+        kept = {}
+        if what == "train":
+            # The rate is looked up in the step: how long the training lasts does not matter.
+            replica = build_replica(config, num_classes, make_schedule(config, 1000, 100))
+            model, optimizer, average = replica.model, replica.optimizer, replica.average
+            kept["optimizer"] = _bytes(variable.value for variable in optimizer.variables)
+            kept["average"] = _bytes(average.variables.values() if average else ())
+            hlo = _lower(lambda *batch: replica.step(dict(zip(("image", "label"), batch, strict=True))), image, label)
+        else:
+            model = experiment.build_model(config, num_classes)
+            if what == "eval":
+                step = Evaluator(model, tf.distribute.get_strategy(), task).step
+                names = ("image", "label", "mask")
+                hlo = _lower(lambda *batch: step(dict(zip(names, batch, strict=True))), image, label, mask)
+            else:
+                hlo = _lower(lambda images: model(images, training=False), image)
+    finally:
+        layers.set_target(before)
+    sizes = {"weights": _bytes(weight.value for weight in model.weights), **kept}
+    return Lowered(hlo, model.name, _layer_names(model), sizes)
+
+
+def _lower(step, *specs):
+    function = tf.function(step, jit_compile=True)
+    try:
+        return function.experimental_get_compiler_ir(*specs)(stage="hlo_serialized")
+    except (tf.errors.OpError, ValueError) as error:
+        raise NotForTPUError(refusal(error)) from error
+
+
+def refusal(error: Exception) -> str:
+    """What XLA refused, a line: the operation and where it stands, if TensorFlow's error tells."""
+    if found := _UNSUPPORTED.search(str(error)):
+        operation, node = found.groups()
+        return f"a TPU has no operation {operation}, used at {node}"
+    return f"XLA cannot take the step: {first_line(error)}"
+
+
+def _layer_names(model):
+    names = []
+    for layer in model.layers:
+        names.append(layer.name)
+        if isinstance(layer, keras.Model):
+            names += _layer_names(layer)
+    return names
+
+
+def _bytes(variables):
+    return sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
