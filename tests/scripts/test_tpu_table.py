@@ -1,0 +1,71 @@
+"""scripts/tpu_table.py: its list of networks, and the table of what was found."""
+
+import json
+import runpy
+import sys
+
+import pytest
+from helpers.programs import ROOT, complaint, run
+
+from convzoo import models
+
+
+def test_every_network_of_the_papers_is_in_it():
+    sys.argv = ["tpu_table.py"]
+    twins = runpy.run_path(str(ROOT / "scripts" / "tpu_table.py"), run_name="table")["_TWINS"]
+    listed = [name for twin, others in twins.items() for name in (twin, *others)]
+    assert len(listed) == len(set(listed))
+    # The larger EfficientNets are no network of the four papers.
+    assert set(models.list_models()) - set(listed) == {f"efficientnet_b{number}" for number in range(1, 8)}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    folder = tmp_path / "v5e"
+    folder.mkdir()
+    record = {
+        "batch_size": 128,
+        "memory_used": 3 * 2**30,
+        "cost_seconds": 0.02,
+        "scheduled_seconds": 0.04,
+        "images_per_second": {"by_cost": 6400.0, "by_schedule": 3200.0},
+        "versions": {"jax": "1", "libtpu": "2"},
+        "date": "2026-11-01",
+    }
+    (folder / "resnet34.json").write_text(json.dumps(record))
+    half = {**record, "batch_size": 64, "date": "2026-11-02"}
+    (folder / "lean_resnet34.json").write_text(json.dumps(half))
+    (folder / "resnet18.json").write_text(json.dumps({"error": "too odd"}))
+    return tmp_path
+
+
+def test_the_table(workdir):
+    page, ops = workdir / "page.md", workdir / "ops.json"
+    page.write_text("before\n<!-- tpu_table:v5e -->\n<!-- /tpu_table:v5e -->\nafter\n")
+    ops.write_text(json.dumps({"problems": {"resnet34": None, "resnet18": "a TPU has no operation Odd"}}))
+    flags = (f"--workdir={workdir}", f"--markers={page}", f"--ops={ops}", "--table_only")
+    result = run("scripts/tpu_table.py", *flags)
+    assert result.returncode == 1  # one was not compiled
+    lines = page.read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    assert rows == [
+        ["`resnet34`", "128", "3.00", "20.00", "40.00", "6,400", "3,200", "", "", "legal"],
+        ["`lean_resnet34`", "64", "3.00", "20.00", "40.00", "6,400", "3,200", "1.00", "1.00", "not asked"],
+        ["`resnet18`", "", "not compiled: too odd", *[""] * 6, "a TPU has no operation Odd"],
+    ]
+    assert "3 networks on one v5e chip, 2026-11-01 to 2026-11-02; jax 1, libtpu 2." in lines
+    assert lines[0] == "before"
+    assert lines[-1] == "after"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "--workdir is missing"),
+        (("--workdir=x", "--networks=nothing"), "no network that is called --networks=nothing"),
+        (("--workdir=x", "--markers=README.md"), "needs one line <!-- tpu_table:v5e -->"),
+        (("--workdir=x", "--ops=/nowhere.json", "--table_only"), "cannot read /nowhere.json"),
+    ],
+)
+def test_refused(flags, message):
+    assert message in complaint(run("scripts/tpu_table.py", *flags))
