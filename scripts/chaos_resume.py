@@ -44,7 +44,8 @@ def main():
         before = _newest_step(killed)
         process = _start(killed)
         try:
-            process.wait(chance.uniform(0.0, seconds))  # while it starts, trains or ends
+            # While it starts, trains, saves or ends; late enough that some get to the end.
+            process.wait(chance.uniform(0.0, 1.5 * seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

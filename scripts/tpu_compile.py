@@ -7,15 +7,18 @@ Several --config, or --set='NAME: config.FIELD=VALUE ...', make a table with rat
 scripts/study.py. --by_layer lists what each layer takes; --largest_batch searches the largest batch that fits;
 --chips=8 tells the hours of the whole schedule. --output keeps everything as JSON.
 
-Compiling a large network takes minutes. Nothing runs on a TPU: all times are estimates of the compiler's, for one chip
-alone, without sums over chips, input, evaluation and checkpoints. There are two of them, which are blind in different
-places. "By cost" is the compiler's cost analysis: bytes over bandwidth or operations over the peak, whichever takes
-longer, for each fusion; it sees no work within one. "By schedule" is the sum of the cycles that its scheduler expects:
-it sees that work, is hard on depthwise convolutions, and leaves out copies that run beside the rest. Trust a ratio on
-which both agree.
+Compiling a large network takes minutes. Nothing runs on a TPU: all times are estimates, for one chip alone, without
+sums over chips, input, evaluation and checkpoints. There are three, which are blind in different places. "By cost" is
+the compiler's cost analysis: bytes over bandwidth or operations over the peak, whichever takes longer, for each fusion;
+it sees no work within one, and is rounded where many operations have no cost. "By bytes" is all the bytes that it
+counts over the chip's bandwidth. "By schedule" is the sum of the cycles that its scheduler expects: it sees the work
+within fusions, is hard on depthwise convolutions, and leaves out copies that run beside the rest. Trust a ratio on
+which they agree.
 """
 
+import collections
 import json
+import os
 import sys
 
 import tabulate
@@ -23,13 +26,15 @@ from absl import flags
 
 from convzoo.training import program
 
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # a GPU would have the step lowered for itself
+
 CONFIG = flags.DEFINE_multi_string("config", [], "A row's config, as configs/x.py or FILE:VARIANT; repeat it.")
 OVERRIDE = flags.DEFINE_multi_string("override", [], "A changed field of all rows, as config.precision=float32.")
 SET = flags.DEFINE_multi_string("set", [], "Further rows: 'NAME: config.FIELD=VALUE ...', with every config.")
 TOPOLOGY = flags.DEFINE_enum("topology", "v5e", ["v4", "v5e", "v5p", "v6e"], "The chip.")
 BATCH = flags.DEFINE_integer("batch", 128, "Examples on the chip.", lower_bound=1)
 PRECISION = flags.DEFINE_enum(
-    "precision", "mixed_bfloat16", ["mixed_bfloat16", "float32"], "Of the computation, whatever the config says."
+    "precision", "mixed_bfloat16", ["mixed_bfloat16", "float32"], "Of the computation; an --override goes before."
 )
 WHAT = flags.DEFINE_enum(
     "what", "train", ["train", "eval", "serve"], "A whole training step, a step of evaluation, or the network alone."
@@ -58,15 +63,21 @@ def main():
             print(told, flush=True)
     except compiler.CompilerError as error:
         raise ConfigError(str(error)) from error
-    precision = f"config.precision={PRECISION.value}"
     named = []
-    for name, path, fields in rows(CONFIG.value, SET.value, [*OVERRIDE.value, precision]):
-        config = program.read_config(path, fields)
+    for name, path, fields in rows(CONFIG.value, SET.value, OVERRIDE.value):
+        if any(field.startswith("config.batch_size=") for field in fields):
+            raise ConfigError("config.batch_size is that of all chips; --batch tells the examples on one")
+        config = program.read_config(path, [f"config.precision={PRECISION.value}", *fields])
         validate(config, num_replicas=1)
         named.append((name, config, *_data(config)))
+    twice = [name for name, times in collections.Counter(name for name, *_ in named).items() if times > 1]
+    if twice:
+        raise ConfigError(f"two rows would be called {twice[0]!r}; rename a config file, its variant or a --set")
+    if CHIPS.value and WHAT.value != "train":
+        raise ConfigError(f"--chips={CHIPS.value} tells of a training and --what={WHAT.value} is none; leave one out")
     records = []
     for name, config, classes, examples in named:
-        record = {"name": name, "batch": BATCH.value, "what": WHAT.value, "precision": PRECISION.value}
+        record = {"name": name, "batch": BATCH.value, "what": WHAT.value, "precision": config.precision}
         records.append({**record, **_look_at(name, config, classes, examples)})
         if OUTPUT.value:
             write_text(OUTPUT.value, json.dumps(records, indent=2) + "\n")
@@ -82,7 +93,8 @@ def _data(config):
     from convzoo.training import experiment
     from convzoo.training.config import ConfigError
 
-    classes, examples = _KNOWN.get(config.data.source, (None, None))
+    known = config.data.train_split == "train" and config.data.source in _KNOWN
+    classes, examples = _KNOWN[config.data.source] if known else (None, None)
     if classes is None:
         try:
             source = experiment.open_source(config)
@@ -101,65 +113,76 @@ def _look_at(name, config, classes, examples):
     """Compiles one row and prints what came of it; returns its record."""
     from convzoo.tpu import estimate
     from convzoo.tpu.chips import CHIPS as KNOWN_CHIPS
-    from convzoo.tpu.compiler import CompilerError
+    from convzoo.tpu.compiler import CompilerError, DoesNotFitError
     from convzoo.tpu.lowering import NotForTPUError
 
     chip = KNOWN_CHIPS[TOPOLOGY.value]
-    print(f"{name}: {config.model.name}, {WHAT.value}, batch {BATCH.value}, {PRECISION.value}, one {chip.name} chip")
+    print(f"{name}: {config.model.name}, {WHAT.value}, batch {BATCH.value}, {config.precision}, one {chip.name} chip")
     sys.stdout.flush()
+    record, fits = {"chip": chip.name}, True
     try:
         found = estimate.estimate(config, classes, chip, BATCH.value, WHAT.value)
+    except (CompilerError, NotForTPUError) as error:
+        print(f"not compiled: {error}", file=sys.stderr, flush=True)
+        record["error"], fits = str(error), False
+        if not (LARGEST_BATCH.value and isinstance(error, DoesNotFitError)):
+            return record
+    else:
         record = found.as_json()
         print(_table(found), flush=True)
         if BY_LAYER.value:
             print(_layers(found), flush=True)
-        if LARGEST_BATCH.value:
-            record["largest_batch"] = estimate.largest_batch(config, classes, chip, BATCH.value, WHAT.value)
-            print(f"largest batch that fits, to an eighth: {record['largest_batch']}", flush=True)
         if CHIPS.value:
-            images = config.epochs * examples
-            record["hours"] = {
-                by: images / (rate * CHIPS.value) / 3600 for by, rate in record["images_per_second"].items()
-            }
-            record["chips"] = CHIPS.value
+            record["chips"], record["hours"] = CHIPS.value, found.hours(config.epochs * examples, CHIPS.value)
             told = ", ".join(
                 f"{hours:.2f} hours and {hours * CHIPS.value:.1f} chip-hours {by.replace('_', ' ')}"
                 for by, hours in record["hours"].items()
             )
             print(f"{config.epochs:g} epochs of {examples} examples on {CHIPS.value} chips: {told}", flush=True)
-        return record
-    except (CompilerError, NotForTPUError) as error:
-        print(f"not compiled: {error}", file=sys.stderr, flush=True)
-        return {"chip": chip.name, "error": str(error)}
+    if LARGEST_BATCH.value:
+        try:
+            largest = estimate.largest_batch(config, classes, chip, BATCH.value, WHAT.value, fits)
+        except (CompilerError, NotForTPUError) as error:
+            print(f"no largest batch: {error}", file=sys.stderr, flush=True)
+            record["largest_batch_error"] = str(error)
+        else:
+            print(f"largest batch that fits, to an eighth: {largest}", flush=True)
+            record["largest_batch"] = largest
+    return record
 
 
 def _table(found):
-    mib = {name: f"{size / 2**20:,.1f} MiB" for name, size in found.memory.items()}
+    rates = found.images_per_second
     share = found.memory_used / found.chip.memory
-    joined = ", ".join(f"{name} {number}" for name, number in found.uncosted.items()) or "none"
-    record = found.as_json()
+    blind = [*(f"{name} {number}" for name, number in found.uncosted.items()), *found.unclear]
+    words = {"batch": "batch and padding", "temporaries": "activations and temporaries"}
     rows = [
         ("compiled in", f"{found.compile_seconds:.0f} s, not run"),
-        *((f"memory: {name}", size) for name, size in mib.items()),
+        *((f"memory: {words.get(name, name)}", f"{size / 2**20:,.1f} MiB") for name, size in found.memory.items()),
         ("memory: all", f"{found.memory_used / 2**30:.2f} GiB, {share:.0%} of the chip's"),
         ("operations", f"{found.flops / 1e9:,.1f} GFLOP"),
         ("bytes by the cost analysis", f"{found.bytes_accessed / 1e9:.3f} GB"),
-        ("bytes to and from memory, counted", f"{found.memory_traffic / 1e9:.3f} GB"),
-        ("estimated step, by cost", _step(found.cost_seconds, record["images_per_second"]["by_cost"])),
-        ("estimated step, by schedule", _step(found.scheduled_seconds, record["images_per_second"]["by_schedule"])),
+        ("bytes to and from memory, counted", f"{found.memory_traffic / 1e9:.3f} GB, without padding"),
+        (
+            "estimated step, by cost",
+            f"{_step(found.cost_seconds, rates.get('by_cost'))}; "
+            f"each operation to {1e6 * found.cost_resolution:.1f} us",
+        ),
+        ("estimated step, by bytes", _step(found.bytes_seconds, rates["by_bytes"])),
+        ("estimated step, by schedule", _step(found.scheduled_seconds, rates["by_schedule"])),
         (
             "roofline of the compiled program",
             f"{1e3 * found.floor_seconds:.3f} ms, bound by {found.bound}: "
-            f"{found.floor_seconds / found.cost_seconds:.0%} of the time by cost, "
+            f"{found.floor_seconds / found.bytes_seconds:.0%} of the time by bytes, "
             f"{found.floor_seconds / found.scheduled_seconds:.0%} by schedule",
         ),
-        ("operations without a cost", joined),
+        ("without a cost", ", ".join(blind) or "nothing"),
     ]
     return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
 def _step(seconds, rate):
-    return f"{1e3 * seconds:.3f} ms, {rate:,.0f} images/s"
+    return f"{1e3 * seconds:.3f} ms, {rate:,.0f} images/s" if seconds else "not known"
 
 
 def _layers(found):
@@ -175,23 +198,18 @@ def _layers(found):
 
 
 def _comparison(records):
-    first = records[0]
-    rows = []
+    first, rows = records[0], []
+    estimates = ("cost_seconds", "bytes_seconds", "scheduled_seconds")
     for record in records:
         if "error" in record:
             rows.append((record["name"], "not compiled"))
             continue
-        cells = [
-            record["name"],
-            f"{record['memory_used'] / 2**30:.2f}",
-            f"{record['flops'] / 1e9:,.1f}",
-            f"{1e3 * record['cost_seconds']:.3f}",
-            f"{1e3 * record['scheduled_seconds']:.3f}",
-        ]
-        if "error" not in first:
-            cells += [f"{record[name] / first[name]:.2f}" for name in ("cost_seconds", "scheduled_seconds")]
+        cells = [record["name"], f"{record['memory_used'] / 2**30:.2f}", f"{record['flops'] / 1e9:,.1f}"]
+        cells += [f"{1e3 * record[name]:.3f}" if record[name] else "" for name in estimates]
+        cells += [f"{record[name] / first[name]:.2f}" if record[name] and first.get(name) else "" for name in estimates]
         rows.append(cells)
-    headers = ["", "GiB", "GFLOP", "ms by cost", "ms by schedule", "ratio by cost", "ratio by schedule"]
+    by = ("cost", "bytes", "schedule")
+    headers = ["", "GiB", "GFLOP", *(f"ms by {name}" for name in by), *(f"ratio by {name}" for name in by)]
     return tabulate.tabulate(rows, headers=headers, disable_numparse=True)
 
 

@@ -1,6 +1,6 @@
 r"""Whether every network is legal on a TPU, by the kernels of TensorFlow's own wheel for TPUs; no TPU is needed.
 
-    scripts/tpu_ops.sh --output=runs/tpu_ops.json          # makes an environment with that wheel, and runs this there
+    scripts/tpu_ops.sh --output=tpu_ops.json               # makes an environment with that wheel, and runs this there
     scripts/tpu_ops.sh --networks='*condconv*'
 
 Forward and backward pass of each are lowered in mixed bfloat16 at the network's own size. --output keeps what was found
@@ -31,9 +31,16 @@ def main():
     if not names:
         raise ConfigError(f"no network is called --networks={NETWORKS.value}; models.list_models() has their names")
     bridge.check_wheel()
-    found = {}
+    versions, found = {"tensorflow": tf.__version__, "keras": keras.__version__}, {}
     if OUTPUT.value and tf.io.gfile.exists(OUTPUT.value):
-        found = json.loads(read_text(OUTPUT.value))["problems"]
+        try:
+            before = json.loads(read_text(OUTPUT.value))
+            found = before.pop("problems")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ConfigError(f"--output={OUTPUT.value} is not from this program; choose another name") from error
+        if before != versions:
+            print(f"{OUTPUT.value} is of other versions ({before}): everything is asked again", flush=True)
+            found = {}
     keras.config.set_dtype_policy("mixed_bfloat16")
     layers.set_target("tpu")
     for number, name in enumerate(names, start=1):
@@ -43,8 +50,7 @@ def main():
             found[name] = bridge.problem_of(model)
             keras.backend.clear_session()
             if OUTPUT.value:
-                record = {"tensorflow": tf.__version__, "keras": keras.__version__, "problems": found}
-                write_text(OUTPUT.value, json.dumps(record, indent=2) + "\n")
+                write_text(OUTPUT.value, json.dumps({**versions, "problems": found}, indent=2) + "\n")
         print(f"{number}/{len(names)} {name}: {found[name] or 'legal'}", flush=True)
     refused = [name for name in names if found[name]]
     print(f"{len(names) - len(refused)} of {len(names)} networks are legal on a TPU, by tensorflow {tf.__version__}")

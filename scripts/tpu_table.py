@@ -1,7 +1,7 @@
 r"""Compiles the training step of every network of the papers for a TPU, and of the ordinary network that it replaces.
 
-    scripts/tpu_ops.sh --output=runs/tpu_ops.json
-    python scripts/tpu_table.py --workdir=runs/tpu_table --ops=runs/tpu_ops.json --markers=docs/tpu_compile.md
+    scripts/tpu_ops.sh --output=docs/tpu_compile/ops.json
+    python scripts/tpu_table.py --workdir=docs/tpu_compile --ops=docs/tpu_compile/ops.json --markers=docs/tpu_compile.md
 
 A large network takes minutes to compile. WORKDIR/CHIP/NETWORK.json keeps what was found, so that the same command goes
 on where it was stopped, and the table is written after each network. To compile one anew, remove its file. Batch 128 in
@@ -19,6 +19,8 @@ import tabulate
 from absl import flags
 
 from convzoo.training import program
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # a GPU would have the step lowered for itself
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for what was found.")
 TOPOLOGY = flags.DEFINE_enum("topology", "v5e", ["v4", "v5e", "v5p", "v6e"], "The chip.")
@@ -74,7 +76,7 @@ def main():
     wanted = [name for twin, others in _TWINS.items() for name in (twin, *others) if _is_wanted(name)]
     if not wanted:
         raise ConfigError(f"the table has no network that is called --networks={NETWORKS.value}")
-    verdicts = _read(OPS.value)["problems"] if OPS.value else {}
+    verdicts = _read(OPS.value).get("problems", {}) if OPS.value else {}
     if not TABLE_ONLY.value:
         try:
             if told := compiler.check_installed():
@@ -117,7 +119,7 @@ def _compile(name):
     from convzoo.configs import base
     from convzoo.tpu import estimate
     from convzoo.tpu.chips import CHIPS
-    from convzoo.tpu.compiler import CompilerError, DoesNotFitError
+    from convzoo.tpu.compiler import BrokenCompilerError, CompilerError, DoesNotFitError
     from convzoo.tpu.lowering import NotForTPUError
     from convzoo.training.files import write_text
 
@@ -131,11 +133,15 @@ def _compile(name):
         try:
             found = estimate.estimate(config, models.info(name).num_classes, CHIPS[TOPOLOGY.value], batch)
             record = {**found.as_json(), "date": datetime.date.today().isoformat()}
+            del record["parts"]  # scripts/tpu_compile.py --by_layer has them
         except DoesNotFitError as error:
             if batch > 1:
                 batch //= 2
                 continue
             record = {"error": str(error)}
+        except BrokenCompilerError as error:
+            print(f"{name}: {error}; it is tried again next time", file=sys.stderr, flush=True)
+            return
         except (CompilerError, NotForTPUError) as error:
             record = {"error": str(error)}
         break
@@ -144,6 +150,7 @@ def _compile(name):
 
 def _write_table(verdicts):
     from convzoo.training import markdown
+    from convzoo.training.config import ConfigError
     from convzoo.training.files import write_text
 
     rows, dates, versions = [], set(), set()
@@ -156,14 +163,16 @@ def _write_table(verdicts):
             first = record if name == twin else first
             verdict = {None: "legal"}.get(verdicts[name], verdicts[name]) if name in verdicts else "not asked"
             if "error" in record:
-                rows.append([f"`{name}`", "", f"not compiled: {record['error']}", *[""] * 6, verdict])
+                rows.append([f"`{name}`", "", f"not compiled: {record['error']}", *[""] * 8, verdict])
                 continue
             dates.add(record["date"])
             versions.add("jax {jax}, libtpu {libtpu}".format(**record["versions"]))
             rows.append([f"`{name}`", *_cells(record, first if name != twin else None), verdict])
+    if not rows:
+        raise ConfigError(f"--workdir={WORKDIR.value} has nothing of {TOPOLOGY.value} yet; leave out --table_only")
     headers = [
-        "network", "batch", "GiB", "ms by cost", "ms by schedule", "images/s by cost", "images/s by schedule",
-        "ratio by cost", "ratio by schedule", "TensorFlow's kernels",
+        "network", "batch", "GiB", "ms by cost", "by bytes", "by schedule", "images/s by bytes", "by schedule",
+        "ratio by cost", "by bytes", "by schedule", "TensorFlow's kernels",
     ]  # fmt: skip
     table = tabulate.tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
     if dates:
@@ -178,18 +187,21 @@ def _write_table(verdicts):
 
 def _cells(record, first):
     rates = record["images_per_second"]
+    seconds = [record[name] for name in ("cost_seconds", "bytes_seconds", "scheduled_seconds")]
     cells = [
         record["batch_size"],
         f"{record['memory_used'] / 2**30:.2f}",
-        f"{1e3 * record['cost_seconds']:.2f}",
-        f"{1e3 * record['scheduled_seconds']:.2f}",
-        f"{rates['by_cost']:,.0f}",
-        f"{rates['by_schedule']:,.0f}",
+        *(f"{1e3 * number:.2f}" if number else "" for number in seconds),
+        *(f"{rates[by]:,.0f}" for by in ("by_bytes", "by_schedule")),
     ]
     if first is None or "error" in first:
-        return [*cells, "", ""]
+        return [*cells, "", "", ""]
     # By the image: the batches may differ.
-    return cells + [f"{first['images_per_second'][by] / rates[by]:.2f}" for by in ("by_cost", "by_schedule")]
+    of_twin = first["images_per_second"]
+    return cells + [
+        f"{of_twin[by] / rates[by]:.2f}" if by in of_twin and by in rates else ""
+        for by in ("by_cost", "by_bytes", "by_schedule")
+    ]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from convzoo import layers
-from convzoo.tpu.lowering import refusal
+from convzoo.tpu.lowering import REFUSALS, refusal
 from convzoo.training.config import ConfigError
 
 
@@ -54,7 +54,7 @@ def _lower(step, *specs):
     try:
         lowered = tf.function(step, jit_compile=True).experimental_get_compiler_ir(*specs)
         lowered(stage="hlo_serialized", platform_name="TPU")
-    except (tf.errors.OpError, ValueError) as error:
+    except REFUSALS as error:
         return refusal(error)
     finally:
         layers.set_target(before)

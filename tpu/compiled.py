@@ -12,12 +12,14 @@ _LINE = re.compile(r"^ +(?:ROOT )?%?([\w.-]+) = ")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-_CALLED = re.compile(r"(?:body|to_apply|calls)=%?([\w.-]+)")
+_CALLED = re.compile(r"to_apply=%?([\w.-]+)")
+_BRANCHES = re.compile(r"(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=(%?[\w.-]+))")
 # They name, order or reshape without moving anything.
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id"}
 _TARGET = re.compile(r'custom_call_target="(\w+)"')
-# Does no work, and the cost analysis knows it. For each other custom call it adds -1 second.
-_COSTED = {"AllocateBuffer"}
+# What the cost analysis has no cost for, and adds -1 second: calls that join slices fetched ahead, or the halves of
+# 64-bit numbers. They do hardly any work.
+_UNCOSTED = {"ConcatBitcast", "X64Combine", "X64SplitHigh", "X64SplitLow"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,14 @@ def read(text: str) -> list[Instruction]:
 
 
 def uncosted(text: str) -> dict[str, int]:
-    """How many calls of what the cost analysis has no cost for and adds -1 second for, by name.
+    """How many calls of what the cost analysis has no cost for and adds -1 second for, by name."""
+    return dict(collections.Counter(name for name in _TARGET.findall(text) if name in _UNCOSTED))
 
-    They join slices that were fetched ahead, or the halves of 64-bit numbers: hardly any work.
-    """
-    return dict(collections.Counter(name for name in _TARGET.findall(text) if name not in _COSTED))
+
+def unclear(text: str) -> list[str]:
+    """What `read` counts wrongly, a few words each: loops of an unknown number of turns count as one turn."""
+    loops = [line for line in text.splitlines() if " while(" in line and not _TRIPS.search(line)]
+    return [f"{len(loops)} loops of an unknown number of turns"] if loops else []
 
 
 def layer_of(op_name: str, network: str, layers: Collection[str]) -> str:
@@ -98,15 +103,18 @@ def _walk(bodies, name, times) -> Iterator[Instruction]:
             trips = _TRIPS.search(after)
             yield from _walk(bodies, body, times * (int(trips[1]) if trips else 1))
             continue
-        if opcode in ("call", "conditional"):
+        if opcode == "call":
             for called in _CALLED.findall(after):
                 yield from _walk(bodies, called, times)
             continue
+        if opcode == "conditional":
+            named = ",".join(",".join(pair) for pair in _BRANCHES.findall(after)).split(",")
+            branches = [list(_walk(bodies, name.strip(" %"), times)) for name in named if name]
+            yield from max(branches, key=lambda branch: sum(part.cycles * part.times for part in branch), default=[])
+            continue
         if opcode in _FREE or opcode.endswith("-done") or "ConcatBitcast" in after:
             continue
-        # The start of a copy that runs beside the rest returns its source as well.
-        results = _first(type_text) if opcode.endswith("-start") else type_text
-        moved = _bytes(results) + sum(_bytes(sizes.get(operand, "")) for operand in operands)
+        moved = _moved(opcode, type_text, [sizes.get(operand, "") for operand in operands])
         cycles, op_name = _CYCLES.search(after), re.search(r'op_name="([^"]*)"', after)
         yield Instruction(head[1], opcode, op_name[1] if op_name else "", int(cycles[1]) if cycles else 0, moved, times)
 
@@ -136,16 +144,23 @@ def _closing(text):
     return len(text)
 
 
-def _first(type_text):
-    shape = _SHAPE.search(type_text)
-    return shape[0] if shape else ""
+def _moved(opcode, results, operands):
+    """Bytes that an instruction reads from the chip's memory and writes to it."""
+    if not opcode.endswith("-start"):
+        return _bytes(results) + sum(map(_bytes, operands))
+    # What runs beside the rest returns its source as well: a copy behind its result, others, of slices say, before it.
+    if results.startswith("(("):
+        results = results[_closing(results[1:]) + 1 :]
+    result = _SHAPE.search(results)
+    size = _bytes(result[0], everywhere=True) if result else 0
+    return (_bytes(result[0]) if result else 0) + min(size, sum(map(_bytes, operands)))
 
 
-def _bytes(type_text):
-    """Bytes of the arrays of a type that lie in the chip's memory; S(1) and above are others."""
+def _bytes(type_text, everywhere=False):
+    """Bytes, without padding, of the arrays of a type that lie in the chip's memory; S(1) and above are others."""
     total = 0
     for kind, sizes, layout in _SHAPE.findall(type_text):
-        if re.search(r"S\([1-9]", layout):
+        if not everywhere and re.search(r"S\([1-9]", layout):
             continue
         digits = re.search(r"\d+", kind)
         bits = _BITS.get(kind) or (int(digits[0]) if digits else 8)

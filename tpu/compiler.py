@@ -32,6 +32,10 @@ class DoesNotFitError(CompilerError):
     """The program needs more memory than the chip has."""
 
 
+class BrokenCompilerError(CompilerError):
+    """The compiler ended without an answer, which may be the machine's fault."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiled:
     """A compiled program.
@@ -76,7 +80,8 @@ def compile_hlo(hlo: bytes, topology: str, accelerator: str) -> Compiled:
 
     Raises:
         DoesNotFitError: It does not fit into the chip's memory.
-        CompilerError: The compiler refused it or broke.
+        BrokenCompilerError: The compiler broke.
+        CompilerError: It refused the program for another reason.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, output = pathlib.Path(folder, "step.hlo"), pathlib.Path(folder, "compiled")
@@ -93,13 +98,14 @@ def compile_hlo(hlo: bytes, topology: str, accelerator: str) -> Compiled:
         record = output.with_suffix(".json")
         if not record.exists():
             said = [line for line in process.stderr.splitlines() if line.strip()]
-            raise CompilerError(
+            raise BrokenCompilerError(
                 f"the compiler ended with status {process.returncode}: {said[-1][:300] if said else 'it said nothing'}"
             )
         answer = json.loads(record.read_text())
         if "error" in answer:
-            kind = DoesNotFitError if "RESOURCE_EXHAUSTED" in answer["error"] else CompilerError
-            raise kind(answer["error"])
+            # Its vector memory can be exhausted too, which a smaller batch need not cure.
+            of_chip = "RESOURCE_EXHAUSTED" in answer["error"] and "hbm" in answer["error"].lower()
+            raise (DoesNotFitError if of_chip else CompilerError)(answer["error"])
         return Compiled(output.with_suffix(".txt").read_text(), **answer)
 
 

@@ -1,6 +1,7 @@
 """What the compiler says of a step, put together for people."""
 
 import dataclasses
+import math
 from collections import defaultdict
 
 import ml_collections
@@ -33,12 +34,17 @@ class Estimate:
         flops: Floating-point operations, by the cost analysis.
         bytes_accessed: Bytes, by the cost analysis, which counts those that stay in the vector memory too.
         memory_traffic: Bytes to and from the chip's memory, counted in the compiled program.
-        cost_seconds: The cost analysis's time: mostly bytes over bandwidth; blind to work within a fusion.
+        cost_seconds: The cost analysis's time: mostly bytes over bandwidth; blind to work within a fusion. None where
+            too many operations have no cost to tell it.
+        cost_resolution: Seconds to which the cost analysis rounds each operation's time. It adds them up in single
+            precision, with -1 second for each operation without a cost: small operations vanish in a large program.
+        bytes_seconds: What `bytes_accessed` take at the chip's bandwidth, or `flops` at its peak if that is longer.
         scheduled_seconds: The sum of the cycles that the scheduler expects: sees work within fusions, and is hard on
             depthwise convolutions; leaves out copies that run beside the rest.
         memory: Bytes: "weights", "optimizer", "average", "batch" (the step's other arguments, and padding), "outputs",
             "temporaries" (activations among them) and "code".
         uncosted: Operations without a cost, by name.
+        unclear: What was counted wrongly, in words.
         parts: The layers, dearest first.
         compile_seconds: What compiling took.
         versions: Of jax and libtpu.
@@ -49,10 +55,12 @@ class Estimate:
     flops: float
     bytes_accessed: float
     memory_traffic: int
-    cost_seconds: float
+    cost_seconds: float | None
+    cost_resolution: float
     scheduled_seconds: float
     memory: dict[str, int]
     uncosted: dict[str, int]
+    unclear: list[str]
     parts: tuple[Part, ...]
     compile_seconds: float
     versions: dict[str, str]
@@ -61,6 +69,11 @@ class Estimate:
     def memory_used(self) -> int:
         """Bytes of the chip's memory, all together."""
         return sum(self.memory.values())
+
+    @property
+    def bytes_seconds(self) -> float:
+        """See above."""
+        return max(self.bytes_accessed / self.chip.bandwidth, self.flops / self.chip.flops)
 
     @property
     def floor_seconds(self) -> float:
@@ -73,6 +86,20 @@ class Estimate:
         of_compute = self.flops / self.chip.flops >= self.memory_traffic / self.chip.bandwidth
         return "compute" if of_compute else "memory"
 
+    @property
+    def images_per_second(self) -> dict[str, float]:
+        """Of one chip, by each of the three estimates: "by_cost" (if it is known), "by_bytes" and "by_schedule"."""
+        estimates = {
+            "by_cost": self.cost_seconds,
+            "by_bytes": self.bytes_seconds,
+            "by_schedule": self.scheduled_seconds,
+        }
+        return {by: self.batch_size / seconds for by, seconds in estimates.items() if seconds}
+
+    def hours(self, images: float, chips: int) -> dict[str, float]:
+        """Hours that so many images take on so many chips, by each estimate; sums over chips take no time here."""
+        return {by: images / (rate * chips) / 3600 for by, rate in self.images_per_second.items()}
+
     def as_json(self) -> dict:
         """All of it, as JSON has it."""
         return {
@@ -82,10 +109,8 @@ class Estimate:
             "memory_of_chip": self.chip.memory,
             "floor_seconds": self.floor_seconds,
             "bound": self.bound,
-            "images_per_second": {
-                "by_cost": self.batch_size / self.cost_seconds,
-                "by_schedule": self.batch_size / self.scheduled_seconds,
-            },
+            "bytes_seconds": self.bytes_seconds,
+            "images_per_second": self.images_per_second,
         }
 
 
@@ -108,7 +133,12 @@ def estimate(
 
 
 def largest_batch(
-    config: ml_collections.ConfigDict, num_classes: int, chip: Chip, batch_size: int, what: str = "train"
+    config: ml_collections.ConfigDict,
+    num_classes: int,
+    chip: Chip,
+    batch_size: int,
+    what: str = "train",
+    fits: bool | None = None,
 ) -> int:
     """The largest batch that fits into the chip's memory, to an eighth; prints a line for each that was tried.
 
@@ -118,40 +148,43 @@ def largest_batch(
         chip: The chip.
         batch_size: Where the search begins.
         what: As `lowering.lower` takes it.
+        fits: Whether `batch_size` fits, if that is known: each trial takes as long as compiling once.
 
     Raises:
-        compiler.CompilerError: Not even one example fits, or something else than the memory is in the way.
+        compiler.CompilerError: Not even the smallest batch fits, or something else than the memory is in the way.
     """
-    fits, too_large = 0, None
-    trial = batch_size
-    while too_large is None or too_large - fits > max(1, fits // 8):
+    # In units of the parts of gradient accumulation.
+    unit = config.gradient_accumulation if what == "train" else 1
+    trial = max(1, batch_size // unit)
+    fitting, too_large = (trial, None) if fits else (0, trial if fits is False and trial > 1 else None)
+    while too_large is None or too_large - fitting > max(1, fitting // 8):
+        trial = (fitting + too_large) // 2 if too_large is not None else 2 * fitting or trial
         try:
-            used = estimate(config, num_classes, chip, trial, what).memory_used
+            used = estimate(config, num_classes, chip, trial * unit, what).memory_used
         except compiler.DoesNotFitError:
             if trial == 1:
                 raise
             too_large = trial
-            print(f"batch {trial}: does not fit", flush=True)
+            print(f"batch {trial * unit}: does not fit", flush=True)
         else:
-            if used > chip.memory:
-                raise compiler.CompilerError(
-                    f"batch {trial} was compiled, and takes {used} bytes of {chip.memory}: the table of chips is wrong"
-                )
-            fits = trial
-            print(f"batch {trial}: fits, {used / 2**30:.2f} of {chip.memory / 2**30:.0f} GiB", flush=True)
-        trial = 2 * fits if too_large is None else (fits + too_large) // 2 or 1
-    return fits
+            fitting = trial
+            print(
+                f"batch {trial * unit}: fits, {used / 2**30:.2f} of {chip.memory / 2**30:.0f} GiB, without padding",
+                flush=True,
+            )
+    return fitting * unit
 
 
 def _read(step: Lowered, chip: Chip, batch_size: int) -> Estimate:
     program = compiler.compile_hlo(step.hlo, chip.slice, chip.accelerator)
     instructions = compiled.read(program.text)
     cycles = sum(instruction.cycles * instruction.times for instruction in instructions)
+    if not cycles:
+        raise compiler.CompilerError(
+            f"libtpu {program.versions['libtpu']} prints its programs without cycles; use the versions that setup.py "
+            "pins"
+        )
     uncosted = compiled.uncosted(program.text)
-    cost_seconds = program.cost["optimal_seconds"] + sum(uncosted.values())
-    if not 0 < cost_seconds < 100 * cycles / chip.clock:
-        # Other operations than those counted here had no cost: the whole seconds are unknown, and mostly none.
-        cost_seconds = program.cost["optimal_seconds"] % 1
     memory = program.memory
     return Estimate(
         chip=chip,
@@ -159,7 +192,8 @@ def _read(step: Lowered, chip: Chip, batch_size: int) -> Estimate:
         flops=program.cost["flops"],
         bytes_accessed=program.cost["bytes accessed"],
         memory_traffic=sum(instruction.bytes * instruction.times for instruction in instructions),
-        cost_seconds=cost_seconds,
+        cost_seconds=_cost_seconds(program.cost["optimal_seconds"], sum(uncosted.values()), cycles / chip.clock),
+        cost_resolution=math.ulp(max(1, sum(uncosted.values()))) * 2**29,  # of float32, whose significand is shorter
         scheduled_seconds=cycles / chip.clock,
         memory={
             **step.sizes,
@@ -169,10 +203,20 @@ def _read(step: Lowered, chip: Chip, batch_size: int) -> Estimate:
             "code": memory["code"],
         },
         uncosted=uncosted,
+        unclear=compiled.unclear(program.text),
         parts=_parts(instructions, cycles, step, chip),
         compile_seconds=program.seconds,
         versions=program.versions,
     )
+
+
+def _cost_seconds(total, uncosted, scheduled):
+    """The cost analysis's time from its sum, in which each operation without a cost is -1 second; None if unclear."""
+    for seconds in (total + uncosted, total % 1):
+        # The two estimates are blind in different places, but not by this much.
+        if scheduled / 20 < seconds < scheduled * 20:
+            return seconds
+    return None
 
 
 def _parts(instructions, cycles, step, chip):

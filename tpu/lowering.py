@@ -9,13 +9,15 @@ import tensorflow as tf
 
 from convzoo import layers
 from convzoo.training import experiment, tasks
-from convzoo.training.config import ConfigError, first_line
+from convzoo.training.config import ConfigError
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.optimizers import make_schedule
 from convzoo.training.replica import build_replica
 
 STEPS = ("train", "eval", "serve")
-_UNSUPPORTED = re.compile(r"on XLA_\w+: (\w+) \(.*?\{\{node ([^}]*)\}\}", re.DOTALL)
+_UNSUPPORTED = re.compile(r"on (XLA_\w+): (\w+) \(.*?\{\{node ([^}]*)\}\}", re.DOTALL)
+# What TensorFlow and Keras raise while they trace or lower a step.
+REFUSALS = (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError)
 
 
 class NotForTPUError(ConfigError):
@@ -50,8 +52,14 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
 
     Raises:
         NotForTPUError: An operation cannot run on a TPU.
+        ConfigError: The batch does not divide into the parts of gradient accumulation.
         models.ModelError: The network cannot be built.
     """
+    if what == "train" and batch_size % config.gradient_accumulation:
+        raise ConfigError(
+            f"batch {batch_size} does not divide by config.gradient_accumulation {config.gradient_accumulation}; "
+            "change one of them"
+        )
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.batch_size = batch_size
@@ -88,16 +96,18 @@ def _lower(step, *specs):
     function = tf.function(step, jit_compile=True)
     try:
         return function.experimental_get_compiler_ir(*specs)(stage="hlo_serialized")
-    except (tf.errors.OpError, ValueError) as error:
+    except REFUSALS as error:
         raise NotForTPUError(refusal(error)) from error
 
 
 def refusal(error: Exception) -> str:
     """What XLA refused, a line: the operation and where it stands, if TensorFlow's error tells."""
     if found := _UNSUPPORTED.search(str(error)):
-        operation, node = found.groups()
-        return f"a TPU has no operation {operation}, used at {node}"
-    return f"XLA cannot take the step: {first_line(error)}"
+        device, operation, node = found.groups()
+        who = "TensorFlow has no TPU kernel for" if device == "XLA_TPU_JIT" else "XLA cannot compile"
+        return f"{who} {operation}, used at {node}"
+    said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"XLA cannot take the step: {said[-1][:300]}"
 
 
 def _layer_names(model):

@@ -135,6 +135,7 @@ def _connect_workers(cluster: tf.distribute.cluster_resolver.ClusterResolver, de
         _find_gpus()
     jobs = cluster.cluster_spec().as_dict()
     kind, index = cluster.task_type, cluster.task_id
+    print(f"{kind} {index} of TF_CONFIG waits for all {sum(map(len, jobs.values()))} workers", flush=True)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
@@ -164,7 +165,9 @@ def _connect_local(devices: str) -> Devices:
         return Devices(tf.distribute.MirroredStrategy(names), "cpu", f"--devices={devices}")
     gpus = _find_gpus() if devices else tf.config.list_physical_devices("GPU")
     if len(gpus) > 1:
-        return Devices(tf.distribute.MirroredStrategy(), "gpu", f"{len(gpus)} GPUs found")
+        # By name: without, the strategy would look for devices in TF_CONFIG.
+        names = [f"/gpu:{index}" for index in range(len(gpus))]
+        return Devices(tf.distribute.MirroredStrategy(names), "gpu", f"{len(gpus)} GPUs found")
     if gpus:
         return Devices(tf.distribute.OneDeviceStrategy("/gpu:0"), "gpu", "one GPU found")
     return Devices(tf.distribute.OneDeviceStrategy("/cpu:0"), "cpu", "no GPU found and no TPU asked for")

@@ -1,7 +1,9 @@
 """The training loop: many steps for each look of the host, evaluation, checkpoints, records."""
 
 import contextlib
+import json
 import time
+import zlib
 
 import keras
 import ml_collections
@@ -13,7 +15,7 @@ from convzoo.training import checkpoints, experiment, fine_tuning, lock, tasks
 from convzoo.training.agenda import Agenda
 from convzoo.training.batch_norm import StatisticsAverage
 from convzoo.training.clock import RunClock
-from convzoo.training.config import ConfigError, claim, load_start, validate
+from convzoo.training.config import ConfigError, claim, first_line, load_start, validate
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.files import NotWrittenError
@@ -84,6 +86,12 @@ def train(
         start = fine_tuning.find_start(config)
         overrides = start.overrides if start else {}
     config, taken = fine_tuning.with_overrides(config, overrides)
+    with _lost_workers_told(devices, workdir):
+        _check_alike(config, evaluate, profile, devices)
+        _train(config, workdir, devices, evaluate, profile, start, taken)
+
+
+def _train(config, workdir, devices, evaluate, profile, start, taken):
     source = experiment.open_source(config)
     steps_per_epoch = source.num_examples(config.data.train_split) / config.batch_size
     if config.deterministic:
@@ -94,13 +102,36 @@ def train(
         run.run()
 
 
+def _check_alike(config, evaluate, profile, devices):
+    """Refuses workers that were started differently: they would wait for each other at different places."""
+    told = config.to_dict()
+    del told["data"]["data_dir"]  # where each machine has its data is its own matter
+    number = zlib.crc32(json.dumps([told, evaluate, profile], sort_keys=True).encode())
+    if devices.largest([number, -number]) != [number, -number]:
+        raise ConfigError("the workers were started with different configs or flags; give all of them the same")
+
+
+@contextlib.contextmanager
+def _lost_workers_told(devices, workdir):
+    try:
+        yield
+    except _LOST as error:
+        if devices.num_workers == 1:
+            raise
+        path = checkpoints.newest(workdir)
+        raise WorkerLostError(
+            f"another worker is gone ({type(error).__name__}: {first_line(error)}); start all workers again, and the "
+            f"training goes on from {path or 'its beginning'}"
+        ) from error
+
+
 class _Run:
     def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate, start, taken, profile):
         self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
         self._start, self._taken = start, taken
         self._strategy = devices.strategy
         self._total_steps = experiment.total_steps(config, steps_per_epoch)
-        self._profile = Profile(workdir, *profile) if profile else None
+        self._profile = Profile(workdir, *profile, writes=devices.is_chief) if profile else None
         if not self._total_steps:
             raise ConfigError(
                 f"config.epochs {config.epochs} is less than one step of batch_size {config.batch_size}; raise it"
@@ -188,20 +219,25 @@ class _Run:
         )
         hours = [line["time/device_hours"] for line in read_metrics(self._workdir) if "time/device_hours" in line]
         self._clock = RunClock(devices.num_replicas, hours[-1] if hours else 0.0)
-        self._saved_at = time.monotonic()
+        self._saving, self._saved_at = step, time.monotonic()
         # Of the steps since metrics were written.
         self._sums, self._unwritten = no_sums(), 0
         progress = Progress(step, self._total_steps, quiet=not devices.is_chief)
         self._tell_opening(progress, path, complaints, step)
         iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
         try:
-            with contextlib.closing(self._checkpoints), StopRequest() as stop:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(contextlib.closing(self._checkpoints))
+                if self._profile:
+                    stack.enter_context(contextlib.closing(self._profile))
+                stop = stack.enter_context(StopRequest())
                 writer = MetricsWriter(self._workdir, step) if devices.is_chief else NoMetrics()
                 while step < self._total_steps:
                     step = self._advance(step, iterator, writer, progress)
                     if step < self._total_steps and not self._unwritten:
                         self._see_to_orders(step, stop)
                 self._checkpoints.wait()
+                devices.largest([0])  # none ends well before what was trained is written
         except NotWrittenError as error:
             raise UnwritableError(
                 f"the {error.what} cannot be written ({error}); what was saved is whole: make room, and the same "
@@ -210,13 +246,6 @@ class _Run:
         except KeyboardInterrupt:
             progress.say(f"interrupted at step {step}; the same command goes on from step {self._saved}")
             raise
-        except _LOST as error:
-            if devices.num_workers == 1:
-                raise
-            raise WorkerLostError(
-                f"another worker is gone ({type(error).__name__} after step {step}); start all workers again, and the "
-                f"training goes on from step {self._saved}"
-            ) from error
         finally:
             progress.close()
 
@@ -224,6 +253,8 @@ class _Run:
         for complaint in complaints:
             progress.say(f"{complaint}: passed over")
         progress.say(self._opening(path, step))
+        if self._profile and self._profile.stops[0] <= step < self._total_steps:
+            progress.say(f"no profile: it would begin at step {self._profile.stops[0]}, which was made before")
         if not self._evaluator and masks(self._model):
             progress.say("maps of regions are drawn with evaluations: of this run, scripts/draw_regions.py draws them")
         if self._replica.loaded:
@@ -257,8 +288,6 @@ class _Run:
                 f"train/loss is not finite at step {bad_step + 1} (learning rate {self._rate(bad_step):.3g}); "
                 f"{self._advice()}"
             )
-        if self._profile and (told := self._profile.look(upto)):
-            progress.say(told)
         means = {name: float(value) / (self._unwritten * self._config.batch_size) for name, value in sums.items()}
         seconds = time.perf_counter() - start
         self._clock.add("input", waited)
@@ -272,6 +301,8 @@ class _Run:
         if self._config.deterministic:
             del times["input_share"]  # was not measured
         progress.train(upto, scalars, 3600 * times["hours_left"], waited / seconds)
+        if self._profile and (told := self._profile.look(upto)):
+            progress.say(told)
         if not is_line:
             self._sums = sums
             return upto
@@ -297,10 +328,12 @@ class _Run:
         self._settled = step
 
     def _save(self, step):
+        if self._saving == step:
+            return
         self._settle(step)
         with self._clock.spends("save"):
             self._checkpoints.save(step)
-        self._saved_at = time.monotonic()
+        self._saving, self._saved_at = step, time.monotonic()
 
     @property
     def _saved(self):

@@ -17,11 +17,12 @@ class Profile:
         workdir: The run's folder, local or gs://.
         begin: At least 1: the first step is mostly compilation.
         end: Above `begin`.
+        writes: Whether this process writes it; of several workers only one does.
     """
 
-    def __init__(self, workdir: str, begin: int, end: int):
+    def __init__(self, workdir: str, begin: int, end: int, writes: bool = True):
         self._folder = os.path.join(workdir, "tensorboard")
-        self._begin, self._end, self._runs = begin, end, False
+        self._begin, self._end, self._writes, self._runs = begin, end, writes, False
 
     @property
     def stops(self) -> tuple[int, int]:
@@ -30,12 +31,12 @@ class Profile:
 
     def look(self, step: int) -> str | None:
         """Begins and ends the profile where it is time; returns a line to be told when it was written."""
-        if step == self._begin:
+        if step == self._begin and self._writes:
             tf.profiler.experimental.start(self._folder)
             self._runs = True
         elif self._runs and step >= self._end:
             self.close()
-            return f"profile of steps {self._begin} to {self._end} written: tensorboard --logdir={self._folder}"
+            return f"profile of steps {self._begin + 1} to {self._end} written: tensorboard --logdir={self._folder}"
         return None
 
     def marks(self, step: int) -> contextlib.AbstractContextManager:

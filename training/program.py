@@ -23,8 +23,8 @@ def run(main: Callable[[], None]) -> None:
 
     Mistakes are bad flags and configs, and ConfigError, DataError and ModelError from `main`; anything else is a fault
     of the program and keeps its traceback. A training whose loss is lost exits with status 3, also with one line; one
-    that has no room to write with 1, and the same command goes on; one that was asked to stop with 128 and the signal's
-    number: 143 for SIGTERM, 130 for SIGINT.
+    that has no room to write, or has lost another worker, with 1, and the same command goes on; one that was asked to
+    stop with 128 and the signal's number: 143 for SIGTERM, 130 for SIGINT.
     """
 
     def guarded(arguments):

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import random
 import runpy
 import socket
 import subprocess
@@ -51,9 +52,16 @@ def _be(command, cwd, environment, files):
 
 def run_workers(*commands):
     """The finished processes of several workers of one cluster on this machine, each with its `python *command`."""
+    # Free now, of a range that the system gives to nobody, and of a part that is this test process's alone.
+    first = 10_000 + 200 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in commands]
-        addresses = [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
+        addresses = []
+        for port in random.sample(range(first, first + 200), 200):
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                addresses.append(f"127.0.0.1:{port}")
+            if len(addresses) == len(commands):
+                break
 
     def start(index):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}

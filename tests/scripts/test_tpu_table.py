@@ -28,12 +28,14 @@ def workdir(tmp_path):
         "memory_used": 3 * 2**30,
         "cost_seconds": 0.02,
         "scheduled_seconds": 0.04,
-        "images_per_second": {"by_cost": 6400.0, "by_schedule": 3200.0},
+        "bytes_seconds": 0.025,
+        "images_per_second": {"by_cost": 6400.0, "by_bytes": 5120.0, "by_schedule": 3200.0},
         "versions": {"jax": "1", "libtpu": "2"},
         "date": "2026-11-01",
     }
     (folder / "resnet34.json").write_text(json.dumps(record))
-    half = {**record, "batch_size": 64, "date": "2026-11-02"}
+    half = {**record, "batch_size": 64, "cost_seconds": None, "date": "2026-11-02"}
+    half["images_per_second"] = {"by_bytes": 2560.0, "by_schedule": 1600.0}
     (folder / "lean_resnet34.json").write_text(json.dumps(half))
     (folder / "resnet18.json").write_text(json.dumps({"error": "too odd"}))
     return tmp_path
@@ -49,9 +51,9 @@ def test_the_table(workdir):
     lines = page.read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
     assert rows == [
-        ["`resnet34`", "128", "3.00", "20.00", "40.00", "6,400", "3,200", "", "", "legal"],
-        ["`lean_resnet34`", "64", "3.00", "20.00", "40.00", "6,400", "3,200", "1.00", "1.00", "not asked"],
-        ["`resnet18`", "", "not compiled: too odd", *[""] * 6, "a TPU has no operation Odd"],
+        ["`resnet34`", "128", "3.00", "20.00", "25.00", "40.00", "5,120", "3,200", "", "", "", "legal"],
+        ["`lean_resnet34`", "64", "3.00", "", "25.00", "40.00", "2,560", "1,600", "", "2.00", "2.00", "not asked"],
+        ["`resnet18`", "", "not compiled: too odd", *[""] * 8, "a TPU has no operation Odd"],
     ]
     assert "3 networks on one v5e chip, 2026-11-01 to 2026-11-02; jax 1, libtpu 2." in lines
     assert lines[0] == "before"
@@ -65,6 +67,7 @@ def test_the_table(workdir):
         (("--workdir=x", "--networks=nothing"), "no network that is called --networks=nothing"),
         (("--workdir=x", "--markers=README.md"), "needs one line <!-- tpu_table:v5e -->"),
         (("--workdir=x", "--ops=/nowhere.json", "--table_only"), "cannot read /nowhere.json"),
+        (("--workdir=x", "--table_only"), "--workdir=x has nothing of v5e yet"),
     ],
 )
 def test_refused(flags, message):

@@ -12,15 +12,21 @@ PROGRAM = pathlib.Path(__file__).with_name("compiled.txt").read_text()
 
 @pytest.fixture(scope="module")
 def instructions():
-    return {instruction.name: instruction for instruction in compiled.read(PROGRAM)}
+    found = compiled.read(PROGRAM)
+    return {instruction.name: instruction for instruction in reversed(found)}
 
 
 def test_cycles_and_traffic(instructions):
-    assert set(instructions) == {"copy-start", "fusion.3", "buffer", "double"}
+    assert set(instructions) == {"copy-start", "slice-start", "fusion.3", "buffer", "double", "sine"}
     assert instructions["fusion.3"].cycles == 250
     assert instructions["fusion.3"].bytes == 2 * 16 * 32  # its operand, and its second result, are in vector memory
     assert instructions["copy-start"].bytes == 2 * 16 * 32  # read; written to vector memory
+    assert instructions["slice-start"].bytes == 4 * 2 * 128  # of eight rows it reads two
     assert instructions["buffer"].bytes == 0
+
+
+def test_the_dearest_branch_counts(instructions):
+    assert instructions["sine"].cycles == 9
 
 
 def test_a_loop_counts_as_often_as_it_runs(instructions):
@@ -30,6 +36,7 @@ def test_a_loop_counts_as_often_as_it_runs(instructions):
 
 def test_what_has_no_cost():
     assert compiled.uncosted(PROGRAM) == {"ConcatBitcast": 1}
+    assert compiled.unclear(PROGRAM) == ["1 loops of an unknown number of turns"]
 
 
 @pytest.mark.parametrize(

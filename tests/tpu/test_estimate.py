@@ -39,6 +39,9 @@ def test_a_training_step_of_each_dynamic_layer(variant, layer):
     assert 0 < found.cost_seconds < 0.1
     assert 0 < found.scheduled_seconds < 0.1
     assert found.floor_seconds < found.cost_seconds
+    assert 0 < found.cost_resolution < 1e-4
+    assert 0.2 < found.bytes_seconds / found.cost_seconds < 5
+    assert found.unclear == []
     for name in ("weights", "optimizer", "average", "temporaries", "code"):
         assert found.memory[name] > 1000
     assert 0 < found.memory_used < CHIPS["v5e"].memory
@@ -47,6 +50,7 @@ def test_a_training_step_of_each_dynamic_layer(variant, layer):
     assert {"(update)", "(average)"} <= set(parts)
     assert sum(part.share for part in found.parts) == pytest.approx(1)
     assert found.as_json()["images_per_second"]["by_cost"] == pytest.approx(16 / found.cost_seconds)
+    assert found.hours(1000, 4)["by_schedule"] == pytest.approx(1000 / 16 * found.scheduled_seconds / 4 / 3600)
 
 
 def test_the_largest_batch(monkeypatch):
@@ -60,16 +64,20 @@ def test_the_largest_batch(monkeypatch):
         return types.SimpleNamespace(memory_used=batch)
 
     monkeypatch.setattr(estimate, "estimate", pretend)
-    for begin in (1, 16, 43, 1000):
-        assert 43 - 43 // 8 <= estimate.largest_batch(None, 4, CHIPS["v5e"], begin) <= 43
-    assert len(tried) < 40
+    config = _config("")
+    for begin, fits in ((1, None), (16, None), (16, True), (43, None), (1000, None), (1000, False), (1, False)):
+        assert 43 - 43 // 8 <= estimate.largest_batch(config, 4, CHIPS["v5e"], begin, fits=fits) <= 43
+    assert len(tried) < 60
+    with config.unlocked():
+        config.gradient_accumulation = 4
+    assert estimate.largest_batch(config, 4, CHIPS["v5e"], 16) == 40
 
     def full(*arguments):
         raise compiler.DoesNotFitError("RESOURCE_EXHAUSTED")
 
     monkeypatch.setattr(estimate, "estimate", full)
     with pytest.raises(compiler.DoesNotFitError):
-        estimate.largest_batch(None, 4, CHIPS["v5e"], 4)
+        estimate.largest_batch(config, 4, CHIPS["v5e"], 4)
 
 
 class DecodesJPEG(keras.layers.Layer):
@@ -86,7 +94,7 @@ def test_what_no_tpu_runs_is_named(monkeypatch):
     x = keras.layers.GlobalAveragePooling2D()(DecodesJPEG(name="thumbnail")(inputs))
     model = keras.Model(inputs, keras.layers.Dense(4)(x))
     monkeypatch.setattr(experiment, "build_model", lambda config, classes: model)
-    with pytest.raises(NotForTPUError, match=r"a TPU has no operation (En|De)codeJpeg, used at .*thumbnail"):
+    with pytest.raises(NotForTPUError, match=r"XLA cannot compile (En|De)codeJpeg, used at .*thumbnail"):
         lower(_config(""), 4, 2, "serve")
 
 

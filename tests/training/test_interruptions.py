@@ -19,7 +19,9 @@ write = records.MetricsWriter.write
 def write_and_be_hit(writer, step, scalars):
     write(writer, step, scalars)
     if step > 9:  # whose checkpoint is written meanwhile
+        end = time.monotonic() + 60
         while not os.path.exists(os.path.join(os.path.dirname(writer._path), "checkpoints", "checkpoint")):
+            assert time.monotonic() < end
             time.sleep(0.01)
     if step == int(os.environ["AT"]) and os.environ["BY"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -131,7 +131,7 @@ def test_checkpoints_by_minutes(devices, tmp_path):
 
 def test_a_profile_changes_nothing(run, devices, tmp_path, capsys):
     train(tiny.get_config(), str(tmp_path), devices, profile=(4, 7))
-    assert "profile of steps 4 to 7 written" in capsys.readouterr().out
+    assert "profile of steps 5 to 7 written" in capsys.readouterr().out
     (profile,) = tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb")
     assert profile.stat().st_size > 10_000
     for line, without in zip(read_metrics(str(tmp_path)), read_metrics(run), strict=True):

@@ -51,10 +51,10 @@ def test_sums_and_a_loss_that_is_lost():
 @pytest.mark.parametrize(
     ("input_seconds", "step_seconds", "least", "most"),
     [
-        (0.2, 0.0, 0.8, 1.0),
-        (0.0, 0.2, 0.0, 0.2),
-        (0.15, 0.2, 0.0, 0.5),  # fetched while the step before runs
-        (0.4, 0.2, 0.2, 0.8),  # so that half of the time is left to wait
+        (0.4, 0.0, 0.5, 1.0),
+        (0.0, 0.4, 0.0, 0.4),
+        (0.2, 0.4, 0.0, 0.4),  # fetched while the step before runs
+        (0.8, 0.4, 0.2, 0.8),  # so that half of the time is left to wait
     ],
 )
 def test_the_wait_for_input(input_seconds, step_seconds, least, most):

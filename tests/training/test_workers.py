@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from helpers.programs import TINY, complaint, run, run_workers
 
+from convzoo.training import lock
 from convzoo.training.checkpoints import newest
 from convzoo.training.records import read_metrics, without_times
 
@@ -100,7 +101,7 @@ def test_a_lost_worker_ends_the_others_and_all_go_on(alone, tmp_path):
     assert lost.returncode == 1
     assert "another worker is gone" in lost.stderr
     assert "Traceback" not in lost.stderr
-    assert "goes on from step" in lost.stderr
+    assert "the training goes on from" in lost.stderr
     # A worker that is asked to stop stops all of them, with all that they have made.
     for result in run_workers(("train.py", *flags), (program, "14", str(int(signal.SIGTERM)), *flags)):
         assert result.returncode == 128 + signal.SIGTERM, result.stderr
@@ -116,6 +117,23 @@ def test_a_folder_of_its_own_is_refused(alone, tmp_path):
     for result in results:
         assert "has to be one folder that all workers see" in complaint(result)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_that_were_started_differently_are_refused(tmp_path):
+    flags = (*FLAGS, "--devices=cpu", f"--workdir={tmp_path}")
+    for result in run_workers(flags, (*flags, "--config.steps_per_loop=7")):
+        assert "started with different configs" in complaint(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_of_one_worker_ends_the_others(alone):
+    flags = (*FLAGS, "--devices=cpu", f"--workdir={alone}")
+    with lock.held(str(alone)):
+        chief, other = run_workers(flags, flags)
+    assert "another training runs in" in complaint(chief)
+    assert other.returncode == 1
+    assert "another worker is gone" in other.stderr
+    assert "Traceback" not in other.stderr
 
 
 @pytest.mark.parametrize(
