@@ -10,8 +10,8 @@ The best checkpoint is chosen on the last 5,000 training pictures; the test spli
 Without a variant it is the quickstart's network. Seen on two CPU cores that did other work besides (TensorFlow 2.21,
 float32): 13.6 minutes, 88.4 % of the 10,000 test pictures right after 4 epochs.
 
-Variants, which share one recipe, so that scripts/study.py can compare them. The README has the tables of the first
-three groups with their commands; the fourth was not run to the end here yet:
+Variants, which share one recipe, so that scripts/study.py can compare them. The README has the tables with their
+commands:
 
 - mobilenet_v1, MobileNetV1 at a quarter of its width; mobilenet_v1_2e, _4e, _8e and _8e_softmax, its CondConv form with
   so many experts and with a softmax for routing;
