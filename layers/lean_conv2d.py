@@ -180,7 +180,10 @@ class LeanConv2D(ImageWindow, Forms, keras.layers.Layer):
         """The form that "auto" stands for, whatever the inputs' shape, in training and out of it."""
         if self.form != "auto":
             return self.form
-        if self.channels == self.groups > 1:
+        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e, by cost) "dense" takes 1.0 of the time of the full
+        # convolution up to 128 channels, where "split" of single channels takes 1.1 to 1.7; of 256 that takes 0.7.
+        fills_matrix_unit = get_target() != "tpu" or self.channels > _WIDE_ELSEWHERE
+        if self.channels == self.groups > 1 and fills_matrix_unit:
             return "split"
         # By scripts/benchmark_layers.py on two CPU cores "blocks" takes 0.3 to 0.8 of the full convolution's time, and
         # "split" with groups of several channels up to 29 times it; one block is the full convolution and a 1x1.

@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 import ml_collections
+import tensorflow as tf
 
 from convzoo.tpu import compiled, compiler
 from convzoo.tpu.chips import Chip
-from convzoo.tpu.lowering import Lowered, lower
+from convzoo.tpu.lowering import Lowered, lower, lower_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +132,21 @@ def estimate(
         lowering.NotForTPUError, compiler.CompilerError: It cannot be compiled.
     """
     return _read(lower(config, num_classes, batch_size, what), chip, batch_size)
+
+
+def estimate_step(step: Callable, specs: Sequence[tf.TensorSpec], chip: Chip, batch_size: int) -> Estimate:
+    """Compiles any function of tensors for a chip; all of it counts as one part, and its arguments as the batch.
+
+    Args:
+        step: Of tensors to tensors, with whatever variables it captures.
+        specs: Of its arguments, without unknown sizes.
+        chip: The chip.
+        batch_size: Examples that it takes.
+
+    Raises:
+        lowering.NotForTPUError, compiler.CompilerError: It cannot be compiled.
+    """
+    return _read(Lowered(lower_step(step, *specs), "", [], {}), chip, batch_size)
 
 
 def largest_batch(

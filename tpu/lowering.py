@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 
 import keras
 import ml_collections
@@ -77,22 +78,25 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
             model, optimizer, average = replica.model, replica.optimizer, replica.average
             kept["optimizer"] = _bytes(variable.value for variable in optimizer.variables)
             kept["average"] = _bytes(average.variables.values() if average else ())
-            hlo = _lower(lambda *batch: replica.step(dict(zip(("image", "label"), batch, strict=True))), image, label)
+            hlo = lower_step(
+                lambda *batch: replica.step(dict(zip(("image", "label"), batch, strict=True))), image, label
+            )
         else:
             model = experiment.build_model(config, num_classes)
             if what == "eval":
                 step = Evaluator(model, tf.distribute.get_strategy(), task).step
                 names = ("image", "label", "mask")
-                hlo = _lower(lambda *batch: step(dict(zip(names, batch, strict=True))), image, label, mask)
+                hlo = lower_step(lambda *batch: step(dict(zip(names, batch, strict=True))), image, label, mask)
             else:
-                hlo = _lower(lambda images: model(images, training=False), image)
+                hlo = lower_step(lambda images: model(images, training=False), image)
     finally:
         layers.set_target(before)
     sizes = {"weights": _bytes(weight.value for weight in model.weights), **kept}
     return Lowered(hlo, model.name, _layer_names(model), sizes)
 
 
-def _lower(step, *specs):
+def lower_step(step: Callable, *specs: tf.TensorSpec) -> bytes:
+    """A function of tensors as a serialised HLO module. Raises NotForTPUError if XLA cannot take it."""
     function = tf.function(step, jit_compile=True)
     try:
         return function.experimental_get_compiler_ir(*specs)(stage="hlo_serialized")
