@@ -92,6 +92,7 @@ def compile_hlo(hlo: bytes, topology: str, accelerator: str) -> Compiled:
             "TPU_SKIP_MDS_QUERY": "1",  # nor libtpu for Google's metadata server
             "TPU_ACCELERATOR_TYPE": accelerator,
             "TPU_WORKER_HOSTNAMES": "localhost",
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no TPU that two compilers could quarrel over
         }
         command = [sys.executable, "-m", "convzoo.tpu.compiler", str(source), topology, str(output)]
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
