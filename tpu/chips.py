@@ -28,15 +28,16 @@ class Chip:
 
 _GIB = 1024**3
 
-# Peaks and memory: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e, tables "system architecture", read in 2026.
-# Matrix units a chip, by the same pages: v4 and v5p 2 cores of four 128x128, v5e four 128x128, v6e two 256x256, each of
-# which counts double here because its peak does.
+# Peak, bandwidth, memory and number of matrix units: the tables of specifications on docs.cloud.google.com/tpu/docs/v4,
+# /v5e, /v5p and /v6e, as copies of 2026 have them. The pages give no clock: it is the peak over the multiply-adds of
+# all matrix units in a cycle. Those are two cores of four 128x128 (v4, v5p), four 128x128 (v5e), two 256x256
+# (v6e, counted twice each: counted once, the peak would need 3.5 GHz).
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", "v4:2x2x1", "v4-8", 275e12, 1228e9, 32 * _GIB, 1.05e9),
+        Chip("v4", "v4:2x2x1", "v4-8", 275e12, 1200e9, 32 * _GIB, 1.05e9),
         Chip("v5e", "v5e:2x2", "v5litepod-4", 197e12, 819e9, 16 * _GIB, 1.5e9),
         Chip("v5p", "v5p:2x2x1", "v5p-8", 459e12, 2765e9, 95 * _GIB, 1.75e9),
-        Chip("v6e", "v6e:2x2", "v6e-4", 918e12, 1640e9, 32 * _GIB, 1.75e9),
+        Chip("v6e", "v6e:2x2", "v6e-4", 918e12, 1638e9, 32 * _GIB, 1.75e9),
     )
 }

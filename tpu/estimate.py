@@ -40,7 +40,6 @@ class Estimate:
             too many operations have no cost to tell it.
         cost_resolution: Seconds to which the cost analysis rounds each operation's time. It adds them up in single
             precision, with -1 second for each operation without a cost: small operations vanish in a large program.
-        bytes_seconds: What `bytes_accessed` take at the chip's bandwidth, or `flops` at its peak if that is longer.
         scheduled_seconds: The sum of the cycles that the scheduler expects: sees work within fusions, and is hard on
             depthwise convolutions; leaves out copies that run beside the rest.
         memory: Bytes: "weights", "optimizer", "average", "batch" (the step's other arguments, and padding), "outputs",
@@ -74,7 +73,7 @@ class Estimate:
 
     @property
     def bytes_seconds(self) -> float:
-        """See above."""
+        """What the bytes of the cost analysis take at the chip's bandwidth, or its operations at the peak if longer."""
         return max(self.bytes_accessed / self.chip.bandwidth, self.flops / self.chip.flops)
 
     @property

@@ -78,15 +78,14 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
             model, optimizer, average = replica.model, replica.optimizer, replica.average
             kept["optimizer"] = _bytes(variable.value for variable in optimizer.variables)
             kept["average"] = _bytes(average.variables.values() if average else ())
-            hlo = lower_step(
-                lambda *batch: replica.step(dict(zip(("image", "label"), batch, strict=True))), image, label
-            )
+            hlo = lower_step(lambda image, label: replica.step({"image": image, "label": label}), image, label)
         else:
             model = experiment.build_model(config, num_classes)
             if what == "eval":
                 step = Evaluator(model, tf.distribute.get_strategy(), task).step
-                names = ("image", "label", "mask")
-                hlo = lower_step(lambda *batch: step(dict(zip(names, batch, strict=True))), image, label, mask)
+                hlo = lower_step(
+                    lambda image, label, mask: step({"image": image, "label": label, "mask": mask}), image, label, mask
+                )
             else:
                 hlo = lower_step(lambda images: model(images, training=False), image)
     finally:

@@ -201,8 +201,7 @@ class _Run:
             )
         differ_by_replica(self._model, self._strategy)
         step = self._settled = int(self._iterations.numpy())
-        newest = devices.largest([step])[0]
-        if devices.largest([-step])[0] != -newest:
+        if devices.largest([step, -step]) != [step, -step]:
             raise ConfigError(
                 f"this worker goes on from step {step} and another from a different one; --workdir={self._workdir} has "
                 "to be one folder that all workers see"
