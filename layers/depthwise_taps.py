@@ -48,31 +48,48 @@ def _sum(taps, kernels):
 
 
 def _d_images(images, kernels, d_outputs, kernel_size, strides, padding, dilation_rate):
-    """The transposed convolution: outputs spread out by the strides, convolved with the kernel turned round."""
+    """The transposed convolution, for each phase of the strides by itself.
+
+    Pixels whose place, counted from the first window's corner, leaves the same remainder when divided by the strides
+    see the same positions of the window: with strides of 2 a quarter of them each.
+    """
     sizes = ops.shape(images)[1:3]
-    reach = [(k - 1) * d for k, d in zip(kernel_size, dilation_rate, strict=True)]
-    batch, height, width, channels, multiplier = ops.shape(d_outputs)
-    g = d_outputs
-    if max(strides) > 1:
-        g = ops.reshape(g, (batch, height, 1, width, 1, channels, multiplier))
-        g = ops.pad(g, ((0, 0), (0, 0), (0, strides[0] - 1), (0, 0), (0, strides[1] - 1), (0, 0), (0, 0)))
-        g = ops.reshape(g, (batch, height * strides[0], width * strides[1], channels, multiplier))
-    # Behind, one stride more than the reach covers the pixels that no window touches.
-    spare = [(r, r + s - 1) for r, s in zip(reach, strides, strict=True)]
-    g = ops.pad(g, ((0, 0), *spare, (0, 0), (0, 0)))
-    first = [
-        window.margin(size, k, s, padding, d) + r
-        for size, k, s, d, r in zip(sizes, kernel_size, strides, dilation_rate, reach, strict=True)
+    before = [
+        window.margin(size, k, s, padding, d)
+        for size, k, s, d in zip(sizes, kernel_size, strides, dilation_rate, strict=True)
     ]
-    total = 0.0
-    positions = iter(_positions(kernels))
-    for i in range(kernel_size[0]):
-        top = first[0] - i * dilation_rate[0]
-        for j in range(kernel_size[1]):
-            left = first[1] - j * dilation_rate[1]
-            tap = g[:, top : top + sizes[0], left : left + sizes[1]]
-            total = total + ops.sum(ops.cast(tap, "float32") * ops.cast(next(positions), "float32"), axis=-1)
-    return ops.cast(total, images.dtype)
+    # The first row and column of a phase that lies in the image, their number, and how far the window reaches back
+    # among them. Only strides of 1 can be dilated.
+    first = [margin // s for margin, s in zip(before, strides, strict=True)]
+    counts = [-(-(n + margin) // s) - q for n, margin, s, q in zip(sizes, before, strides, first, strict=True)]
+    reach = [(k - 1) * d // s for k, d, s in zip(kernel_size, dilation_rate, strides, strict=True)]
+    # Behind, as many as there can be that no window touches.
+    d_outputs = ops.pad(d_outputs, ((0, 0), *((r, r + 1) for r in reach), (0, 0), (0, 0)))
+
+    def phase(row, column):
+        total = 0.0
+        for i in range(row, kernel_size[0], strides[0]):
+            top = reach[0] + first[0] - (i - row) * dilation_rate[0] // strides[0]
+            for j in range(column, kernel_size[1], strides[1]):
+                left = reach[1] + first[1] - (j - column) * dilation_rate[1] // strides[1]
+                tap = d_outputs[:, top : top + counts[0], left : left + counts[1]]
+                weight = ops.cast(kernels[:, i, None, None, j], "float32")
+                total = total + ops.sum(ops.cast(tap, "float32") * weight, axis=-1)
+        return ops.cast(total, images.dtype)
+
+    if strides == (1, 1):
+        return phase(0, 0)
+    none = ops.zeros_like(phase(0, 0))
+    phases = [
+        phase(row, column) if row < kernel_size[0] and column < kernel_size[1] else none
+        for row in range(strides[0])
+        for column in range(strides[1])
+    ]
+    batch, _, _, channels = ops.shape(images)
+    whole = ops.reshape(ops.stack(phases, axis=3), (batch, *counts, *strides, channels))
+    whole = ops.reshape(ops.transpose(whole, (0, 1, 3, 2, 4, 5)), (batch, counts[0] * strides[0], -1, channels))
+    (top, left), (height, width) = [margin % s for margin, s in zip(before, strides, strict=True)], sizes
+    return whole[:, top : top + height, left : left + width]
 
 
 def _d_kernels(images, kernels, d_outputs, kernel_size, strides, padding, dilation_rate):
