@@ -4,6 +4,7 @@ import keras
 from keras import constraints, initializers, ops, regularizers
 
 from convzoo.layers import window
+from convzoo.layers.barrier import barrier
 from convzoo.layers.checks import positive
 from convzoo.layers.expert_conv import ExpertConv
 from convzoo.layers.target import get_target
@@ -173,7 +174,7 @@ class CondConv2D(ExpertConv):
             kernels = ops.reshape(kernels, (batch, positions * channels // groups, groups, self.filters // groups))
             y = ops.matmul(ops.transpose(x, (0, 2, 1, 3)), ops.transpose(kernels, (0, 2, 1, 3)))
             y = ops.transpose(y, (0, 2, 1, 3))
-        return ops.reshape(y, (batch, height, width, self.filters))
+        return barrier(ops.reshape(y, (batch, height, width, self.filters)))
 
     def _group(self, images, kernels):
         batch, height, width, channels = ops.shape(images)

@@ -20,30 +20,31 @@ def depthwise_taps(images, kernels, kernel_size, strides, padding, dilation_rate
     """
     multiplier = kernels.shape[-1]
     geometry = (kernel_size, strides, padding, dilation_rate)
+    if multiplier > 1:
+        # Each channel as many times as it has outputs: the sums then have no axis more than the images.
+        return depthwise_taps(
+            ops.repeat(images, multiplier, axis=3),
+            ops.reshape(kernels, (*ops.shape(kernels)[:3], -1, 1)),
+            *geometry,
+        )
 
     @ops.custom_gradient
     def convolve(images, kernels):
-        outputs = _sum(window.taps(images, *geometry), kernels)
-
         def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            d_outputs = ops.reshape(upstream, (*ops.shape(upstream)[:3], -1, multiplier))
-            return _d_images(images, kernels, d_outputs, *geometry), _d_kernels(images, kernels, d_outputs, *geometry)
+            g = args[0] if upstream is None else upstream
+            return _d_images(images, kernels, g, *geometry), _d_kernels(images, kernels, g, *geometry)
 
-        return ops.reshape(outputs, (*ops.shape(outputs)[:3], -1)), gradient
+        return _sum(window.taps(images, *geometry), kernels), gradient
 
-    return convolve(images, kernels)
-
-
-def _positions(kernels):
-    return [kernels[:, i, None, None, j] for i in range(kernels.shape[1]) for j in range(kernels.shape[2])]
+    return convolve(images, ops.squeeze(kernels, axis=4))
 
 
 def _sum(taps, kernels):
+    positions = [kernels[:, i, None, None, j] for i in range(kernels.shape[1]) for j in range(kernels.shape[2])]
     total = 0.0
-    for tap, weight in zip(taps, _positions(kernels), strict=True):
+    for tap, weight in zip(taps, positions, strict=True):
         # Slice, then cast: a cast of the whole image first keeps XLA from fusing the slices.
-        total = total + ops.cast(tap, "float32")[..., None] * ops.cast(weight, "float32")
+        total = total + ops.cast(tap, "float32") * ops.cast(weight, "float32")
     return ops.cast(total, kernels.dtype)
 
 
@@ -64,7 +65,7 @@ def _d_images(images, kernels, d_outputs, kernel_size, strides, padding, dilatio
     counts = [-(-(n + margin) // s) - q for n, margin, s, q in zip(sizes, before, strides, first, strict=True)]
     reach = [(k - 1) * d // s for k, d, s in zip(kernel_size, dilation_rate, strides, strict=True)]
     # Behind, as many as there can be that no window touches.
-    d_outputs = ops.pad(d_outputs, ((0, 0), *((r, r + 1) for r in reach), (0, 0), (0, 0)))
+    d_outputs = ops.pad(d_outputs, ((0, 0), *((r, r + 1) for r in reach), (0, 0)))
 
     def phase(row, column):
         total = 0.0
@@ -73,8 +74,7 @@ def _d_images(images, kernels, d_outputs, kernel_size, strides, padding, dilatio
             for j in range(column, kernel_size[1], strides[1]):
                 left = reach[1] + first[1] - (j - column) * dilation_rate[1] // strides[1]
                 tap = d_outputs[:, top : top + counts[0], left : left + counts[1]]
-                weight = ops.cast(kernels[:, i, None, None, j], "float32")
-                total = total + ops.sum(ops.cast(tap, "float32") * weight, axis=-1)
+                total = total + ops.cast(tap, "float32") * ops.cast(kernels[:, i, None, None, j], "float32")
         return ops.cast(total, images.dtype)
 
     if strides == (1, 1):
@@ -95,6 +95,6 @@ def _d_images(images, kernels, d_outputs, kernel_size, strides, padding, dilatio
 def _d_kernels(images, kernels, d_outputs, kernel_size, strides, padding, dilation_rate):
     g = ops.cast(d_outputs, "float32")
     taps = window.taps(images, kernel_size, strides, padding, dilation_rate)
-    sums = [ops.sum(ops.cast(tap, "float32")[..., None] * g, axis=(1, 2)) for tap in taps]
+    sums = [ops.sum(ops.cast(tap, "float32") * g, axis=(1, 2)) for tap in taps]
     sums = ops.reshape(ops.stack(sums, axis=1), (-1, *kernels.shape[1:]))
     return ops.cast(sums, kernels.dtype)
