@@ -130,11 +130,17 @@ class CondConv2D(ExpertConv):
             # One expert needs no mixed kernels: a plain convolution, scaled.
             return "experts"
         if self.kernel_size == (1, 1):
-            # Of the forms that mix kernels the cheapest on a CPU, and on a TPU by the estimates of its compiler.
+            # Of the forms that mix kernels the cheapest on a CPU, and on a TPU by the estimates of its compiler
+            # (scripts/tpu_forms.py, v5e, by cost): 1.3 of the plain convolution at 14x14, 2.0 at 7x7, "experts" 4.5
+            # and 5.1.
             return "matmul"
+        if get_target() == "tpu" and self.is_small(images_shape):
+            # By the same estimates, at 7x7x512 "experts" takes 10 times the plain convolution, "patches" 18: few
+            # positions share kernels that no longer fit on the chip. At 14x14x256 it is 9.6 and 5.4.
+            return "experts"
         # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 experts, oneDNN, 3 x 3), multiples of the plain
         # convolution: forward "patches" 1.8 to 1.9, "map" 2.5 to 3.7; with the backward pass at 14x14x128 "map" 1.9 to
-        # 2.1, "patches" 2.6 to 3.0, at 7x7x256 "patches" 2.3 to 2.4, "map" 2.7 to 3.0. On a GPU or TPU "patches" has no
+        # 2.1, "patches" 2.6 to 3.0, at 7x7x256 "patches" 2.3 to 2.4, "map" 2.7 to 3.0. On a GPU "patches" has no
         # measurement behind it: it is the form that needs no loop and no grouped convolution.
         maps = get_target() == "cpu" and self.groups == 1 and training and not self.is_small(images_shape)
         return "map" if maps else "patches"

@@ -119,9 +119,11 @@ class DepthwiseCondConv2D(ExpertConv):
         # By scripts/benchmark_layers.py on two CPU cores (batch 32, 8 experts, oneDNN, forward and backward), "group"
         # takes 0.15 of the time of "map" for 3 x 3 windows over 4x4x128, 0.4 over 14x14x128, 0.7 over 7x7x1152: where
         # images are small, a loop costs more than its work. For 5 x 5 windows over large images it takes 1.2 to 1.5 of
-        # it: too many rows of too many channels for the caches. By the TPU compiler's estimates "taps" is the
-        # cheapest there. Nothing was measured on a GPU: one convolution of many channels is taken for better than
-        # kh * kw passes.
+        # it: too many rows of too many channels for the caches. Nothing was measured on a GPU: one convolution of many
+        # channels is taken for better than kh * kw passes.
+        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e, by cost) "taps" takes 1.4 to 2.2 of the plain
+        # layer, "group" 2.5 to 2.9, "map" 1.4 to 1.6. But no estimate has what the turns of a loop cost, and in a block
+        # it keeps the compiler from fusing: with "map" the whole block took 1.3 times as long as with "taps".
         if get_target() == "cpu" and square:
             return "group" if self._fits_caches(images_shape) else "map"
         if get_target() == "gpu" and square and max(self.dilation_rate) == 1:

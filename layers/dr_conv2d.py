@@ -202,8 +202,12 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             # 5.8; 28x28 32->192 4.3, 5.3 and 5.1; 14x14 384->64 9.3, 7.3 and 9.2; with as many filters as channels
             # "bank_loop" is the least of the three or within a tenth of it. Forward, 28x28 32->192: 4.9, 8.2 and 8.8.
             return "bank_inputs" if self.kernel_size == (1, 1) and filters >= 2 * channels else "bank_loop"
-        # By the TPU compiler's estimates; taken over for a GPU, where nothing was measured.
-        scales_inputs = self.kernel_size == (1, 1) and channels <= filters
+        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e); taken over for a GPU, where nothing was measured.
+        # 3x3 at 14x14x64 as multiples of the plain layer, by cost and by schedule: "bank_loop" 6.0 and 7.8, at once
+        # 10.6 and 9.1. 1x1 at 7x7x96 6.7 and 8.0, at once 8.2 and 4.4; at 28x28x58 7.1 and 8.3, at once 11 and 21.
+        if self.kernel_size != (1, 1):
+            return "bank_loop"
+        scales_inputs = channels <= filters
         positions = self.compute_output_sizes(images_shape[1:3])
         values = self.bank_size * (channels if scales_inputs else filters)
         if None in positions or math.prod(positions) * values > _ON_CHIP:

@@ -309,6 +309,13 @@ def test_auto_knows_training_from_use(target):
     assert layer.choose_form((None, 9, 9, 4), True) == "patches"  # 7x7 outputs
 
 
+def test_auto_mixes_no_kernels_for_a_few_positions_on_a_tpu(target):
+    target("tpu")
+    assert CondConv2D(8, 3, EXPERTS, padding="same").choose_form((None, 7, 7, 4)) == "experts"
+    assert CondConv2D(8, 3, EXPERTS, padding="same").choose_form((None, 14, 14, 4)) == "patches"
+    assert CondConv2D(8, 1, EXPERTS).choose_form((None, 7, 7, 4)) == "matmul"
+
+
 def test_auto_loops_over_large_images_alone(target):
     target("cpu")
     for kernel_size, sizes in ((3, (8, 16)), (5, (8, 12))):
