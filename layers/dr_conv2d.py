@@ -12,10 +12,6 @@ from convzoo.layers.forms import Forms
 from convzoo.layers.image_window import ImageWindow
 from convzoo.layers.target import get_target
 
-# Values of one image's inputs or outputs, times the base kernels, that a TPU's compiler keeps on the chip by its own
-# estimates: 40 MB for 128 images in bfloat16.
-_ON_CHIP = 160_000
-
 
 @keras.saving.register_keras_serializable(package="convzoo")
 class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
@@ -202,17 +198,12 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             # 5.8; 28x28 32->192 4.3, 5.3 and 5.1; 14x14 384->64 9.3, 7.3 and 9.2; with as many filters as channels
             # "bank_loop" is the least of the three or within a tenth of it. Forward, 28x28 32->192: 4.9, 8.2 and 8.8.
             return "bank_inputs" if self.kernel_size == (1, 1) and filters >= 2 * channels else "bank_loop"
-        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e); taken over for a GPU, where nothing was measured.
-        # 3x3 at 14x14x64 as multiples of the plain layer, by cost and by schedule: "bank_loop" 6.0 and 7.8, at once
-        # 10.6 and 9.1. 1x1 at 7x7x96 6.7 and 8.0, at once 8.2 and 4.4; at 28x28x58 7.1 and 8.3, at once 11 and 21.
-        if self.kernel_size != (1, 1):
-            return "bank_loop"
-        scales_inputs = channels <= filters
-        positions = self.compute_output_sizes(images_shape[1:3])
-        values = self.bank_size * (channels if scales_inputs else filters)
-        if None in positions or math.prod(positions) * values > _ON_CHIP:
-            return "bank_loop"
-        return "bank_inputs" if scales_inputs else "bank_outputs"
+        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e, as multiples of the plain layer, by cost and by
+        # schedule) "bank_loop" is the cheapest by cost everywhere, by schedule where images are large: 28x28x24 7.8 and
+        # 8.3, at once 12.8 and 17; 14x14x48 6.9 and 7.9, at once 10 and 4.5, but between normalisations 4.9 and 3.3
+        # against 7.2 and 2.7; 7x7x96 6.7 and 8.0, at once 8.2 and 4.4; 3x3 at 14x14x64 6.0 and 7.8, at once 10.6 and
+        # 9.1. Taken over for a GPU, where nothing was measured.
+        return "bank_loop"
 
     def call(self, inputs, region_mask=None):
         self.check_inputs(inputs.shape)
