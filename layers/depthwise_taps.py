@@ -24,7 +24,7 @@ def depthwise_taps(images, kernels, kernel_size, strides, padding, dilation_rate
         # Each channel as many times as it has outputs: the sums then have no axis more than the images.
         return depthwise_taps(
             ops.repeat(images, multiplier, axis=3),
-            ops.reshape(kernels, (*ops.shape(kernels)[:3], -1, 1)),
+            ops.reshape(kernels, (-1, *kernels.shape[1:3], kernels.shape[3] * multiplier, 1)),
             *geometry,
         )
 
