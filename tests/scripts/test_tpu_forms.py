@@ -18,6 +18,7 @@ def test_forms_beside_the_plain_layer(tmp_path):
     flags = ("--only=uneven 1:3 dense", "--batch=8", f"--output={output}", f"--markers={page}")
     result = run("scripts/tpu_forms.py", *flags)
     assert result.returncode == 0, result.stderr
+    assert "not compiled" not in result.stdout, result.stdout
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| 28x28")]
