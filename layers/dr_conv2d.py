@@ -12,6 +12,8 @@ from convzoo.layers.forms import Forms
 from convzoo.layers.image_window import ImageWindow
 from convzoo.layers.target import get_target
 
+_NARROW = 32  # channels, up to which a TPU computes all base kernels at once
+
 
 @keras.saving.register_keras_serializable(package="convzoo")
 class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
@@ -198,12 +200,12 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             # 5.8; 28x28 32->192 4.3, 5.3 and 5.1; 14x14 384->64 9.3, 7.3 and 9.2; with as many filters as channels
             # "bank_loop" is the least of the three or within a tenth of it. Forward, 28x28 32->192: 4.9, 8.2 and 8.8.
             return "bank_inputs" if self.kernel_size == (1, 1) and filters >= 2 * channels else "bank_loop"
-        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e, as multiples of the plain layer, by cost and by
-        # schedule) "bank_loop" is the cheapest by cost everywhere, by schedule where images are large: 28x28x24 7.8 and
-        # 8.3, at once 12.8 and 17; 14x14x48 6.9 and 7.9, at once 10 and 4.5, but between normalisations 4.9 and 3.3
-        # against 7.2 and 2.7; 7x7x96 6.7 and 8.0, at once 8.2 and 4.4; 3x3 at 14x14x64 6.0 and 7.8, at once 10.6 and
-        # 9.1. Taken over for a GPU, where nothing was measured.
-        return "bank_loop"
+        # By the TPU compiler's estimates (v5e, batch 128; scripts/tpu_forms.py has the layer alone). Two layers with a
+        # depthwise one and normalisations between, at once and in a loop, in microseconds by cost: 56x56x24 5319 and
+        # 6165, 28x28x24 1198 and 1359, 28x28x58 4145 and 3813, 14x14x48 771 and 637, 7x7x96 365 and 322. Of a 3x3
+        # alone at 14x14x64 the loop takes half. Taken over for a GPU, where nothing was measured.
+        is_narrow = self.kernel_size == (1, 1) and max(channels, filters) <= _NARROW
+        return "bank_outputs" if is_narrow else "bank_loop"
 
     def call(self, inputs, region_mask=None):
         self.check_inputs(inputs.shape)
@@ -244,7 +246,8 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
         else:
             compute = functools.partial(region_forms.bank_outputs, convolve)
         if self.kernel_size == (1, 1) and mask is not None:
-            return region_forms.with_own_gradient(compute, images, kernel, coefficients, form != "bank_loop")
+            at_once = {"v_at_once": form != "bank_loop", "x_at_once": form == "bank_inputs"}
+            return region_forms.with_own_gradient(compute, images, kernel, coefficients, **at_once)
         return compute(images, kernel, coefficients)
 
     def _conv(self, images, kernel):

@@ -9,6 +9,8 @@ Images are channels-last and in the compute dtype; coefficients are in the weigh
 
 from keras import ops
 
+from convzoo.layers.barrier import barrier
+
 
 def bank_outputs(convolve, images, kernel, coefficients):
     """All base kernels in one convolution.
@@ -21,8 +23,7 @@ def bank_outputs(convolve, images, kernel, coefficients):
     """
     bank_size, *window, filters = kernel.shape
     z = convolve(images, ops.reshape(ops.transpose(kernel, (1, 2, 3, 0, 4)), (*window, bank_size * filters)))
-    z = ops.cast(ops.reshape(z, (*ops.shape(z)[:3], bank_size, filters)), coefficients.dtype)
-    return ops.cast(ops.sum(ops.expand_dims(coefficients, 4) * z, axis=3), images.dtype)
+    return _weighted_sum(coefficients, _of_each(barrier(z), bank_size), images.dtype)
 
 
 def bank_inputs(images, kernel, coefficients):
@@ -33,14 +34,10 @@ def bank_inputs(images, kernel, coefficients):
 
 def bank_loop(convolve, images, kernel, coefficients):
     """One base kernel after the other; arguments as in `bank_outputs`."""
-    of_each = ops.split(coefficients, kernel.shape[0], axis=3)
-    y = 0.0
-    for c, base in zip(of_each, ops.unstack(kernel), strict=True):
-        y = y + c * ops.cast(convolve(images, base), c.dtype)
-    return ops.cast(y, images.dtype)
+    return _weighted_sum(coefficients, (convolve(images, base) for base in ops.unstack(kernel)), images.dtype)
 
 
-def with_own_gradient(form, images, kernel, coefficients, at_once):
+def with_own_gradient(form, images, kernel, coefficients, v_at_once=False, x_at_once=False):
     """`form(images, kernel, coefficients)` of 1 x 1 base kernels, with a gradient that keeps nothing of bank_size times
     the outputs or inputs from the forward pass to the backward.
 
@@ -50,7 +47,8 @@ def with_own_gradient(form, images, kernel, coefficients, at_once):
     Args:
         form: One of the above, with its other arguments bound.
         images, kernel, coefficients: As in `bank_outputs`; coefficients of every position.
-        at_once: Whether to compute for all base kernels at once, or for one after the other.
+        v_at_once, x_at_once: Whether to compute V, and the gradient of the kernels from the scaled inputs c_i x, for
+            all base kernels at once, or for one after the other.
     """
     bank_size, _, _, channels, filters = kernel.shape
 
@@ -58,30 +56,46 @@ def with_own_gradient(form, images, kernel, coefficients, at_once):
     def compute(images, kernel, coefficients):
         def gradient(*args, upstream=None):
             g = args[0] if upstream is None else upstream
-            columns = ops.reshape(g, (-1, filters))
-            if at_once:
+            columns, of_each = ops.reshape(g, (-1, filters)), _of_each(coefficients, bank_size)
+            if v_at_once:
                 bank = ops.reshape(kernel, (bank_size * channels, filters))
-                v = ops.reshape(ops.matmul(g, ops.transpose(bank)), (*ops.shape(g)[:3], bank_size, channels))
-                v = ops.cast(v, coefficients.dtype)
-                d_images = ops.sum(ops.expand_dims(coefficients, 4) * v, axis=3)
-                d_coefficients = ops.sum(ops.expand_dims(ops.cast(images, v.dtype), 3) * v, axis=4)
-                scaled = ops.reshape(_scaled(images, coefficients), (-1, bank_size * channels))
-                d_kernel = ops.matmul(ops.transpose(scaled), columns)
+                v_of_each = _of_each(barrier(ops.matmul(g, ops.transpose(bank))), bank_size)
             else:
-                x, d_images, d_coefficients, d_kernel = ops.cast(images, coefficients.dtype), 0.0, [], []
-                for c, base in zip(ops.split(coefficients, bank_size, axis=3), ops.unstack(kernel), strict=True):
-                    v = ops.cast(ops.matmul(g, ops.transpose(base[0, 0])), c.dtype)
-                    d_images = d_images + c * v
-                    d_coefficients.append(ops.sum(x * v, axis=3, keepdims=True))
-                    scaled = ops.reshape(ops.cast(c * x, images.dtype), (-1, channels))
-                    d_kernel.append(ops.matmul(ops.transpose(scaled), columns))
-                d_coefficients = ops.concatenate(d_coefficients, axis=3)
-                d_kernel = ops.stack(d_kernel)
+                v_of_each = (ops.matmul(g, ops.transpose(base[0, 0])) for base in ops.unstack(kernel))
+            x, d_images, d_coefficients = ops.cast(images, coefficients.dtype), 0.0, []
+            for c, v in zip(of_each, v_of_each, strict=True):
+                v = ops.cast(v, c.dtype)
+                d_images = d_images + c * v
+                d_coefficients.append(ops.sum(x * v, axis=3, keepdims=True))
+            if x_at_once:
+                d_kernel = product(_scaled(images, coefficients), bank_size * channels, columns)
+            else:
+                d_kernel = ops.stack([product(ops.cast(c * x, images.dtype), channels, columns) for c in of_each])
+            d_coefficients = ops.concatenate(d_coefficients, axis=3)
             return ops.cast(d_images, images.dtype), ops.reshape(d_kernel, kernel.shape), d_coefficients
+
+        def product(scaled, rows, columns):
+            return ops.matmul(ops.transpose(ops.reshape(scaled, (-1, rows))), columns)
 
         return form(images, kernel, coefficients), gradient
 
     return compute(images, kernel, coefficients)
+
+
+def _of_each(values, bank_size):
+    """The part of each base kernel in [batch, height, width, bank_size * n]: a list of [batch, height, width, n]."""
+    return ops.split(values, bank_size, axis=3)
+
+
+def _weighted_sum(coefficients, outputs, dtype):
+    """The sum of each base kernel's outputs times its coefficient.
+
+    Written out: summed over an axis of its own, the TPU compiler's copies of it take twice the time.
+    """
+    y = 0.0
+    for c, z in zip(_of_each(coefficients, coefficients.shape[3]), outputs, strict=True):
+        y = y + c * ops.cast(z, c.dtype)
+    return ops.cast(y, dtype)
 
 
 def _scaled(images, coefficients):

@@ -249,6 +249,8 @@ def test_auto_is_the_form_it_names(arguments, name, target):
     [
         ({"filters": 48}, (None, 14, 14, 48), "bank_loop", "bank_loop"),
         ({"filters": 24}, (None, 14, 14, 48), "bank_loop", "bank_loop"),
+        ({"filters": 24}, (None, 28, 28, 24), "bank_loop", "bank_outputs"),
+        ({"filters": 24, "kernel_size": 3, "padding": "same"}, (None, 28, 28, 24), "bank_loop", "bank_loop"),
         ({"filters": 96}, (None, 14, 14, 48), "bank_inputs", "bank_loop"),
         ({"filters": 48, "kernel_size": 3, "padding": "same"}, (None, 14, 14, 48), "bank_loop", "bank_loop"),
         ({"filters": 48}, (None, None, None, 48), "bank_loop", "bank_loop"),
