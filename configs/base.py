@@ -37,15 +37,28 @@ def get_config() -> ConfigDict:
     config.init.body_rate = 1.0  # factor on the learning rate of everything outside the classifier
 
     config.data = ConfigDict()
-    config.data.source = placeholder(str)  # digits, fake, idx:FOLDER, folder:FOLDER, tfds:NAME; of pixels: shapes, tfds
+    # digits, fake, idx:FOLDER, folder:FOLDER, tfds:NAME, tfrecord:FOLDER; with a label for every pixel: shapes, tfds
+    config.data.source = placeholder(str)
     config.data.data_dir = placeholder(str)  # where TensorFlow Datasets keeps its files; None: its own default
     config.data.train_split = "train"  # slices as "train[:90%]" work for every source
     config.data.eval_split = "test"
-    config.data.crop_area = (0.08, 1.0)  # inception crop: share of the picture's area; (1.0, 1.0) keeps all of it
+    config.data.crop_area = (0.08, 1.0)  # inception crop: share of the picture's area; None: no such crop
     config.data.crop_aspect = (3 / 4, 4 / 3)  # inception crop: width over height
+    config.data.crop_padding = 0  # pixels; instead (crop_area None) a crop of the picture's size from a padded one
     config.data.flip = True  # left to right, half of the time
+    config.data.jitter = (0.0, 0.0, 0.0)  # of brightness, contrast, saturation: how far the factors are from 1
+    config.data.auto_augment = False  # AutoAugment's policy v0
+    config.data.rand_augment = ()  # RandAugment: (layers, magnitude), as (2, 10.0); (): off
+    config.data.erasing = 0.0  # probability of random erasing
+    config.data.mixup = 0.0  # alpha; 0: off. With cutmix each picture gets one of the two
+    config.data.cutmix = 0.0  # alpha; 0: off
+    config.data.repeats = 1  # how often a picture comes in a batch, each time augmented anew
+    config.data.interpolation = placeholder(str)  # bilinear or bicubic; None: as published for the network
     config.data.crop_fraction = placeholder(float)  # evaluation's centre crop; None: as published for the network
     config.data.shuffle_buffer = 16_384  # examples
+    config.data.max_broken = 0.001  # share of an epoch's pictures that may be broken; more of them end the run
+    # HOST:PORT,HOST:PORT,... of data servers (scripts/data_service.sh), which decode and augment; None: the machine itself
+    config.data.service = placeholder(str)
 
     config.batch_size = placeholder(int)  # over all replicas and all accumulated parts
     config.eval_batch_size = placeholder(int)  # None: the training batch size

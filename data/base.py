@@ -94,6 +94,23 @@ class Source(abc.ABC):
         """
         return self.ordered(split, (0, 1))
 
+    def where(self, split, number, *, seed, shuffle_buffer):
+        """What messages call an example of the shuffled stream, by its number.
+
+        Args:
+            split, seed, shuffle_buffer: as for `shuffled`.
+            number: int.
+
+        Returns:
+            str.
+        """
+        epoch, position = divmod(number, self.num_examples(split))
+        return f"example {position} of epoch {epoch} of {split}"
+
+    def where_ordered(self, split, position):
+        """What messages call an example of `dataset(split)`, by its position (int): str."""
+        return f"example {position} of {split}"
+
     @abc.abstractmethod
     def ordered(self, split, shard):
         """`dataset(split)`, of which the shard (index, count) keeps the examples index, index + count, ..."""
@@ -124,15 +141,16 @@ class IndexedSource(Source):
     Rows count through the splits one after the other, in the order of `splits`.
     """
 
-    def __init__(self, spec, class_names, splits, lookup, has_maps=False):
+    def __init__(self, spec, class_names, splits, lookup, has_maps=False, name_of=None):
         """Make the source.
 
         Args:
             spec, class_names, splits, has_maps: as for `Source`.
             lookup: function of a row (int64 [] tensor) to its example, called inside tf.data.
+            name_of: function of a row (int) to what messages call it (str), or None for its position.
         """
         super().__init__(spec, class_names, splits, has_maps)
-        self._lookup = lookup
+        self._lookup, self._name_of = lookup, name_of
         starts = np.cumsum([0, *self.splits.values()])
         self._first_row = dict(zip(self.splits, starts[:-1].tolist(), strict=True))
 
@@ -154,7 +172,7 @@ class IndexedSource(Source):
         size = len(rows)
 
         def epoch_order(epoch):
-            order = tf.random.experimental.stateless_shuffle(on_host(rows), seed=epoch_seed(seed, epoch))
+            order = _order(rows, seed, epoch)
             begin = tf.maximum(first_example - epoch * size, 0)
             begin = tf.minimum(begin + (index - (epoch * size + begin)) % count, size)
             numbers = tf.range(epoch * size + begin, (epoch + 1) * size, count)
@@ -164,6 +182,23 @@ class IndexedSource(Source):
         return epochs.flat_map(epoch_order).map(
             lambda number, row: (number, self._lookup(row)), num_parallel_calls=tf.data.AUTOTUNE
         )
+
+    def where(self, split, number, *, seed, shuffle_buffer):
+        if self._name_of is None:
+            return super().where(split, number, seed=seed, shuffle_buffer=shuffle_buffer)
+        rows = self._rows(split)
+        epoch, position = divmod(number, len(rows))
+        return self._name_of(int(_order(rows, seed, epoch)[position]))
+
+    def where_ordered(self, split, position):
+        if self._name_of is None:
+            return super().where_ordered(split, position)
+        return self._name_of(int(self._rows(split)[position]))
+
+
+def _order(rows, seed, epoch):
+    """The rows as an epoch has them, int64 [num_examples]."""
+    return tf.random.experimental.stateless_shuffle(on_host(rows), seed=epoch_seed(seed, epoch))
 
 
 def epoch_seed(seed, epoch):

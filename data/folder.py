@@ -53,12 +53,13 @@ def open_folder(spec, folder, data_dir):
         splits[split] = len(examples)
         paths += [path for path, _ in examples]
         labels += [label for _, label in examples]
-    paths, labels = on_host(paths), on_host(np.array(labels, np.int64))
+    path_of, label_of = on_host(paths), on_host(np.array(labels, np.int64))
     return IndexedSource(
         spec,
         class_names,
         splits,
-        lambda row: {"image": tf.io.read_file(tf.gather(paths, row)), "label": tf.gather(labels, row)},
+        lambda row: {"image": tf.io.read_file(tf.gather(path_of, row)), "label": tf.gather(label_of, row)},
+        name_of=paths.__getitem__,
     )
 
 

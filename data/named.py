@@ -3,9 +3,12 @@
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from convzoo.data.base import IGNORED, Source, epoch_seed
+from convzoo.data.base import IGNORED
 from convzoo.data.errors import DataError
 from convzoo.data.prepare import prepared_builder
+from convzoo.data.records import RecordSource
+
+_TFRECORD = tfds.core.FileFormat.TFRECORD
 
 
 def open_named(spec, name, data_dir):
@@ -43,70 +46,47 @@ def open_named_maps(spec, name, data_dir):
     return NamedMapsSource(spec, builder, *_MAPS[known])
 
 
-class _Records(Source):
-    """A prepared TFDS data set, read as a stream of records whose pictures stay encoded until they are cropped."""
+class _Prepared(RecordSource):
+    """A prepared TFDS data set, whose pictures stay encoded until they are cropped."""
 
     def __init__(self, spec, builder, image_key, label_key, class_names, has_maps=False):
-        splits = {name: info.num_examples for name, info in builder.info.splits.items()}
-        super().__init__(spec, class_names, splits, has_maps)
-        self._builder, self._image_key, self._label_key = builder, image_key, label_key
+        self._image_key, self._label_key = image_key, label_key
         image = builder.info.features[image_key]
         if tf.as_dtype(image.np_dtype) not in (tf.uint8, tf.uint16):
             raise DataError(f"source {spec!r} holds {image.np_dtype} pictures; only uint8 and uint16 ones can be read")
+        file_format = builder.info.file_format or _TFRECORD  # data sets of old do not say
+        if file_format != _TFRECORD:
+            raise DataError(
+                f"source {spec!r} lies in files of {file_format.value} under {builder.data_path}; prepare it in the "
+                f"format {_TFRECORD.value}"
+            )
+        self._read_parts = tfds.decode.PartialDecoding(
+            {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
+        )
+        self._features = self._read_parts.extract_features(builder.info.features)
+        super().__init__(
+            spec,
+            class_names,
+            {
+                name: [(str(file.filename), file.take) for file in info.file_instructions]
+                for name, info in builder.info.splits.items()
+            },
+            self._parsed,
+            # In the order of as_dataset, which leaves data sets with an order of their own in that.
+            files_at_once=1 if builder.info.disable_shuffling else 16,
+            has_maps=has_maps,
+        )
 
     def _label(self, label):
         """What the record's feature says, as an example has it."""
         return label
 
-    def _read(self, split, shuffle_seed):
-        """The examples of a split; the order of the files follows shuffle_seed (int64 []), or is fixed for None."""
-        examples = self._builder.as_dataset(
-            split=split,
-            shuffle_files=shuffle_seed is not None,
-            decoders=tfds.decode.PartialDecoding(
-                {self._image_key: True, self._label_key: True},
-                decoders={self._image_key: tfds.decode.SkipDecoding()},
-            ),
-            read_config=tfds.ReadConfig(
-                shuffle_seed=shuffle_seed,
-                shuffle_reshuffle_each_iteration=False,
-                try_autocache=False,  # one cache per epoch would never be read again
-                enable_ordering_guard=False,  # a data set with an order of its own is shuffled like any other
-            ),
-        )
-        return examples.map(
-            lambda example: {"image": example[self._image_key], "label": self._label(example[self._label_key])},
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-
-    def ordered(self, split, shard):
-        self.ranges(split)
-        index, count = shard
-        return self._read(split, None).shard(count, index)
-
-    def shuffled(self, split, *, seed, first_example, shard, shuffle_buffer):
-        index, count = shard
-        size = self.num_examples(split)
-
-        @tf.autograph.experimental.do_not_convert
-        def epoch_examples(epoch):
-            # tf.data mixes the graph's seed into every shuffle. This one belongs to the function being traced: without
-            # it the order would follow the caller's tf.random.set_seed, and fail to trace after set_seed(0).
-            tf.compat.v1.set_random_seed(1)
-            files, records = tf.unstack(
-                tf.random.stateless_uniform([2], epoch_seed(seed, epoch), 1, tf.int32.max, tf.int64)
-            )
-            skipped = tf.maximum(first_example - epoch * size, 0)
-            examples = self._read(split, files).shuffle(shuffle_buffer, records, reshuffle_each_iteration=False)
-            numbers = tf.data.Dataset.range(epoch * size + skipped, tf.int64.max)
-            return tf.data.Dataset.zip((numbers, examples.skip(skipped)))
-
-        epochs = tf.data.Dataset.range(first_example // size, tf.int64.max)
-        return epochs.flat_map(epoch_examples).shard(count, (index - first_example) % count)
+    def _parsed(self, record):
+        found = self._features.deserialize_example(record, decoders=self._read_parts.decoders)
+        return {"image": found[self._image_key], "label": self._label(found[self._label_key])}
 
 
-class NamedSource(_Records):
+class NamedSource(_Prepared):
     """A TFDS data set of pictures with one label."""
 
     def __init__(self, spec, builder):
@@ -131,7 +111,7 @@ class NamedSource(_Records):
         super().__init__(spec, builder, *keys, label.names)
 
 
-class NamedMapsSource(_Records):
+class NamedMapsSource(_Prepared):
     """A TFDS data set of pictures with a label for every pixel."""
 
     def __init__(self, spec, builder, label_key, first, class_names):

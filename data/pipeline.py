@@ -4,10 +4,15 @@ import numbers
 
 import tensorflow as tf
 
+from convzoo.data import mixing
+from convzoo.data.augmentation import Augmentation
+from convzoo.data.broken import NONE, BrokenPictures, most_broken, skip_broken
 from convzoo.data.errors import DataError
+from convzoo.data.service import addresses, through_servers
 from convzoo.data.transforms import (
     decode_image,
     eval_transform,
+    normalise,
     resize_map,
     train_transform,
     train_transform_with_map,
@@ -26,17 +31,20 @@ def train_dataset(
     first_example=0,
     shard=(0, 1),
     shuffle_buffer=16_384,
-    crop_area=(0.08, 1.0),
-    crop_aspect=(3 / 4, 4 / 3),
-    flip=True,
     interpolation="bicubic",
-    deterministic=True,
+    augmentation=Augmentation(),  # noqa: B008 - it cannot be changed
+    max_broken=0.001,
+    counts_broken=True,
+    service=None,
 ):
     """An endless stream of augmented batches.
 
     Every example has a number that counts through epochs and shards. Order and augmentation are functions of the seed
-    and that number alone: neither threads nor where the stream began change them. Batches run on over the ends of
-    epochs, so that every epoch has each example once.
+    and that number alone: neither threads nor where the stream began nor a service change them. Batches run on over the
+    ends of epochs, so that every epoch has each example once. Only the partner that a picture is mixed with depends on
+    the batch: it is the one half a batch behind.
+
+    The place of a picture that cannot be decoded is taken by the next whole one, and it is named in the log.
 
     Args:
         source: Source.
@@ -46,61 +54,139 @@ def train_dataset(
         batch_size: int, of this shard.
         seed: int.
         first_example: int, the number to begin at; to resume, the examples that all shards together have read.
-        shard: (index, count): every count-th example of the one order, from the index-th on.
-        shuffle_buffer: int, among how many examples a `tfds:` source shuffles; others shuffle the whole split.
-        crop_area: (lowest, highest) part of the area of the Inception crop, or None: only resize.
-        crop_aspect: (lowest, highest) width / height of the crop.
-        flip: bool, mirror half of the pictures left to right.
+        shard: (index, count): every count-th picture of the one order, from the index-th on.
+        shuffle_buffer: int, among how many examples a source of records shuffles; others shuffle the whole split.
         interpolation: "bicubic" or "bilinear".
-        deterministic: bool; False lets examples overtake each other, which is faster and gives up the order.
+        augmentation: Augmentation.
+        max_broken: float, the share of an epoch's pictures that may be broken; of more, the stream ends with what
+            `input_errors` makes a DataError of.
+        counts_broken: bool, whether broken pictures are counted and named; not to be had where the pipeline runs on
+            another machine than the program.
+        service: str "HOST:PORT,HOST:PORT,...", data servers (scripts/data_service.sh) that make the pictures; or None.
 
     Returns:
-        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size]}; the label of
-        a source with maps is int32 [batch_size, height, width], cut and mirrored with the picture.
+        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size]}. With mixup or
+        CutMix the label is float32 [batch_size, classes], whose rows sum to 1; of a source with maps int32 [batch_size,
+        height, width], cut and mirrored with the picture.
 
     Raises:
         DataError: the split or a setting cannot work.
     """
-    _check(image_size, mean, std, batch_size, shard, interpolation)
+    _check(image_size, mean, std, batch_size, shard, interpolation, max_broken)
     _check_whole("seed", seed, None)
     _check_whole("first_example", first_example, 0)
     _check_whole("shuffle_buffer", shuffle_buffer, 1)
-    if crop_area is not None:
-        _check_range("crop_area", crop_area, 1.0)
-        _check_range("crop_aspect", crop_aspect, None)
-
-    arguments = {
-        "image_size": image_size,
-        "mean": mean,
-        "std": std,
-        "crop_area": crop_area,
-        "crop_aspect": crop_aspect,
-        "flip": flip,
-        "interpolation": interpolation,
-    }
+    augmentation.check(source.has_maps)
+    repeats = augmentation.repeats
+    if batch_size % repeats or first_example % repeats:
+        raise DataError(
+            f"batch_size {batch_size} of a shard, from example {first_example} on, does not divide by repeats "
+            f"{repeats}; change one of them"
+        )
+    servers = addresses(service)
+    parts = max(len(servers), 1)
+    if batch_size % (parts * repeats):
+        raise DataError(
+            f"batch_size {batch_size} of a shard does not divide by {parts} data servers times repeats {repeats}; "
+            "change one of them"
+        )
+    size, arguments = source.num_examples(split), {"image_size": image_size, "interpolation": interpolation}
 
     def prepare(number, example):
         image, label, chance = example["image"], example["label"], tf.stack([tf.constant(seed, tf.int64), number])
         if source.has_maps:
-            image, label = train_transform_with_map(image, label, chance, **arguments)
+            image, label = train_transform_with_map(image, label, chance, augmentation=augmentation, **arguments)
         else:
-            image, label = train_transform(image, chance, **arguments), tf.cast(label, tf.int32)
-        return {"image": _with_size(image, image_size), "label": _with_label_size(label, source, image_size)}
+            label = tf.cast(label, tf.int32)
+            image = train_transform(image, chance, augmentation=augmentation, **arguments)
+        found = {"image": _with_size(image, image_size), "label": _with_label_size(label, source, image_size)}
+        if augmentation.mixes:
+            # The negative sisters of the seeds that pictures are augmented with.
+            found["draw"] = mixing.draw(-1 - chance, image_size, augmentation.mixup, augmentation.cutmix)
+        elif image.dtype == tf.float32:
+            found["image"] = normalise(found["image"], mean, std)
+        return found
 
-    stream = source.shuffled(split, seed=seed, first_example=first_example, shard=shard, shuffle_buffer=shuffle_buffer)
-    batches = stream.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
-    options = tf.data.Options()
-    options.deterministic = deterministic
-    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+    def part(k):
+        """The pictures index + k * count, index + (k + parts) * count, ..., prepared."""
+        index, count = shard[0] + k * shard[1], shard[1] * parts
+        first = first_example // repeats
+        first_here = first + (index - first) % count
+        stream = source.shuffled(
+            split, seed=seed, first_example=first, shard=(index, count), shuffle_buffer=shuffle_buffer
+        )
+        may_break = stream.element_spec[1]["image"].dtype == tf.string
+        if repeats > 1:
+
+            def repeated(number, example):
+                again = tf.data.Dataset.range(repeats)
+                return again.map(lambda time: (number * repeats + time, example))
+
+            stream = stream.flat_map(repeated)
+        if not may_break:
+            return _batches(stream.map(prepare, num_parallel_calls=tf.data.AUTOTUNE), batch_size // parts)
+
+        def place(number):
+            return (number // repeats - first_here) // count * repeats + number % repeats
+
+        def number_of(place):
+            return (first_here + place // repeats * count) * repeats + place % repeats
+
+        prepared = stream.map(
+            lambda number, example: (place(number), prepare(number, example)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        standing = skip_broken(prepared).map(
+            lambda place, is_own, found: {**found, "broken": tf.where(is_own, NONE, number_of(place))}
+        )
+        return _batches(standing, batch_size // parts)
+
+    def finished(batch):
+        batch = dict(batch)
+        if augmentation.mixes:
+            image, label, draw = batch["image"], batch["label"], batch.pop("draw")
+            batch["image"], batch["label"] = mixing.mix(image, label, draw, source.num_classes)
+        batch["image"] = normalise(batch["image"], mean, std)
+        return batch
+
+    batches = through_servers(servers, part) if servers else part(0)
+    if "broken" in batches.element_spec:
+        if counts_broken:
+
+            def where(number):
+                return source.where(split, number // repeats, seed=seed, shuffle_buffer=shuffle_buffer)
+
+            most = most_broken(max_broken, size, shard[1])
+            counted = BrokenPictures(f"{split} of {source.spec}", where, size, most).counted
+        else:
+
+            def counted(batch):
+                return {name: value for name, value in batch.items() if name != "broken"}
+
+        batches = batches.map(counted)
+    if batches.element_spec["image"].dtype == tf.uint8:
+        batches = batches.map(finished, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def eval_dataset(
-    source, split, *, image_size, mean, std, batch_size, shard=(0, 1), crop_fraction=0.875, interpolation="bicubic"
+    source,
+    split,
+    *,
+    image_size,
+    mean,
+    std,
+    batch_size,
+    shard=(0, 1),
+    crop_fraction=0.875,
+    interpolation="bicubic",
+    max_broken=0.001,
+    counts_broken=True,
 ):
     """Every example once, in a fixed order, in batches of one size.
 
     Args:
-        source, split, image_size, mean, std, batch_size, interpolation: as for `train_dataset`.
+        source, split, image_size, mean, std, batch_size, interpolation, max_broken, counts_broken: as for
+            `train_dataset`.
         shard: (index, count): every count-th example from the index-th on. All shards give the same number of batches,
             so that replicas that must step together can.
         crop_fraction: float in (0, 1], the side of the central square over the shorter side; None, and only that, for a
@@ -108,13 +194,13 @@ def eval_dataset(
 
     Returns:
         tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size] or, of a source
-        with maps, [batch_size, height, width], "mask": float32 [batch_size]}. The end is filled up with zeros whose
-        mask is 0; examples have mask 1.
+        with maps, [batch_size, height, width], "mask": float32 [batch_size]}. The mask is 1 for examples and 0 for what
+        stands in for broken ones and for the zeros that fill up the end.
 
     Raises:
         DataError: the split or a setting cannot work.
     """
-    _check(image_size, mean, std, batch_size, shard, interpolation)
+    _check(image_size, mean, std, batch_size, shard, interpolation, max_broken)
     if source.has_maps and crop_fraction is not None:
         raise DataError(
             f"crop_fraction {crop_fraction!r} is not for {source.spec!r}, whose pixels all count; give None"
@@ -122,6 +208,8 @@ def eval_dataset(
     if not source.has_maps and not (isinstance(crop_fraction, numbers.Real) and 0 < crop_fraction <= 1):
         raise DataError(f"crop_fraction {crop_fraction!r} is not a number above 0 and up to 1; give for example 0.875")
     index, count = shard
+    size = source.num_examples(split)
+    here = len(range(index, size, count))
 
     def prepare(example):
         image, label = example["image"], example["label"]
@@ -134,19 +222,46 @@ def eval_dataset(
             interpolation=interpolation,
         )
         label = resize_map(label, image_size) if source.has_maps else tf.cast(label, tf.int32)
-        return {
-            "image": _with_size(image, image_size),
-            "label": _with_label_size(label, source, image_size),
-            "mask": tf.constant(1.0),
-        }
+        return {"image": _with_size(image, image_size), "label": _with_label_size(label, source, image_size)}
 
-    examples = source.ordered(split, shard).map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    here = len(range(index, source.num_examples(split), count))
-    missing = num_eval_batches(source, split, batch_size, count) * batch_size - here
+    examples = source.ordered(split, shard)
+    may_break = examples.element_spec["image"].dtype == tf.string
+    prepared = examples.enumerate().map(
+        lambda place, example: (place, prepare(example)), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    prepared = skip_broken(prepared) if may_break else prepared.map(lambda place, found: (place, True, found))
+    prepared = prepared.map(lambda place, is_own, found: {**found, "mask": tf.cast(is_own, tf.float32)})
     label = tf.zeros(image_size if source.has_maps else [], tf.int32)
     filling = {"image": tf.zeros([*image_size, 3]), "label": label, "mask": tf.constant(0.0)}
-    examples = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(missing))
-    return examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    total = num_eval_batches(source, split, batch_size, count) * batch_size
+    # As many as may be missing: what is broken at the end of the data has no successor to stand in for it.
+    prepared = prepared.concatenate(tf.data.Dataset.from_tensors(filling).repeat(total)).take(total)
+    if not may_break:
+        return _batches(prepared, batch_size).prefetch(tf.data.AUTOTUNE)
+
+    def with_broken(place, found):
+        is_broken = (found["mask"] == 0.0) & (place < here)
+        return {**found, "broken": tf.where(is_broken, index + place * count, NONE)}
+
+    batches = _batches(prepared.enumerate().map(with_broken), batch_size)
+    if counts_broken:
+        broken = BrokenPictures(
+            f"{split} of {source.spec}",
+            lambda position: source.where_ordered(split, position),
+            size,
+            most_broken(max_broken, size, count),
+        )
+        batches = batches.map(broken.counted)
+    else:
+        batches = batches.map(lambda batch: {name: value for name, value in batch.items() if name != "broken"})
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _batches(examples, batch_size):
+    """Batches in the order of the examples, whatever the threads do."""
+    options = tf.data.Options()
+    options.deterministic = True
+    return examples.batch(batch_size, drop_remainder=True).with_options(options)
 
 
 def num_eval_batches(source, split, batch_size, num_shards=1):
@@ -179,7 +294,7 @@ def _with_label_size(label, source, image_size):
     return tf.ensure_shape(label, image_size) if source.has_maps else label
 
 
-def _check(image_size, mean, std, batch_size, shard, interpolation):
+def _check(image_size, mean, std, batch_size, shard, interpolation, max_broken):
     """Raise DataError for settings that both kinds of batches share and that cannot work."""
     if not isinstance(image_size, tuple | list) or len(image_size) != 2:
         raise DataError(f"image_size {image_size!r} is not (height, width); give for example (224, 224)")
@@ -198,6 +313,8 @@ def _check(image_size, mean, std, batch_size, shard, interpolation):
         raise DataError(f"shard index {index} is not below the count {count}; number shards from 0")
     if interpolation not in ("bicubic", "bilinear"):
         raise DataError(f"interpolation {interpolation!r} is unknown; choose bicubic or bilinear")
+    if not isinstance(max_broken, numbers.Real) or not 0 <= max_broken <= 1:
+        raise DataError(f"max_broken {max_broken!r} is not a share between 0 and 1; give for example 0.001")
 
 
 def _check_whole(name, value, lowest):
@@ -206,11 +323,3 @@ def _check_whole(name, value, lowest):
         raise DataError(f"{name} {value!r} is not a whole number; give one")
     if lowest is not None and value < lowest:
         raise DataError(f"{name} {value} is below {lowest}; give {lowest} or more")
-
-
-def _check_range(name, values, highest):
-    """Raise DataError unless values are (low, high) with 0 < low <= high <= highest (None: no limit)."""
-    low, high = values if len(values) == 2 else (0, 0)
-    if not 0 < low <= high or (highest is not None and high > highest):
-        limit = "" if highest is None else f" <= {highest:g}"
-        raise DataError(f"{name} {tuple(values)!r} is not (low, high) with 0 < low <= high{limit}; correct it")

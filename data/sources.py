@@ -9,8 +9,16 @@ from convzoo.data.folder import open_folder
 from convzoo.data.idx import open_idx
 from convzoo.data.named import open_named, open_named_maps
 from convzoo.data.shapes import open_shapes
+from convzoo.data.tfrecord import open_tfrecord
 
-_KINDS = {"digits": open_digits, "fake": open_fake, "folder": open_folder, "idx": open_idx, "tfds": open_named}
+_KINDS = {
+    "digits": open_digits,
+    "fake": open_fake,
+    "folder": open_folder,
+    "idx": open_idx,
+    "tfds": open_named,
+    "tfrecord": open_tfrecord,
+}
 _KINDS_OF_MAPS = {"shapes": open_shapes, "tfds": open_named_maps}
 
 
@@ -22,6 +30,7 @@ def open_source(spec, data_dir=None, maps=False):
     | `digits` | scikit-learn's 1,797 digits, 8x8, no network |
     | `tfds:NAME`, `tfds:NAME/CONFIG:VERSION` | TensorFlow Datasets, prepared on first use |
     | `folder:/path` | pictures as /path/SPLIT/CLASS/picture.jpg |
+    | `tfrecord:/path`, `tfrecord:gs://bucket/path/train-*` | ImageNet's classic train-00000-of-01024, ... |
     | `idx:/path` | a folder in the format of MNIST |
     | `fake`, `fake:classes=10,size=32,examples=256` | noise |
 
@@ -34,8 +43,8 @@ def open_source(spec, data_dir=None, maps=False):
 
     Args:
         spec: str, from the table.
-        data_dir: str or None, where TFDS keeps its data sets (`tfds` and `digits`); None: TFDS_DATA_DIR, else
-            ~/tensorflow_datasets.
+        data_dir: str or None, where TFDS keeps its data sets (`tfds` and `digits`) and `tfrecord` what it has counted;
+            None: TFDS_DATA_DIR, else ~/tensorflow_datasets.
         maps: bool, whether every pixel is to have a label.
 
     Returns:

@@ -1,6 +1,10 @@
-"""From a picture to what a network reads: crop, resize, flip, normalise."""
+"""From a picture to what a network reads: decode, crop, resize, augment, normalise."""
 
 import tensorflow as tf
+
+from convzoo.data.erasing import random_erasing
+from convzoo.data.jitter import colour_jitter
+from convzoo.data.policies import auto_augment, rand_augment
 
 _ATTEMPTS = 10  # of the Inception crop; then the whole picture is taken
 
@@ -41,51 +45,67 @@ def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation
         side = tf.maximum(side, 1)
         top, left = (height - side + 1) // 2, (width - side + 1) // 2
         image = image[..., top : top + side, left : left + side, :]
-    return _normalise(_resize(image, image_size, interpolation), mean, std)
+    return normalise(_resize(image, image_size, interpolation), mean, std)
 
 
-def train_transform(image, seed, *, image_size, mean, std, crop_area, crop_aspect, flip, interpolation):
-    """What training does to a picture; all chance comes from the seed.
+def train_transform(image, seed, *, image_size, interpolation, augmentation):
+    """What training does to a picture before it is mixed and normalised; all chance comes from the seed.
 
     Args:
         image: uint8 [height, width, channels], or string [] of its encoded bytes.
         seed: int64 [2].
-        image_size, mean, std, interpolation: as for `eval_transform`.
-        crop_area: (lowest, highest) part of the picture's area that a crop covers, or None: only resize.
-        crop_aspect: (lowest, highest) width / height of a crop.
-        flip: bool, mirror half of the pictures.
+        image_size, interpolation: as for `eval_transform`.
+        augmentation: Augmentation; mixing is not done here.
 
     Returns:
-        float32 [height, width, 3].
+        On the scale 0..255, [height, width, 3]: uint8 where augmentation.works_on_bytes, else float32.
     """
-    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    if crop_area is None:
-        image = decode_image(image) if image.dtype == tf.string else image
-    elif image.dtype == tf.string:
-        image = _decode_and_crop(image, lambda shape: sample_box(shape, crop_seed, crop_area, crop_aspect))
+    of_crop, of_flip, of_jitter, of_policy, of_erasing = tf.unstack(tf.random.split(seed, 5))
+    if augmentation.crop_area is not None:
+
+        def box(shape):
+            return sample_box(shape, of_crop, augmentation.crop_area, augmentation.crop_aspect)
+
+        image = _decode_and_crop(image, box) if image.dtype == tf.string else _crop(image, box(tf.shape(image)))
     else:
-        image = _crop(image, sample_box(tf.shape(image), crop_seed, crop_area, crop_aspect))
+        image = decode_image(image) if image.dtype == tf.string else image
+        if augmentation.crop_padding:
+            image = _padded_crop(image, of_crop, augmentation.crop_padding)
     image = _resize(image, image_size, interpolation)
-    if flip:
-        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    return _normalise(image, mean, std)
+    if augmentation.works_on_bytes:
+        image = tf.cast(tf.clip_by_value(image + 0.5, 0.0, 255.0), tf.uint8)
+    if augmentation.flip:
+        image = tf.cond(_is_mirrored(of_flip), lambda: tf.reverse(image, [1]), lambda: image)
+    if any(augmentation.jitter):
+        image = colour_jitter(image, of_jitter, *augmentation.jitter)
+    if augmentation.auto_augment:
+        image = auto_augment(image, of_policy)
+    if augmentation.rand_augment:
+        image = rand_augment(image, of_policy, *augmentation.rand_augment)
+    if augmentation.erasing:
+        image = random_erasing(image, of_erasing, augmentation.erasing)
+    return image
 
 
-def train_transform_with_map(image, label, seed, *, image_size, mean, std, crop_area, crop_aspect, flip, interpolation):
+def train_transform_with_map(image, label, seed, *, image_size, interpolation, augmentation):
     """`train_transform` of a picture, and the same of the labels of its pixels, by nearest neighbours.
 
     Args and returns as there, besides label: uint8 [height, width], which becomes int32 [height, width].
     """
-    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+    of_crop, of_flip, of_jitter = tf.unstack(tf.random.split(seed, 3))
     image = decode_image(image) if image.dtype == tf.string else image
-    if crop_area is not None:
-        box = sample_box(tf.shape(image), crop_seed, crop_area, crop_aspect)
+    if augmentation.crop_area is not None:
+        box = sample_box(tf.shape(image), of_crop, augmentation.crop_area, augmentation.crop_aspect)
         image, label = _crop(image, box), _crop(label[..., tf.newaxis], box)[..., 0]
     image, label = _resize(image, image_size, interpolation), resize_map(label, image_size)
-    if flip:
-        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-        label = tf.image.stateless_random_flip_left_right(label[..., tf.newaxis], flip_seed)[..., 0]
-    return _normalise(image, mean, std), label
+    if augmentation.flip:
+        image, label = tf.cond(
+            _is_mirrored(of_flip), lambda: (tf.reverse(image, [1]), tf.reverse(label, [1])), lambda: (image, label)
+        )
+    if any(augmentation.jitter):
+        image = tf.cast(tf.clip_by_value(image + 0.5, 0.0, 255.0), tf.uint8)
+        image = colour_jitter(image, of_jitter, *augmentation.jitter)
+    return image, label
 
 
 def resize_map(label, image_size):
@@ -141,6 +161,18 @@ def _crop(image, box):
     return image[top : top + height, left : left + width, :]
 
 
+def _padded_crop(image, seed, padding):
+    """The picture's own size, cut at random from the picture with `padding` black pixels on each side."""
+    top, left = tf.unstack(tf.random.stateless_uniform([2], seed, 0, 2 * padding + 1, tf.int32))
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
+    return image[top : top + height, left : left + width, :]
+
+
+def _is_mirrored(seed):
+    return tf.random.stateless_uniform([], seed) < 0.5
+
+
 def _resize(image, image_size, interpolation):
     """Resize to float32 [..., height, width, 3], not clipped to 0..255.
 
@@ -163,5 +195,7 @@ def _to_rgb(image):
     return tf.broadcast_to(image, tf.concat([tf.shape(image)[:-1], [3]], 0))
 
 
-def _normalise(image, mean, std):
+def normalise(image, mean, std):
+    """float32 (pixel - mean) / std of pictures [..., 3] on the scale 0..255."""
+    image = tf.cast(image, tf.float32)
     return (image - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)

@@ -23,7 +23,7 @@ def main():
     from convzoo.configs import base
     from convzoo.layers import set_target
     from convzoo.serving import ExportError, check_target, export_saved_model
-    from convzoo.training import assessment, experiment
+    from convzoo.training import assessment, classes, experiment
     from convzoo.training.config import ConfigError
 
     config = program.experiment(base.get_config())
@@ -37,6 +37,8 @@ def main():
     set_target(TARGET.value)
     path = assessment.find_checkpoint(flags.FLAGS.workdir, flags.FLAGS.checkpoint)
     source = experiment.open_source(config)
+    if flags.FLAGS.workdir:
+        classes.check(flags.FLAGS.workdir, source.class_names)
     # Float32 whatever the training computed in: a server's CPU need not know bfloat16.
     model = experiment.build_model(config, source.num_classes, precision="float32")
     kind, step = assessment.restore_weights(path, model, flags.FLAGS.weights)

@@ -25,6 +25,6 @@ cat <<EOF
 Everything lies in $workdir:
   config.json    the experiment           checkpoints/  the newest states    best/         the best state
   metrics.jsonl  losses and accuracies    tensorboard/  the same, to look at  evaluations/  what eval.py found
-  saved_model/   for serving              picture.png   what was classified
+  classes.txt    the classes' names       saved_model/  for serving           picture.png   what was classified
 Next: python eval.py --workdir=$workdir --help, and README.md.
 EOF

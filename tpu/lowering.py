@@ -69,7 +69,10 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
     try:
         height, width = experiment.input_settings(config)["image_size"]
         image = tf.TensorSpec((batch_size, height, width, 3), tf.float32, "image")
-        label = tf.TensorSpec((batch_size, height, width) if task.has_maps else (batch_size,), tf.int32, "label")
+        if what == "train" and experiment.augmentation(config).mixes:
+            label = tf.TensorSpec((batch_size, num_classes), tf.float32, "label")
+        else:
+            label = tf.TensorSpec((batch_size, height, width) if task.has_maps else (batch_size,), tf.int32, "label")
         mask = tf.TensorSpec((batch_size,), tf.float32, "mask")
         kept = {}
         if what == "train":

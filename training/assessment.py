@@ -13,7 +13,7 @@ import tensorflow as tf
 import convzoo
 from convzoo import models
 from convzoo.models.weights import SUFFIX
-from convzoo.training import checkpoints, experiment, tasks
+from convzoo.training import checkpoints, classes, experiment, tasks
 from convzoo.training.config import ConfigError, first_line
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
@@ -64,10 +64,11 @@ def restore_weights(
     if path.endswith(SUFFIX):
         if kind != "auto":
             raise ConfigError(f"{path!r} has one kind of weights; leave out --weights={kind}")
-        classes = models.read_record(path).get("num_classes")
-        if classes not in (None, model.output_shape[-1]):
+        num_classes = models.read_record(path).get("num_classes")
+        if num_classes not in (None, model.output_shape[-1]):
             raise ConfigError(
-                f"weights {path!r} are for {classes} classes and the data has {model.output_shape[-1]}; take other data"
+                f"weights {path!r} are for {num_classes} classes and the data has {model.output_shape[-1]}; take other "
+                "data"
             )
         models.load_weights(model, path)
         return "file", None
@@ -90,20 +91,21 @@ class Assessor:
 
     Args:
         config: The run's experiment, as `training.config.load` reads it.
-        workdir: The run's folder.
+        workdir: The run's folder; None for a file of weights.
         devices: The connected devices.
         split: The split to evaluate on; None for the experiment's evaluation split.
         weights: "auto", "ema" or "raw"; see `restore_weights`.
         batch_size: Examples over all replicas; None for the experiment's evaluation batch.
 
     Raises:
-        ConfigError, data.DataError: The batch does not divide by the replicas, or there is no such split.
+        ConfigError, data.DataError: The batch does not divide by the replicas, there is no such split, or the data's
+            classes are not those that the run was trained on.
     """
 
     def __init__(
         self,
         config: ml_collections.ConfigDict,
-        workdir: str,
+        workdir: str | None,
         devices: Devices,
         split: str | None = None,
         weights: str = "auto",
@@ -117,12 +119,14 @@ class Assessor:
                 f"batch_size {self._batch_size} does not divide by {devices.num_replicas} replicas; change one"
             )
         self._source = experiment.open_source(config)
+        if workdir:
+            classes.check(workdir, self._source.class_names)
         self._source.num_examples(self._split)
-        self._inputs = experiment.input_settings(config)
+        self._inputs = experiment.eval_settings(config)
         self.task = tasks.of(config)
         with devices.strategy.scope():
             self._model = experiment.build_model(config, self._source.num_classes)
-        self._evaluator = Evaluator(self._model, devices.strategy, self.task)
+        self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.num_workers)
 
     def assess(self, path: str) -> dict:
         """Evaluates the checkpoint at `path`.

@@ -23,12 +23,14 @@ _CHOICES = {
     "precision": ("float32", "mixed_bfloat16"),
     "optimizer.name": ("rmsprop", "sgd"),
     "schedule.name": ("cosine", "linear", "exponential", "step", "constant"),
+    "data.interpolation": (None, "bilinear", "bicubic"),
 }
 # Field: the least and the most it may be; None is no bound, and a field that is None itself is not set.
 _WITHIN = {
     "seed": (0, 2**31 - 1),
     "model.image_size": (1, None),
     "data.shuffle_buffer": (1, None),
+    "data.max_broken": (0, 1),
     "gradient_accumulation": (1, None),
     "batch_norm_replicas": (1, None),
     "label_smoothing": (0, 0.999),
@@ -65,6 +67,8 @@ _MAY_DIFFER = (
     "checkpoint_every_minutes",
     "keep_checkpoints",
     "data.data_dir",
+    "data.max_broken",
+    "data.service",
 )
 # Fields that runs of earlier versions lack, with what was done then.
 _BEFORE_THERE_WERE = {
@@ -82,6 +86,17 @@ _BEFORE_THERE_WERE = {
     "init.body_rate": 1.0,
     "batch_norm_replicas": None,
     "schedule.milestones": [],
+    "data.crop_padding": 0,
+    "data.jitter": [0.0, 0.0, 0.0],
+    "data.auto_augment": False,
+    "data.rand_augment": [],
+    "data.erasing": 0.0,
+    "data.mixup": 0.0,
+    "data.cutmix": 0.0,
+    "data.repeats": 1,
+    "data.interpolation": None,
+    "data.max_broken": 0.001,
+    "data.service": None,
 }
 
 
@@ -105,7 +120,8 @@ def validate(config: ml_collections.ConfigDict, num_replicas: int) -> None:
             raise ConfigError(f"config.{name} is not set; set it in the config file or with --config.{name}=...")
     for name, choices in _CHOICES.items():
         if fields[name] not in choices:
-            raise ConfigError(f"config.{name} is {fields[name]!r}; choose one of {', '.join(choices)}")
+            known = ", ".join(choice for choice in choices if choice)
+            raise ConfigError(f"config.{name} is {fields[name]!r}; choose one of {known}")
     for name, (least, most) in _WITHIN.items():
         value = fields[name]
         if value is not None and (value < least or (most is not None and value > most)):
@@ -240,6 +256,11 @@ def claim(config: ml_collections.ConfigDict, workdir: str, start: dict | None = 
         raise ConfigError(
             f"{workdir!r} holds another experiment: {'; '.join(differing[:3])}{more}; choose another --workdir"
         )
+    if before.get("data.max_broken") != now["data.max_broken"]:
+        # Evaluation reads it there.
+        record = _read(workdir)
+        record["config"]["data"]["max_broken"] = config.data.max_broken
+        write_text(os.path.join(workdir, FILE), json.dumps(record, indent=2) + "\n")
     if start and _as_json(start) != load_start(workdir):
         # A run that ended before its first checkpoint begins once more, perhaps from a better one of another run.
         save(config, workdir, start)

@@ -1,7 +1,9 @@
 """What networks see in pictures, and what studies found, drawn as PNG files."""
 
 import io
+import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +12,11 @@ import tensorflow as tf
 from convzoo import data
 from convzoo.training.config import ConfigError, first_line
 
+_DPI = 80
 _INCH = 1.1  # side of one map in a drawing
+_SMALLEST, _LARGEST = 1.3, 2.8  # sides of one picture in a grid, in inches
+_WIDTH = 11.5  # of a row, in inches
+_LETTERS = 16  # of a title in an inch
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 _MARKS = "os^D"  # of the first ten points of a scatter, of the second, ...
 
@@ -55,8 +61,7 @@ def draw(
 
     figure = Figure(figsize=(_INCH * (1 + len(maps)), _INCH * len(pictures) + 0.25), layout="constrained")
     axes = figure.subplots(len(pictures), 1 + len(maps), squeeze=False)
-    visible = np.clip((pictures * np.asarray(std) + np.asarray(mean)) / 255, 0, 1)
-    for row, picture in enumerate(visible):
+    for row, picture in enumerate(_visible(pictures, mean, std)):
         axes[row, 0].imshow(picture)
         for column, (name, of_name) in enumerate(maps.items(), start=1):
             m = numbers[name]
@@ -71,6 +76,49 @@ def draw(
         colours = _colours(len(names))
         patches = [Patch(color=colours(number), label=name) for number, name in enumerate(names)]
         figure.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=8)
+    return _png(figure)
+
+
+def titles_of(labels: np.ndarray, names: Sequence[str]) -> list[str]:
+    """What pictures show: the name of each one's class; of mixed ones those of both with their shares, larger first.
+
+    Args:
+        labels: Whole numbers [pictures], or shares of the classes, float [pictures, classes].
+        names: Of the classes.
+    """
+    if labels.ndim == 1:
+        return [names[label] for label in labels]
+    found = []
+    for shares in labels:
+        # What would be told as 0.00 is not told.
+        classes = [number for number in np.argsort(-shares, kind="stable") if shares[number] >= 0.005]
+        told = [f"{names[number]} {shares[number]:.2f}" for number in classes]
+        found.append(", ".join(told) if len(classes) > 1 else names[classes[0]])
+    return found
+
+
+def grid(pictures: np.ndarray, titles: Sequence[str], *, mean: Sequence[float], std: Sequence[float]) -> bytes:
+    """A PNG file: pictures in rows, each below its title.
+
+    Args:
+        pictures: Normalised, float [pictures, height, width, 3].
+        titles: Of each.
+        mean, std: Of the normalisation, on the scale 0 to 255.
+    """
+    from matplotlib.figure import Figure
+
+    height, width = np.clip(np.array(pictures.shape[1:3]) / _DPI, _SMALLEST, _LARGEST)
+    titles = [textwrap.fill(title, round(width * _LETTERS)) for title in titles]
+    lines = 1 + max(title.count("\n") for title in titles)
+    columns = min(int(_WIDTH / width), len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    figure = Figure(figsize=(columns * (width + 0.1), rows * (height + 0.1 + 0.14 * lines)), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, picture, title in zip(axes.flat, _visible(pictures, mean, std), titles, strict=False):
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=8)
+    for axis in axes.flat:
+        axis.axis("off")
     return _png(figure)
 
 
@@ -120,9 +168,14 @@ def write(path: str, png: bytes) -> None:
         raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
 
 
+def _visible(pictures, mean, std):
+    """Normalised pictures as colours from 0 to 1."""
+    return np.clip((pictures * np.asarray(std) + np.asarray(mean)) / 255, 0, 1)
+
+
 def _png(figure):
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=80)
+    figure.savefig(file, format="png", dpi=_DPI)
     return file.getvalue()
 
 

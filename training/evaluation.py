@@ -14,10 +14,11 @@ class Evaluator:
         model: The network, built in the strategy's scope.
         strategy: The strategy it was built under.
         task: What its answers are.
+        num_workers: Processes that evaluate together.
     """
 
-    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, task: Task):
-        self._model, self._strategy, self._task = model, strategy, task
+    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, task: Task, num_workers: int = 1):
+        self._model, self._strategy, self._task, self._num_workers = model, strategy, task, num_workers
         self._compiled = tf.function(self._run)
 
     def take(self, weights: dict[str, tf.Variable]) -> None:
@@ -32,10 +33,14 @@ class Evaluator:
             source: The data source.
             split: As "test" or "train[90%:]".
             batch_size: Examples over all replicas; the last batch is padded and the padding masked.
-            **inputs: Size and normalisation of the pictures, as `data.eval_dataset` takes them.
+            **inputs: Size and normalisation of the pictures and what else `data.eval_dataset` takes.
 
         Returns:
-            The task's figures, shares of 1 and the loss (cross-entropy without smoothing), and "examples".
+            The task's figures, shares of 1 and the loss (cross-entropy without smoothing), and "examples", those that
+            could be decoded.
+
+        Raises:
+            data.DataError: More pictures are broken than may be.
         """
 
         def dataset(context):
@@ -45,13 +50,15 @@ class Evaluator:
                 split,
                 batch_size=batch_size // context.num_input_pipelines,
                 shard=(context.input_pipeline_id, context.num_input_pipelines),
+                counts_broken=context.num_input_pipelines == self._num_workers,
                 **inputs,
             )
             return whole.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
 
         batches = data.num_eval_batches(source, split, batch_size)
         iterator = iter(self._strategy.distribute_datasets_from_function(dataset))
-        sums = {name: value.numpy() for name, value in self._compiled(iterator, tf.constant(batches)).items()}
+        with data.input_errors():
+            sums = {name: value.numpy() for name, value in self._compiled(iterator, tf.constant(batches)).items()}
         examples = int(sums.pop("examples"))
         return {**self._task.figures(sums, examples), "examples": examples}
 

@@ -1,6 +1,7 @@
 """From an experiment's config to the things it names: data source, network, preprocessing. Training, evaluation and
 export all build them here, so that they cannot differ."""
 
+import dataclasses
 import math
 
 import keras
@@ -66,8 +67,35 @@ def input_settings(config: ml_collections.ConfigDict) -> dict:
         "mean": info.preprocessing.mean,
         "std": info.preprocessing.std,
         "crop_fraction": None if whole else config.data.crop_fraction or info.preprocessing.crop_fraction,
-        "interpolation": info.preprocessing.interpolation,
+        "interpolation": config.data.interpolation or info.preprocessing.interpolation,
     }
+
+
+def eval_settings(config: ml_collections.ConfigDict) -> dict:
+    """What `data.eval_dataset` takes of the experiment: `input_settings`, and how many pictures may be broken."""
+    return {**input_settings(config), "max_broken": config.data.max_broken}
+
+
+def train_settings(config: ml_collections.ConfigDict) -> dict:
+    """What `data.train_dataset` takes of the experiment, but for batch, shard and beginning."""
+    settings = input_settings(config)
+    del settings["crop_fraction"]
+    return {
+        **settings,
+        "seed": config.seed,
+        "shuffle_buffer": config.data.shuffle_buffer,
+        "augmentation": augmentation(config),
+        "max_broken": config.data.max_broken,
+        "service": config.data.service,
+    }
+
+
+def augmentation(config: ml_collections.ConfigDict) -> data.Augmentation:
+    """What the experiment's training does to its pictures."""
+    settings = {field.name: config.data[field.name] for field in dataclasses.fields(data.Augmentation)}
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    settings["rand_augment"] = settings["rand_augment"] or None
+    return data.Augmentation(**settings)
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precision: str | None = None) -> keras.Model:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import sys
 import time
 import zlib
 
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.models.regions import masks
-from convzoo.training import checkpoints, experiment, fine_tuning, lock, tasks
+from convzoo.training import checkpoints, classes, experiment, fine_tuning, lock, tasks
 from convzoo.training.agenda import Agenda
 from convzoo.training.batch_norm import StatisticsAverage
 from convzoo.training.clock import RunClock
@@ -55,6 +57,12 @@ class WorkerLostError(TrainingError):
     status = 1
 
 
+class ServerLostError(TrainingError):
+    """A data server is gone, or was started anew: the training can go on when it is there."""
+
+    status = 1
+
+
 def train(
     config: ml_collections.ConfigDict,
     workdir: str,
@@ -74,7 +82,7 @@ def train(
     Raises:
         ConfigError, data.DataError, models.ModelError: The experiment cannot be run as it is written.
         TrainingError: The loss is not finite any more. Of its kind: UnwritableError, the disk is full; WorkerLostError,
-            another worker is gone.
+            another worker is gone; ServerLostError, a data server is.
         Interrupted: SIGTERM or SIGINT asked it to stop; it has saved what there was.
     """
     # Everything that can be wrong with the experiment is found before anything is written.
@@ -86,7 +94,7 @@ def train(
         start = fine_tuning.find_start(config)
         overrides = start.overrides if start else {}
     config, taken = fine_tuning.with_overrides(config, overrides)
-    with _lost_workers_told(devices, workdir):
+    with _lost_servers_told(config.data.service, workdir), _lost_workers_told(devices, workdir), data.input_errors():
         _check_alike(config, evaluate, profile, devices)
         _train(config, workdir, devices, evaluate, profile, start, taken)
 
@@ -125,6 +133,28 @@ def _lost_workers_told(devices, workdir):
         ) from error
 
 
+@contextlib.contextmanager
+def _lost_servers_told(service, workdir):
+    def told(what):
+        path = checkpoints.newest(workdir)
+        return f"{what}; start it again, and the same command goes on from {path or 'the beginning'}"
+
+    def end(address):
+        # The step waits in TensorFlow for its next batch, and nothing but its end would end that.
+        print(told(f"data server {address} does not answer any more"), file=sys.stderr, flush=True)
+        os._exit(ServerLostError.status)
+
+    try:
+        with data.watched_servers(service, end):
+            yield
+    except (*_LOST, tf.errors.NotFoundError) as error:
+        if service is None:
+            raise
+        raise ServerLostError(
+            told(f"a data server of {service} is gone ({type(error).__name__}: {first_line(error)})")
+        ) from error
+
+
 class _Run:
     def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate, start, taken, profile):
         self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
@@ -149,7 +179,7 @@ class _Run:
         self._eval_every = in_loops(config.eval_every_epochs) if evaluate else None
         self._save_every = in_loops(config.checkpoint_every_epochs)
         self._schedule = make_schedule(config, self._total_steps, steps_per_epoch)
-        self._inputs = experiment.input_settings(config)
+        self._inputs = experiment.eval_settings(config)
         self._task = tasks.of(config)
         self._check_inputs(evaluate)
         with self._strategy.scope():
@@ -159,6 +189,8 @@ class _Run:
 
     def _check_inputs(self, evaluate):
         """Makes the data sets once and throws them away, because that is where a wrong setting is found."""
+        classes.check_names(self._source.class_names)
+        data.check_servers(self._config.data.service)
         self._dataset(tf.distribute.InputContext(num_replicas_in_sync=self._devices.num_replicas), 0)
         if evaluate:
             data.eval_dataset(self._source, self._config.data.eval_split, batch_size=1, **self._inputs)
@@ -173,7 +205,7 @@ class _Run:
         self._evaluator = None
         if evaluate:
             model = experiment.build_model(config, classes)
-            self._evaluator = Evaluator(model, self._strategy, self._task)
+            self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.num_workers)
             self._region_maps = RegionMaps(model, self._strategy)
 
     def _state(self):
@@ -191,6 +223,7 @@ class _Run:
         start = {"weights": self._start.path, "overrides": self._taken} if self._start else None
         if devices.is_chief:
             claim(self._config, self._workdir, start)
+            classes.keep(self._workdir, self._source.class_names)
         self._checkpoints = checkpoints.Checkpoints(
             self._workdir, self._state(), self._config.keep_checkpoints, writes=devices.is_chief
         )
@@ -208,6 +241,7 @@ class _Run:
             )
         if not devices.is_chief:
             claim(self._config, self._workdir, start)  # the chief's: it only finds whether this worker's is the same
+            classes.check(self._workdir, self._source.class_names)
         self._agenda = Agenda(
             step,
             self._total_steps,
@@ -389,20 +423,16 @@ class _Run:
                 )
 
     def _dataset(self, context, first_step):
-        config, inputs = self._config, dict(self._inputs)
-        del inputs["crop_fraction"]
+        config = self._config
         return data.train_dataset(
             self._source,
             config.data.train_split,
             batch_size=context.get_per_replica_batch_size(config.batch_size),
-            seed=config.seed,
             first_example=first_step * config.batch_size,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
-            shuffle_buffer=config.data.shuffle_buffer,
-            crop_area=tuple(config.data.crop_area),
-            crop_aspect=tuple(config.data.crop_aspect),
-            flip=config.data.flip,
-            **inputs,
+            # On the hosts of a TPU slice that this program drives from afar there is no Python of ours.
+            counts_broken=context.num_input_pipelines == self._devices.num_workers,
+            **experiment.train_settings(config),
         )
 
 

@@ -29,7 +29,7 @@ class Task(abc.ABC):
         """The loss of each example, float32 [batch].
 
         Args:
-            labels: int, of the data source.
+            labels: Of the data source, int; or of pictures that were mixed, float [batch, classes].
             logits: The network's.
             label_smoothing: Share of the probability that is spread evenly over all classes.
         """
@@ -67,6 +67,8 @@ class Classification(Task):
         return cross_entropy(labels, logits, label_smoothing)
 
     def right(self, labels, logits):
+        if labels.dtype.is_floating:  # of mixed pictures: the class with the largest share
+            labels = tf.argmax(labels, -1, output_type=tf.int32)
         return tf.cast(tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels), tf.float32)
 
     def zeros(self, num_classes):
@@ -164,14 +166,15 @@ def of(config: ml_collections.ConfigDict) -> Task:
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Softmax cross-entropy of each label, float32 in the labels' shape.
+    """Softmax cross-entropy of each label, float32 [batch, ...].
 
     Args:
-        labels: int [batch, ...].
+        labels: int [batch, ...], or the share of each class, float [batch, ..., classes].
         logits: float [batch, ..., classes].
         label_smoothing: Share of the probability that is spread evenly over all classes.
     """
     logits = tf.cast(logits, tf.float32)
     classes = logits.shape[-1]
-    target = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes
+    shares = labels if labels.dtype.is_floating else tf.one_hot(labels, classes)
+    target = shares * (1.0 - label_smoothing) + label_smoothing / classes
     return tf.nn.softmax_cross_entropy_with_logits(target, logits)

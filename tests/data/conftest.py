@@ -76,6 +76,36 @@ def picture_folder(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def write_records():
+    """write(folder, {"train": [5, 0, 11], "test": [4]}): TFRecord files in ImageNet's classic layout.
+
+    Record i of a split, over its files, has label i % 3 + 1 and a grey PNG of 1x2 pixels, i // 256 and i % 256.
+    """
+
+    def write(folder, counts):
+        folder.mkdir(exist_ok=True)
+        for split, of_files in counts.items():
+            number = 0
+            for index, count in enumerate(of_files):
+                path = folder / f"{split}-{index:05d}-of-{len(of_files):05d}"
+                with tf.io.TFRecordWriter(str(path)) as writer:
+                    for _ in range(count):
+                        pixels = np.array([divmod(number, 256)], np.uint8)[..., np.newaxis]
+                        png, label = tf.io.encode_png(pixels).numpy(), number % 3 + 1
+                        features = {
+                            "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])),
+                            "image/height": tf.train.Feature(int64_list=tf.train.Int64List(value=[1])),
+                            "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+                        }
+                        example = tf.train.Example(features=tf.train.Features(feature=features))
+                        writer.write(example.SerializeToString())
+                        number += 1
+        return folder
+
+    return write
+
+
 @pytest.fixture
 def settings():
     """What every pipeline needs; pixels stay what they are, so that tests recognise pictures."""

@@ -65,7 +65,7 @@ def test_cut_and_mirrored_together(blocks):
         image_size=(48, 48),
         batch_size=7,
         seed=0,
-        crop_area=(0.3, 0.8),
+        augmentation=data.Augmentation(crop_area=(0.3, 0.8)),
         interpolation="bilinear",
         **PLAIN,
     )
@@ -83,7 +83,13 @@ def test_some_pictures_are_mirrored(blocks):
         next(
             iter(
                 data.train_dataset(
-                    blocks, "train", image_size=(24, 36), batch_size=7, seed=3, crop_area=None, flip=flip, **PLAIN
+                    blocks,
+                    "train",
+                    image_size=(24, 36),
+                    batch_size=7,
+                    seed=3,
+                    augmentation=data.Augmentation(crop_area=None, flip=flip),
+                    **PLAIN,
                 )
             )
         )

@@ -44,6 +44,37 @@ class ConvzooTestJpegs(_Pictures):
             yield i, {"photo": rng.integers(0, 256, (10 + i, 30, 3), np.uint8), "kind": i % 2, "note": str(i)}
 
 
+class ConvzooTestFiles(_Pictures):
+    """So many pictures of one pixel that the order of their files shows."""
+
+    ordered = False
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(1, 1, 1), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(num_classes=250),
+                }
+            ),
+            disable_shuffling=self.ordered,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(250), "test": self._generate_examples(90)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"image": np.full((1, 1, 1), i, np.uint8), "label": i}
+
+
+class ConvzooTestOrderedFiles(ConvzooTestFiles):
+    """The same, where TFDS leaves pictures in their order."""
+
+    ordered = True
+
+
 class ConvzooTestTexts(_Pictures):
     def _info(self):
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"text": tfds.features.Text()}))
@@ -77,6 +108,7 @@ def test_reads_a_data_set_of_tfds(jpegs):
     assert jpegs.splits == {"train": 40, "test": 9}
     assert jpegs.class_names == ["smooth", "rough"]
     assert jpegs.num_examples("train[:10%]+test") == 13
+    assert jpegs.where_ordered("train[5:]", 3).endswith("convzoo_test_jpegs-train.tfrecord-00000-of-00001, record 8")
     builder = tfds.builder("convzoo_test_jpegs", data_dir=os.environ["TFDS_DATA_DIR"])
     expected = list(builder.as_dataset("train").as_numpy_iterator())
     found = list(jpegs.dataset("train").as_numpy_iterator())
@@ -84,6 +116,32 @@ def test_reads_a_data_set_of_tfds(jpegs):
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(data.decode_image(ours["image"]), theirs["photo"])
         assert ours["label"] == theirs["kind"]
+
+
+@pytest.mark.parametrize("name", ["convzoo_test_files", "convzoo_test_ordered_files"])
+def test_the_fixed_order_of_many_files_is_that_of_tfds(name):
+    builder = tfds.builder(name, data_dir=os.environ["TFDS_DATA_DIR"])
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=7))
+    assert builder.info.splits["train"].num_shards == 7
+    source = data.open_source(f"tfds:{name}")
+    for split in ("train", "train[10:-20]", "test[50%:]+train[:100]"):
+        expected = [int(e["label"]) for e in builder.as_dataset(split).as_numpy_iterator()]
+        found = list(source.dataset(split).as_numpy_iterator())
+        assert [e["label"] for e in found] == expected
+        assert [int(data.decode_image(e["image"])[0, 0, 0]) for e in found[:20]] == expected[:20]
+        for index in range(3):
+            shard = source.ordered(split, (index, 3)).as_numpy_iterator()
+            assert [e["label"] for e in shard] == expected[index::3]
+
+
+def test_a_data_set_that_lies_in_other_files(tmp_path):
+    tfds.builder("convzoo_test_files", data_dir=str(tmp_path)).download_and_prepare()
+    info = tmp_path / "convzoo_test_files" / "1.0.0" / "dataset_info.json"
+    assert '"fileFormat": "tfrecord"' in info.read_text()
+    info.write_text(info.read_text().replace('"fileFormat": "tfrecord"', '"fileFormat": "array_record"'))
+    with pytest.raises(data.DataError, match=r"files of array_record under .*convzoo_test_files.*tfrecord") as error:
+        data.open_source("tfds:convzoo_test_files", data_dir=str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_digits_have_a_name_in_tfds(digits):
@@ -119,7 +177,7 @@ def test_shards_of_a_stream_are_its_every_nth_example(jpegs, settings):
 
 
 def test_every_epoch_of_a_stream_has_each_example_once_in_another_order(jpegs, settings):
-    options = {"crop_area": None, "flip": False}
+    options = {"augmentation": data.Augmentation(crop_area=None, flip=False)}
     pictures = np.concatenate(_stream(jpegs, 5, settings, **options)).reshape(2, 20, -1)
     assert len(np.unique(pictures[0], axis=0)) == 20
     np.testing.assert_array_equal(np.unique(pictures[0], axis=0), np.unique(pictures[1], axis=0))

@@ -157,9 +157,9 @@ def test_a_crop_that_fits_nowhere_takes_the_whole_picture():
 
 
 def _train(image, seed, **options):
-    options = {"crop_area": (0.2, 1.0), "crop_aspect": (3 / 4, 4 / 3), "flip": True, **options}
+    augmentation = data.Augmentation(**{"crop_area": (0.2, 1.0), **options})
     return transforms.train_transform(
-        image, tf.constant(seed, tf.int64), image_size=(20, 20), interpolation="bicubic", **PLAIN, **options
+        image, tf.constant(seed, tf.int64), image_size=(20, 20), interpolation="bicubic", augmentation=augmentation
     )
 
 

@@ -1,0 +1,193 @@
+"""Pictures that cannot be decoded, and unusual ones that can."""
+
+import io
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import logging as absl_logging
+from PIL import Image
+
+from convzoo import data
+from convzoo.data import broken
+
+SETTINGS = {"image_size": (8, 8), "mean": (0.0,) * 3, "std": (1.0,) * 3, "interpolation": "bilinear"}
+NO_CHANCE = {"augmentation": data.Augmentation(crop_area=None, flip=False)}
+
+
+def jpeg(colour, size=(20, 24), mode="RGB", kind="JPEG", **options):
+    content = io.BytesIO()
+    Image.new(mode, size, colour).save(content, kind, **options)
+    return content.getvalue()
+
+
+def sound(number):
+    """A picture of one colour, which says its number."""
+    return jpeg((number * 8, number * 8, number * 8), quality=100, subsampling=0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """make(broken): train/a of 20 pictures, of which those numbers are broken, each in another way."""
+    ways = [
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 3],
+        lambda whole: b"no picture",
+        lambda whole: whole[40:],
+    ]
+
+    def make(numbers):
+        (tmp_path / "train" / "a").mkdir(parents=True)
+        for number in range(20):
+            content = sound(number)
+            if number in numbers:
+                content = ways[number % len(ways)](content)
+            (tmp_path / "train" / "a" / f"{number:02d}.jpg").write_bytes(content)
+        return data.open_source(f"folder:{tmp_path}")
+
+    return make
+
+
+@pytest.fixture
+def told():
+    """What the log said."""
+    lines = []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    logger, handler = absl_logging.get_absl_logger(), Keep()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def numbers_of(images):
+    return (images.reshape(-1, 8 * 8 * 3).mean(-1) / 8).round().astype(int).tolist()
+
+
+def trained(source, count, batch_size=4, first_example=0, **options):
+    batches = data.train_dataset(
+        source, "train", batch_size=batch_size, seed=0, first_example=first_example, **SETTINGS, **NO_CHANCE, **options
+    )
+    return numbers_of(np.concatenate([batch["image"] for batch in batches.take(count)]))
+
+
+def test_the_next_whole_picture_stands_in_and_all_others_keep_their_places(folder, told, tmp_path):
+    source = folder({3, 9, 12})
+    found = trained(source, 10, max_broken=0.2)
+    order = [int(source.where("train", number, seed=0, shuffle_buffer=1)[-6:-4]) for number in range(41)]
+    expected = []
+    for place in range(40):
+        while order[place] in {3, 9, 12}:
+            place += 1
+        expected.append(order[place])
+    assert found == expected
+    # Pipelines read ahead: at least the broken ones of the two epochs were told, by their paths.
+    for number in (3, 9, 12):
+        assert sum(f"{tmp_path}/train/a/{number:02d}.jpg" in line for line in told) >= 2
+
+
+def test_resuming_among_broken_pictures(folder):
+    source = folder({0, 1, 2, 3, 11})
+    straight = trained(source, 10, max_broken=0.5)
+    for step in range(1, 10):
+        assert trained(source, 10 - step, first_example=4 * step, max_broken=0.5) == straight[4 * step :]
+
+
+def test_too_many_end_the_stream(folder):
+    source = folder({5, 6})
+    assert trained(source, 10, max_broken=0.1)
+    with pytest.raises(data.DataError) as error, data.input_errors():
+        trained(source, 10, max_broken=0.09)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in ("2 pictures of train of folder:", "/train/a/0", "allows 1 in 20", "config.data.max_broken"):
+        assert part in message, message
+
+
+def test_one_broken_picture_of_a_small_set_is_more_than_one_in_a_thousand(folder):
+    source = folder({5})
+    with pytest.raises(data.DataError, match="allows 0 in 20"), data.input_errors():
+        trained(source, 5)
+
+
+@pytest.mark.parametrize("numbers", [{7}, {0, 1}, {18, 19}, {4, 5, 6, 7, 8, 9}])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_evaluation_leaves_broken_pictures_out(folder, told, numbers, shards):
+    source = folder(numbers)
+    found, masks = [], 0
+    for index in range(shards):
+        batches = list(
+            data.eval_dataset(source, "train", batch_size=3, shard=(index, shards), max_broken=0.5, **SETTINGS)
+        )
+        assert len(batches) == data.num_eval_batches(source, "train", 3, shards)
+        for batch in batches:
+            keep = batch["mask"].numpy() == 1
+            found += numbers_of(batch["image"].numpy()[keep])
+            masks += keep.sum()
+    assert sorted(found) == sorted(set(range(20)) - numbers)
+    assert masks == 20 - len(numbers)
+    for number in numbers:
+        assert sum(f"/train/a/{number:02d}.jpg" in line for line in told) == 1
+
+
+def test_evaluation_ends_for_too_many(folder):
+    source = folder({7})
+    with pytest.raises(data.DataError, match=r"07\.jpg"), data.input_errors():
+        list(data.eval_dataset(source, "train", batch_size=3, max_broken=0.0, **SETTINGS))
+
+
+def test_uncounted_pictures_are_skipped_all_the_same(folder, told):
+    source = folder({5})
+    assert 5 not in trained(source, 10, counts_broken=False)
+    assert not told
+
+
+def test_how_many_a_shard_bears():
+    assert broken.most_broken(0.001, 1_281_167, 1) == 1281
+    assert broken.most_broken(0.001, 999, 1) == 0
+    assert broken.most_broken(0.1, 30, 1) == 3
+    # 160 and six times 12.65 more.
+    assert broken.most_broken(0.001, 1_281_167, 8) == 236
+
+
+def unusual():
+    rng = np.random.default_rng(0)
+    deep = io.BytesIO()
+    Image.fromarray(rng.integers(0, 65536, (9, 9), np.uint16)).save(deep, "PNG")
+    cmyk = io.BytesIO()
+    Image.fromarray(np.full((20, 24, 4), (0, 255, 255, 0), np.uint8), "CMYK").save(cmyk, "JPEG", quality=100)
+    return {
+        "grey": (jpeg(77, mode="L"), 77),
+        "cmyk": (cmyk.getvalue(), None),
+        "16_bit": (deep.getvalue(), None),
+        "one_pixel": (jpeg((8, 8, 8), (1, 1), quality=100), 8),
+        "one_pixel_png": (jpeg((8, 9, 10), (1, 1), kind="PNG"), 9),
+        "wide": (jpeg((50, 50, 50), (10_000, 3), quality=100), 50),
+        "high": (jpeg((50, 50, 50), (2, 10_000), quality=100), 50),
+        "palette": (jpeg(3, mode="P", kind="PNG"), None),
+    }
+
+
+@pytest.mark.parametrize("name", unusual())
+def test_unusual_pictures_are_no_broken_ones(tmp_path, told, name):
+    content, grey = unusual()[name]
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "a" / "x.jpg").write_bytes(content)
+    source = data.open_source(f"folder:{tmp_path}")
+    trained_on = next(iter(data.train_dataset(source, "train", batch_size=2, seed=0, **SETTINGS)))["image"]
+    evaluated = next(iter(data.eval_dataset(source, "train", batch_size=1, **SETTINGS)))
+    assert np.isfinite(trained_on).all()
+    assert evaluated["mask"].numpy() == 1
+    if grey is not None:
+        np.testing.assert_allclose(trained_on.numpy().mean(), grey, atol=2)
+        np.testing.assert_allclose(evaluated["image"].numpy().mean(), grey, atol=2)
+    assert not told
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(tf.errors.InvalidArgumentError), data.input_errors():
+        raise tf.errors.InvalidArgumentError(None, None, "something else")
