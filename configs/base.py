@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
     config.data.crop_fraction = placeholder(float)  # evaluation's centre crop; None: as published for the network
     config.data.shuffle_buffer = 16_384  # examples
     config.data.max_broken = 0.001  # share of an epoch's pictures that may be broken; more of them end the run
-    # HOST:PORT,HOST:PORT,... of data servers (scripts/data_service.sh), which decode and augment; None: the machine itself
+    # HOST:PORT,HOST:PORT,... of data servers (scripts/data_service.sh), which decode and augment; None: this machine
     config.data.service = placeholder(str)
 
     config.batch_size = placeholder(int)  # over all replicas and all accumulated parts

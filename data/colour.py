@@ -55,7 +55,7 @@ def sharpness(image, factor):
     total = tf.add_n([thirds[:-6], thirds[3:-3], thirds[6:], middle * (_SMOOTH_CENTRE - 1.0)])
     smooth = tf.floor(total * (1.0 / _SMOOTH_SUM) + 0.5)
     inside = tf.reshape(_byte_values(smooth + factor * (middle - smooth)), [-1, width])[:, 3:-3]
-    # A picture of one pixel across is all border, and so is the second half of it.
+    # The last row and column begin at the second: a picture of one pixel across has no other end.
     border = tf.concat([rows[1:-1, :3], inside, rows[1:-1, 3:][:, -3:]], 1)
     changed = tf.concat([rows[:1], border, rows[1:][-1:]], 0)
     return _shaped(changed, image)

@@ -25,8 +25,8 @@ def shear_x(image, level, fill):
     height, width = _size(image)
     slope = tf.cast(level, tf.float64)
     shifts = (_fixed(0.5 + 0.5 * slope) + tf.range(height) * _fixed(slope)) // _ONE
-    columns = tf.range(width)[tf.newaxis, :] + shifts[:, tf.newaxis]
-    return _take(image, tf.range(height)[:, tf.newaxis], columns, fill)
+    columns = tf.range(1, width + 1)[tf.newaxis, :] + shifts[:, tf.newaxis]
+    return _take(image, tf.range(1, height + 1)[:, tf.newaxis], columns, fill)
 
 
 def shear_y(image, level, fill):
@@ -35,8 +35,8 @@ def shear_y(image, level, fill):
     height, width = _size(image)
     slope = tf.cast(level, tf.float64)
     shifts = (_fixed(0.5 + 0.5 * slope) + tf.range(width) * _fixed(slope)) // _ONE
-    rows = tf.range(height)[:, tf.newaxis] + shifts[tf.newaxis, :]
-    return _take(image, rows, tf.range(width)[tf.newaxis, :], fill)
+    rows = tf.range(1, height + 1)[:, tf.newaxis] + shifts[tf.newaxis, :]
+    return _take(image, rows, tf.range(1, width + 1)[tf.newaxis, :], fill)
 
 
 def translate_x(image, pixels, fill):
@@ -84,22 +84,22 @@ def rotate(image, degrees, fill):
     angle = tf.cast(degrees, tf.float64) * (-math.pi / 180.0)
     cosine, sine = tf.cos(angle), tf.sin(angle)
     centre_x, centre_y = tf.cast(width, tf.float64) / 2.0, tf.cast(height, tf.float64) / 2.0
-    # Where the middle of the first pixel comes from, and how far its neighbours lie from there.
+    # Where the middle of the first pixel comes from; its neighbours lie a sine and a cosine from there.
     from_x, from_y = 0.5 - centre_x, 0.5 - centre_y
-    first_x = _fixed(cosine * from_x + sine * from_y + centre_x)
-    first_y = _fixed(cosine * from_y - sine * from_x + centre_y)
+    first_x = _fixed(cosine * from_x + sine * from_y + centre_x) + _ONE
+    first_y = _fixed(cosine * from_y - sine * from_x + centre_y) + _ONE
     across, down = tf.range(width), tf.range(height)
     columns = (down * _fixed(sine) + first_x)[:, tf.newaxis] + (across * _fixed(cosine))[tf.newaxis, :]
     rows = (down * _fixed(cosine) + first_y)[:, tf.newaxis] + (across * _fixed(-sine))[tf.newaxis, :]
-    return _take(image, tf.bitwise.right_shift(rows, 16), tf.bitwise.right_shift(columns, 16), fill)
+    return _take(image, _whole(rows), _whole(columns), fill)
 
 
 def _take(image, rows, columns, fill):
-    """The pixels at rows and columns, int32 that broadcast to [height, width]; outside the picture `fill`."""
+    """The pixels at rows and columns, int32 that broadcast to [height, width], counted from one; elsewhere `fill`."""
     height, width = _size(image)
     padded = tf.pad(image, [[1, 1], [1, 1], [0, 0]], constant_values=fill)
-    rows = tf.clip_by_value(rows + 1, 0, height + 1)
-    columns = tf.clip_by_value(columns + 1, 0, width + 1)
+    rows = tf.clip_by_value(rows, 0, height + 1)
+    columns = tf.clip_by_value(columns, 0, width + 1)
     places = tf.reshape(rows * (width + 2) + columns, [-1, 1])
     # gather_nd, because tf.gather takes half as long again for short rows.
     return _shaped(tf.gather_nd(tf.reshape(padded, [-1, 3]), places), image)
@@ -108,6 +108,11 @@ def _take(image, rows, columns, fill):
 def _fixed(value):
     """float64 to PIL's fixed-point int32: 16 bits of it are behind the point."""
     return tf.cast(tf.floor(value * _ONE + 0.5), tf.int32)
+
+
+def _whole(value):
+    """What is before the point of a fixed-point int32, rounded down: its upper two bytes, faster than a shift."""
+    return tf.cast(tf.bitcast(value, tf.int16)[..., 1], tf.int32)
 
 
 def _shift(pixels, side):

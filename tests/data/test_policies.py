@@ -96,10 +96,8 @@ def _assert_alike(pairs):
     for found, expected, names in pairs:
         off = np.abs(np.asarray(found).astype(int) - expected)
         parts.append((off <= 1).mean())
-        # A shear may meet borders of pixels exactly, where rounding chooses between neighbours for whole columns.
-        assert parts[-1] > 0.95, f"{names}: {(off > 1).mean():.2%} of the pixels differ, up to {off.max()}"
-    assert np.mean(parts) > 0.99
-    assert np.median(parts) > 0.999
+        assert parts[-1] > 0.99, f"{names}: {(off > 1).mean():.2%} of the pixels differ, up to {off.max()}"
+    assert np.mean(parts) > 0.999
 
 
 @pytest.fixture
@@ -178,7 +176,6 @@ def test_the_operations_of_rand_augment():
         (3, 1, 76, 33, 0.64, 9, 0.09, 30, 12),
         (7, 2, 179, 77, 1.36, 21, 0.21, 70, 28),
         (10, 4, 256, 110, 1.9, 30, 0.3, 100, 40),
-        (15, 6, 256, 165, 2.8, 45, 0.45, 150, 60),
         (28, 8, 256, 308, 5.14, 84, 0.84, 280, 112),
     ],
 )
@@ -257,14 +254,14 @@ def test_strengths_of_auto_augment(wiring):
 
 def test_auto_augment_is_what_pil_computes(picture):
     policy = tf.function(policies.auto_augment)
-    seeds = [_seed(number) for number in range(160)]
+    seeds = [_seed(number) for number in range(120)]
     pairs = [(policy(picture, seed), *_auto_by_pil(picture, seed)) for seed in seeds]
     _assert_alike(pairs)
     seen = {name for _, _, names in pairs for name in names}
     assert seen == {name for row in policies.AUTO_AUGMENT for name, _, _ in row}
 
 
-@pytest.mark.parametrize(("layers", "magnitude"), [(1, 9), (2, 5), (3, 10), (2, 17)])
+@pytest.mark.parametrize(("layers", "magnitude"), [(1, 9), (2, 5), (3, 17)])
 def test_rand_augment_is_what_pil_computes(picture, layers, magnitude):
     policy = tf.function(lambda image, seed: policies.rand_augment(image, seed, layers, magnitude))
     seeds = [_seed(number) for number in range(80)]
