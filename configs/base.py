@@ -42,9 +42,9 @@ def get_config() -> ConfigDict:
     config.data.data_dir = placeholder(str)  # where TensorFlow Datasets keeps its files; None: its own default
     config.data.train_split = "train"  # slices as "train[:90%]" work for every source
     config.data.eval_split = "test"
-    config.data.crop_area = (0.08, 1.0)  # inception crop: share of the picture's area; None: no such crop
+    config.data.crop_area = (0.08, 1.0)  # inception crop: share of the picture's area; (): no such crop
     config.data.crop_aspect = (3 / 4, 4 / 3)  # inception crop: width over height
-    config.data.crop_padding = 0  # pixels; instead (crop_area None) a crop of the picture's size from a padded one
+    config.data.crop_padding = 0  # pixels; instead (crop_area ()) a crop of the picture's size from a padded one
     config.data.flip = True  # left to right, half of the time
     config.data.jitter = (0.0, 0.0, 0.0)  # of brightness, contrast, saturation: how far the factors are from 1
     config.data.auto_augment = False  # AutoAugment's policy v0

@@ -137,17 +137,20 @@ def auto_contrast(image):
 def equalize(image):
     """Make all values of each channel of a picture uint8 [height, width, 3] about as frequent."""
     image = tf.convert_to_tensor(image, tf.uint8)
-    counts = [
-        tf.math.bincount(tf.reshape(tf.cast(image[..., channel], tf.int32), [-1]), minlength=256, maxlength=256)
-        for channel in range(3)
-    ]
-    up_to = tf.cumsum(tf.stack(counts), 1)
+    up_to = tf.cumsum(tf.stack([_count(image[..., channel]) for channel in range(3)]), 1)
     pixels = up_to[:, -1:]
     below_highest = tf.reduce_max(tf.where(up_to < pixels, up_to, 0), 1, keepdims=True)
     step = below_highest // 255
     before = tf.pad(up_to[:, :-1], [[0, 0], [1, 0]])
     levels = tf.minimum((step // 2 + before) // tf.maximum(step, 1), 255)
     return _look_up(image, tf.where(step > 0, levels, tf.range(256)))
+
+
+def _count(values):
+    """int32 [256], how many of the values uint8 [height, width] are 0, 1, ... 255."""
+    # Below tf.math.bincount, which looks for the highest value first.
+    values = tf.reshape(tf.cast(values, tf.int32), [-1])
+    return tf.raw_ops.DenseBincount(input=values, size=256, weights=tf.constant([], tf.int32))
 
 
 def _look_up(image, table):

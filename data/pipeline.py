@@ -148,7 +148,7 @@ def train_dataset(
         batch["image"] = normalise(batch["image"], mean, std)
         return batch
 
-    batches = through_servers(servers, part) if servers else part(0)
+    batches = through_servers(servers, part, repeats) if servers else part(0)
     if "broken" in batches.element_spec:
         if counts_broken:
 

@@ -51,16 +51,18 @@ def check_servers(service):
         raise DataError(f"no data server answers at {', '.join(silent)}; start scripts/data_service.sh there")
 
 
-def through_servers(servers, make_part):
+def through_servers(servers, make_part, repeats):
     """The elements of one data set, made by several servers.
 
-    Server k of K makes the k-th of K parts: the examples k, k + K, k + 2K, ... of the stream, in batches of a K-th of
-    the size. Put together again in that order, they are the very batches that one process would have made.
+    Server k of K makes the k-th of K parts: the pictures k, k + K, k + 2K, ... of the stream, in batches of a K-th of
+    the size. Put together again in that order, they are the very batches that one process would have made; only what
+    stands in for a broken picture is the next whole one of its own part.
 
     Args:
         servers: list of str `HOST:PORT`, each of one dispatcher with one worker.
         make_part: function of k to the tf.data.Dataset of batches of part k. It must hold nothing of Python's, because
             it runs in the server.
+        repeats: int, how often each picture comes in a row.
 
     Returns:
         tf.data.Dataset of whole batches.
@@ -80,9 +82,9 @@ def through_servers(servers, make_part):
 
     def together(*of_parts):
         def one(*tensors):
-            stacked = tf.stack(tensors, axis=1)
-            shape = tensors[0].shape
-            return tf.reshape(stacked, [shape[0] * len(parts), *shape[1:]])
+            size, *shape = tensors[0].shape
+            pictures = [tf.reshape(tensor, [size // repeats, repeats, *shape]) for tensor in tensors]
+            return tf.reshape(tf.stack(pictures, axis=1), [size * len(parts), *shape])
 
         return tf.nest.map_structure(one, *of_parts)
 

@@ -42,18 +42,23 @@ def main():
     # They are for trainings, of which one may run beside this.
     tf.config.set_visible_devices([], "GPU")
     service = tf.data.experimental.service
+    servers = []  # which serve for as long as something holds them
     with StopRequest() as request:
         try:
-            dispatcher = service.DispatchServer(
-                service.DispatcherConfig(
-                    port=PORT.value, job_gc_check_interval_ms=_ABANDONED // 2, job_gc_timeout_ms=_ABANDONED
+            servers.append(
+                service.DispatchServer(
+                    service.DispatcherConfig(
+                        port=PORT.value, job_gc_check_interval_ms=_ABANDONED // 2, job_gc_timeout_ms=_ABANDONED
+                    )
                 )
             )
-            worker = service.WorkerServer(
-                service.WorkerConfig(
-                    dispatcher_address=f"localhost:{PORT.value}",
-                    worker_address=f"{host}:%port%",
-                    port=WORKER_PORT.value,
+            servers.append(
+                service.WorkerServer(
+                    service.WorkerConfig(
+                        dispatcher_address=f"localhost:{PORT.value}",
+                        worker_address=f"{host}:%port%",
+                        port=WORKER_PORT.value,
+                    )
                 )
             )
         except (tf.errors.OpError, RuntimeError) as error:
@@ -64,8 +69,7 @@ def main():
         print(f"data server at {address}; train with --config.data.service={address},...", flush=True)
         while request.number is None:
             time.sleep(0.2)
-        del worker, dispatcher  # which stops them
-        # TensorFlow takes seconds to clear up, and there is nothing to save.
+        # There is nothing to save, and a stop in good order waits for trainings that wait for pictures.
         os._exit(128 + request.number)
 
 

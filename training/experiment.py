@@ -94,7 +94,9 @@ def augmentation(config: ml_collections.ConfigDict) -> data.Augmentation:
     """What the experiment's training does to its pictures."""
     settings = {field.name: config.data[field.name] for field in dataclasses.fields(data.Augmentation)}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    settings["rand_augment"] = settings["rand_augment"] or None
+    for name in ("crop_area", "rand_augment"):
+        if settings[name] in ((), (None,)):  # the second is what the command line makes of None
+            settings[name] = None
     return data.Augmentation(**settings)
 
 

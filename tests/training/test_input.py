@@ -51,11 +51,13 @@ def test_a_run_with_all_augmentations(tmp_path):
 def test_settings_reach_the_pipeline():
     config = tiny.get_config()
     assert experiment.augmentation(config) == data.Augmentation()
-    config.data.crop_area = None
     config.data.crop_padding, config.data.auto_augment = 4, True
     config.data.rand_augment = [2, 10.0]  # as a config that was read again has it
     expected = data.Augmentation(crop_area=None, crop_padding=4, auto_augment=True, rand_augment=(2, 10.0))
-    assert experiment.augmentation(config) == expected
+    for none in (None, (), [], (None,)):
+        with config.ignore_type():
+            config.data.crop_area = none
+        assert experiment.augmentation(config) == expected
 
 
 @pytest.fixture
