@@ -6,9 +6,10 @@ A variant is the name of a network. Not run here: it needs ImageNet (prepared by
 Datasets) and a TPU v3-8 or better. What the paper reports stands in `convzoo.models.info(NAME).reported`.
 
 The paper's own recipe was not to be had. This is a usual one for such networks: momentum with a cosine after a warm-up,
-label smoothing, the inception crop. The paper is known to have used AutoAugment and mixup besides for its larger
-networks, and to have dropped experts of ResNet-50 (`--config.model.overrides.expert_dropout`, a rate it does not give):
-expect less than it reports. Its ablations are overrides too: `num_experts`, `first_conditional_block`,
+label smoothing, the inception crop. The paper is reported to have used AutoAugment and mixup of 0.2 for its larger
+networks, without a list of them: here those are inferred to be the conditional MnasNet-A1 and ResNet-50. It also
+dropped experts of ResNet-50 (`--config.model.overrides.expert_dropout`, a rate it does not give): expect less than it
+reports. Its ablations are overrides too: `num_experts`, `first_conditional_block`,
 `conditional_classifier` and `routing`.
 """
 
@@ -29,6 +30,8 @@ _STATIC = (
     "resnet50",
 )
 VARIANTS = (*_CONDITIONAL, *_STATIC)
+# Those that are inferred to have been trained with AutoAugment and mixup.
+_LARGER = ("mnasnet_a1_condconv", "resnet50_condconv")
 
 
 def get_config(variant: str = "mobilenet_v1_condconv_x1_0"):
@@ -51,6 +54,9 @@ def get_config(variant: str = "mobilenet_v1_condconv_x1_0"):
     config.data.eval_split = "validation"
     # A quarter of the width has no capacity to spare for strong crops.
     config.data.crop_area = (0.25, 1.0) if "x0_25" in variant else (0.08, 1.0)
+
+    if variant in _LARGER:
+        config.data.auto_augment, config.data.mixup = True, 0.2
 
     config.batch_size = 1024
     config.epochs = 120.0 if variant.startswith("resnet") else 300.0

@@ -9,8 +9,7 @@ pictures.
 
 No recipe or layout of the paper is known to us. The networks are ResNet's with a 3x3 stem; the recipe is a common one
 for them: 200 epochs of 128 pictures a step, momentum with Nesterov, a rate of 0.1 that falls along a cosine, weight
-decay of 5e-4. Usual is a random crop from pictures with 4 pixels of padding; the nearest thing here is a crop of 77 %
-of the area and more, resized.
+decay of 5e-4, a random crop with 4 pixels of padding.
 """
 
 from convzoo.configs import base
@@ -33,8 +32,8 @@ def get_config(variant: str = "lean_resnet18"):
     config.data.source = "tfds:cifar100" if variant.endswith("_cifar100") else "tfds:cifar10"
     config.data.train_split = "train[:45000]"
     config.data.eval_split = "train[45000:]"
-    config.data.crop_area = (0.77, 1.0)
-    config.data.crop_aspect = (1.0, 1.0)
+    config.data.crop_area = None
+    config.data.crop_padding = 4
 
     config.batch_size = 128
     config.epochs = 200.0

@@ -6,8 +6,8 @@ Not run here: it needs ImageNet (prepared by hand, see the catalogue of TensorFl
 The paper reports 72.9 % for shuffle_1_0d: the best of 364 epochs, chosen on the validation split.
 
 The recipe is that of the authors' code, which IGCV3's shares: 480 epochs of 96 pictures a step, momentum without
-Nesterov, a rate of 0.045 times 0.98 every epoch, weight decay of 4e-5 on every weight, the inception crop. Ours leaves
-batch normalisation out of the decay. For a larger batch raise the rate with it:
+Nesterov, a rate of 0.045 times 0.98 every epoch, weight decay of 4e-5 on every weight, the inception crop, resized
+bilinearly. Ours leaves batch normalisation out of the decay. For a larger batch raise the rate with it:
 `--config.batch_size=768 --config.optimizer.learning_rate=0.36 --config.schedule.warmup_epochs=5`.
 """
 
@@ -40,6 +40,7 @@ def get_config(variant: str = "shuffle_1_0d"):
     config.data.source = "tfds:imagenet2012"
     config.data.train_split = "train"
     config.data.eval_split = "validation"
+    config.data.interpolation = "bilinear"
 
     config.batch_size = 96
     config.epochs = 480.0

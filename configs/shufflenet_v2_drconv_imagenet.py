@@ -8,9 +8,10 @@ reports 67.1 % for drconv_x0_5; ShuffleNetV2's authors report 61.1 for x0_5 (`co
 
 The recipe of DRConv was published nowhere that we know of. This one is inferred: it is what the same group's code for
 ShuffleNetV2 and WeightNet does alike, 240 epochs of 1024 pictures a step, momentum without Nesterov, a rate of 0.5 that
-falls linearly to 0 without a warm-up, weight decay of 4e-5, label smoothing of 0.1, the inception crop. Among
-other things, theirs jitters colours, feeds raw pixels in the order blue, green, red, resizes bilinearly, has no decay
-on biases, other initial weights, and at its end steps for the statistics of batch normalisation. bfloat16 is ours.
+falls linearly to 0 without a warm-up, weight decay of 4e-5, label smoothing of 0.1, the inception crop, colours
+jittered by 0.4, bilinear resizing. Among other things, theirs feeds raw pixels in the order blue, green, red, has no
+decay on biases, other initial weights, and at its end steps for the statistics of batch normalisation. bfloat16
+is ours.
 
 `--config.model.overrides.regions=1` is the control that tells whether regions add anything to one kernel an image;
 `bank_size` and `generator` are overrides of the region-aware variants too.
@@ -40,6 +41,8 @@ def get_config(variant: str = "drconv_x0_5"):
     config.data.source = "tfds:imagenet2012"
     config.data.train_split = "train"
     config.data.eval_split = "validation"
+    config.data.jitter = (0.4, 0.4, 0.4)
+    config.data.interpolation = "bilinear"
 
     config.batch_size = 1024
     config.epochs = 240.0

@@ -14,8 +14,6 @@ Weights start as those of our other networks do; the authors' code takes a convo
 its groups or channels, and a normal distribution of deviation 0.01 for the classifier.
 """
 
-import dataclasses
-
 import keras
 from keras import layers
 
@@ -25,7 +23,7 @@ from convzoo.models.info import ModelInfo, Published, Reported
 from convzoo.models.mbconv import round_filters
 from convzoo.models.papers import SEESAW, SEESAW_TABLE_3, SEESAW_TABLE_5
 from convzoo.models.parts import Endpoints, Parts
-from convzoo.models.preprocessing import CIFAR10, IMAGENET
+from convzoo.models.preprocessing import CIFAR10, IMAGENET_BILINEAR
 from convzoo.models.registry import register_model
 
 STEM_FILTERS, HEAD_FILTERS = 32, 1280
@@ -234,7 +232,7 @@ for _name, (_params, _madds, _reported, _published) in _NETWORKS.items():
             params=_params,
             madds=_madds,
             input_size=32 if _small else 224,
-            preprocessing=CIFAR10 if _small else dataclasses.replace(IMAGENET, interpolation="bilinear"),
+            preprocessing=CIFAR10 if _small else IMAGENET_BILINEAR,
             reported=_reported,
             published=_published,
             num_classes=10 if _small else 1000,

@@ -13,7 +13,7 @@ from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo, Published, Reported
 from convzoo.models.papers import DRCONV, DRCONV_ABSTRACT
 from convzoo.models.parts import Endpoints, Parts
-from convzoo.models.preprocessing import IMAGENET
+from convzoo.models.preprocessing import IMAGENET_BILINEAR
 from convzoo.models.regions import Guides
 from convzoo.models.registry import register_model
 
@@ -170,7 +170,7 @@ for _suffix, (_widths, _head, _plain, _region_aware, _top1, *_printed) in _WIDTH
             params=_plain[0],
             madds=_plain[1],
             input_size=224,
-            preprocessing=IMAGENET,
+            preprocessing=IMAGENET_BILINEAR,
             reported=Reported(_top1, _README),
             published=Published(*_printed, _README),
         ),
@@ -185,7 +185,7 @@ for _suffix, (_widths, _head, _plain, _region_aware, _top1, *_printed) in _WIDTH
             params=_region_aware[0],
             madds=_region_aware[1],
             input_size=224,
-            preprocessing=IMAGENET,
+            preprocessing=IMAGENET_BILINEAR,
             reported=_REGION_AWARE_REPORTED.get(_suffix),
             published=_REGION_AWARE_PUBLISHED.get(_suffix),
         ),

@@ -10,6 +10,7 @@ import pytest
 from convzoo import models
 from convzoo.configs import base
 from convzoo.training.config import validate
+from convzoo.training.experiment import augmentation
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("__init__", "base")]
@@ -35,6 +36,7 @@ def _output_shape(name, size, overrides):
 def test_every_experiment_is_valid_and_builds(name, variant):
     config = _module(name).get_config(variant)
     validate(config, num_replicas=8)
+    augmentation(config).check(config.task == "segmentation")
     assert set(config) == set(base.get_config())
     size = config.model.image_size or models.info(config.model.name).input_size
     assert _output_shape(config.model.name, size, json.dumps(config.model.overrides.to_dict())) == (None, 10)
@@ -55,6 +57,24 @@ def test_the_published_recipe():
     assert (config.batch_size, config.epochs, config.ema_decay) == (2048, 350, 0.9999)
     assert (config.label_smoothing, config.weight_decay) == (0.1, 1e-5)
     assert config.model.overrides.num_experts == 4
+
+
+def test_the_published_augmentations():
+    def of(name, variant):
+        return augmentation(_module(name).get_config(variant))
+
+    conditional, plain = (of("efficientnet_condconv_imagenet", variant) for variant in ("b0_8e", "b0"))
+    assert (conditional.auto_augment, conditional.mixup) == (True, 0.2)
+    assert (plain.auto_augment, plain.mixup) == (True, 0.0)
+    assert conditional.crop_area == plain.crop_area == (0.08, 1.0)
+    assert of("condconv_imagenet", "resnet50_condconv").mixup == 0.2
+    assert not of("condconv_imagenet", "mobilenet_v1_condconv_x0_25").auto_augment
+    for variant in ("x0_5", "drconv_x0_5"):
+        assert of("shufflenet_v2_drconv_imagenet", variant).jitter == (0.4, 0.4, 0.4)
+    for name in ("seesawnet_cifar", "lean_resnet_cifar"):
+        assert (of(name, "").crop_area, of(name, "").crop_padding, of(name, "").flip) == (None, 4, True)
+    for name in ("seesawnet_imagenet", "shufflenet_v2_drconv_imagenet"):
+        assert _module(name).get_config("").data.interpolation == "bilinear"
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
