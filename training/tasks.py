@@ -173,7 +173,7 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
         logits: float [batch, ..., classes].
         label_smoothing: Share of the probability that is spread evenly over all classes.
     """
-    logits = tf.cast(logits, tf.float32)
+    labels, logits = tf.convert_to_tensor(labels), tf.cast(logits, tf.float32)
     classes = logits.shape[-1]
     shares = labels if labels.dtype.is_floating else tf.one_hot(labels, classes)
     target = shares * (1.0 - label_smoothing) + label_smoothing / classes
