@@ -111,6 +111,15 @@ class Source(abc.ABC):
         """What messages call an example of `dataset(split)`, by its position (int): str."""
         return f"example {position} of {split}"
 
+    def example(self, split, number, *, seed, shuffle_buffer):
+        """tf.data.Dataset of one example of the shuffled stream alone; args as `where`."""
+        stream = self.shuffled(split, seed=seed, first_example=number, shard=(0, 1), shuffle_buffer=shuffle_buffer)
+        return stream.map(lambda number, example: example).take(1)
+
+    def example_ordered(self, split, position):
+        """tf.data.Dataset of one example of `dataset(split)` alone, by its position (int)."""
+        return self.dataset(split).skip(position).take(1)
+
     @abc.abstractmethod
     def ordered(self, split, shard):
         """`dataset(split)`, of which the shard (index, count) keeps the examples index, index + count, ..."""

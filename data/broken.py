@@ -10,31 +10,47 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from convzoo.data.errors import DataError
+from convzoo.data.errors import DataError, one_line
+from convzoo.data.transforms import decode_image
 
 NONE = np.int64(-1)  # in the place of the number of a broken picture: the picture is whole
+_EXPLAINED = 5  # how many of a process's broken pictures the log tells the reason of
 
 
-def skip_broken(prepared):
+def skip_broken(prepared, batch_size):
     """Drop the elements whose preparation failed and let the next one stand in, so that all others keep their places.
 
     Args:
         prepared: tf.data.Dataset of (place int64 [], element), places 0, 1, 2, ...; making an element may fail.
+        batch_size: int.
 
     Returns:
-        tf.data.Dataset of (place int64 [], whether the element is that place's own bool [], element). What is broken at
-        a data set's end has no successor and is missing.
+        tf.data.Dataset of (places int64 [n], elements [n, ...]), n from 1 to batch_size, for `rebatch`. An element for
+        each place: where the place that it tells is not the one at which it comes, it stands in. What is broken at a
+        data set's end has no successor and is missing.
     """
+    whole = prepared.ignore_errors(log_warning=True).batch(batch_size)
 
-    def with_gap(expected, place, element):
-        return place + 1, (place, place - expected + 1, element)
+    # Batch by batch, because every step by elements takes time of which a picture has little. What fills gaps comes in
+    # pieces no longer than a batch: if thousands are broken in a row, one element stands for all of them.
+    def with_gaps(expected, batch):
+        places, elements = batch
+        return places[-1] + 1, (expected, places, elements)
 
-    def filled(place, times, element):
-        return tf.data.Dataset.from_tensors((place, element)).repeat(times)
+    def filled(expected, places, elements):
+        times = places - tf.concat([[expected - 1], places[:-1]], 0)
+        rows = tf.repeat(tf.range(tf.size(places)), times)
 
-    whole = prepared.ignore_errors(log_warning=True)
-    whole = whole.scan(tf.constant(0, tf.int64), lambda expected, found: with_gap(expected, *found))
-    return whole.flat_map(filled).enumerate().map(lambda place, found: (place, place == found[0], found[1]))
+        def piece(begin):
+            def chosen():
+                of_piece = rows[begin : begin + batch_size]
+                return tf.nest.map_structure(lambda tensor: tf.gather(tensor, of_piece), (places, elements))
+
+            return tf.cond(tf.reduce_all(times == 1), lambda: (places, elements), chosen)
+
+        return tf.data.Dataset.range(0, tf.size(rows, tf.int64), batch_size).map(piece)
+
+    return whole.scan(tf.constant(0, tf.int64), with_gaps).flat_map(filled)
 
 
 def most_broken(max_broken, examples, num_shards):
@@ -59,18 +75,20 @@ class BrokenPictures:
     """Counts the broken pictures of a pipeline as its batches come, epoch by epoch.
 
     It runs as Python in the process that reads the batches: not inside a tf.data service, and not on other machines
-    than the one that the program runs on.
+    than the one that the program runs on. A program that is started again counts anew.
 
     Args:
         what: str, the data for messages.
         where: function of a number to the str that names the picture.
+        example: function of a number to a tf.data.Dataset of that example alone.
         epoch_size: int, numbers of an epoch.
         most: int, how many of an epoch may be broken.
     """
 
-    def __init__(self, what, where, epoch_size, most):
-        self._what, self._where, self._size, self._most = what, where, epoch_size, most
-        self._of_epoch = collections.Counter()
+    def __init__(self, what, where, example, epoch_size, most):
+        self._what, self._where, self._example, self._size, self._most = what, where, example, epoch_size, most
+        self._of_epoch = collections.defaultdict(set)
+        self._explained = 0
 
     def counted(self, batch):
         """The batch without its "broken" int64 [batch]: numbers of broken pictures, NONE for whole ones.
@@ -88,17 +106,38 @@ class BrokenPictures:
             return tf.nest.map_structure(tf.identity, batch)
 
     def _count(self, numbers):
-        for number in numbers[numbers != NONE]:
-            epoch = int(number) // self._size
-            self._of_epoch[epoch] += 1
-            logging.warning("skipped a broken picture of %s: %s", self._what, self._where(int(number)))
-            if self._of_epoch[epoch] > self._most:
+        for number in numbers[numbers != NONE].tolist():
+            of_epoch = self._of_epoch[number // self._size]
+            if number in of_epoch:
+                continue  # it comes several times
+            of_epoch.add(number)
+            is_last = len(of_epoch) > self._most
+            place = f"{self._where(number)}{self._reason(number, is_last)}"
+            logging.warning("skipped a broken picture of %s: %s", self._what, place)
+            if is_last:
                 raise DataError(
-                    f"{self._of_epoch[epoch]} pictures of {self._what} are broken, the last of them "
-                    f"{self._where(int(number))}, and max_broken allows {self._most} in {self._size}; mend the data or "
-                    "raise config.data.max_broken"
+                    f"{len(of_epoch)} pictures of {self._what} are broken, the last of them {place}, and max_broken "
+                    f"allows {self._most} in {self._size}; mend the data or raise config.data.max_broken"
                 )
         return np.bool_(True)
+
+    def _reason(self, number, is_last):
+        """Why, in brackets: of the first few, and of the one that ends the run, because they are read again for it."""
+        if self._explained == _EXPLAINED and not is_last:
+            return ""
+        self._explained += not is_last
+        error = decoding_error(self._example(number))
+        return f" ({error})" if error else ""
+
+
+def decoding_error(examples):
+    """Why the first of the examples, a tf.data.Dataset, cannot be had or decoded, in one line (str); None if it can."""
+    try:
+        for example in examples.take(1):
+            decode_image(example["image"])
+    except tf.errors.OpError as error:
+        return one_line(error)
+    return None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import numbers
 
+import numpy as np
 import tensorflow as tf
 
 from convzoo.data import mixing
@@ -104,7 +105,7 @@ def train_dataset(
             # The negative sisters of the seeds that pictures are augmented with.
             found["draw"] = mixing.draw(-1 - chance, image_size, augmentation.mixup, augmentation.cutmix)
         elif image.dtype == tf.float32:
-            found["image"] = normalise(found["image"], mean, std)
+            found["image"] = normalised(found["image"])
         return found
 
     def part(k):
@@ -124,7 +125,8 @@ def train_dataset(
 
             stream = stream.flat_map(repeated)
         if not may_break:
-            return _batches(stream.map(prepare, num_parallel_calls=tf.data.AUTOTUNE), batch_size // parts)
+            prepared = stream.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+            return _in_order(prepared.batch(batch_size // parts, drop_remainder=True))
 
         def place(number):
             return (number // repeats - first_here) // count * repeats + number % repeats
@@ -135,33 +137,38 @@ def train_dataset(
         prepared = stream.map(
             lambda number, example: (place(number), prepare(number, example)), num_parallel_calls=tf.data.AUTOTUNE
         )
-        standing = skip_broken(prepared).map(
-            lambda place, is_own, found: {**found, "broken": tf.where(is_own, NONE, number_of(place))}
-        )
-        return _batches(standing, batch_size // parts)
+
+        def with_broken(places, told, found):
+            return {**found, "broken": tf.where(told == places, NONE, number_of(places) // repeats)}
+
+        batches = skip_broken(prepared, batch_size // parts).rebatch(batch_size // parts, drop_remainder=True)
+        return _by_place(_in_order(batches), with_broken)
+
+    def normalised(image):
+        return normalise(image, mean, std)
 
     def finished(batch):
         batch = dict(batch)
         if augmentation.mixes:
             image, label, draw = batch["image"], batch["label"], batch.pop("draw")
-            batch["image"], batch["label"] = mixing.mix(image, label, draw, source.num_classes)
-        batch["image"] = normalise(batch["image"], mean, std)
+            batch["image"], batch["label"] = mixing.mix(image, label, draw, source.num_classes, normalised)
+        else:
+            batch["image"] = normalised(batch["image"])
         return batch
 
     batches = through_servers(servers, part, repeats) if servers else part(0)
     if "broken" in batches.element_spec:
         if counts_broken:
-
-            def where(number):
-                return source.where(split, number // repeats, seed=seed, shuffle_buffer=shuffle_buffer)
-
-            most = most_broken(max_broken, size, shard[1])
-            counted = BrokenPictures(f"{split} of {source.spec}", where, size, most).counted
+            order = {"seed": seed, "shuffle_buffer": shuffle_buffer}
+            counted = BrokenPictures(
+                f"{split} of {source.spec}",
+                lambda number: source.where(split, number, **order),
+                lambda number: source.example(split, number, **order),
+                size,
+                most_broken(max_broken, size, shard[1]),
+            ).counted
         else:
-
-            def counted(batch):
-                return {name: value for name, value in batch.items() if name != "broken"}
-
+            counted = _uncounted
         batches = batches.map(counted)
     if batches.element_spec["image"].dtype == tf.uint8:
         batches = batches.map(finished, num_parallel_calls=tf.data.AUTOTUNE)
@@ -229,39 +236,54 @@ def eval_dataset(
     prepared = examples.enumerate().map(
         lambda place, example: (place, prepare(example)), num_parallel_calls=tf.data.AUTOTUNE
     )
-    prepared = skip_broken(prepared) if may_break else prepared.map(lambda place, found: (place, True, found))
-    prepared = prepared.map(lambda place, is_own, found: {**found, "mask": tf.cast(is_own, tf.float32)})
-    label = tf.zeros(image_size if source.has_maps else [], tf.int32)
-    filling = {"image": tf.zeros([*image_size, 3]), "label": label, "mask": tf.constant(0.0)}
-    total = num_eval_batches(source, split, batch_size, count) * batch_size
+    pieces = skip_broken(prepared, batch_size) if may_break else prepared.batch(batch_size)
+    label = tf.zeros([1, *image_size] if source.has_maps else [1], tf.int32)
+    filling = (NONE[np.newaxis], {"image": tf.zeros([1, *image_size, 3]), "label": label})
+    number = num_eval_batches(source, split, batch_size, count)
     # As many as may be missing: what is broken at the end of the data has no successor to stand in for it.
-    prepared = prepared.concatenate(tf.data.Dataset.from_tensors(filling).repeat(total)).take(total)
-    if not may_break:
-        return _batches(prepared, batch_size).prefetch(tf.data.AUTOTUNE)
+    filled = pieces.concatenate(tf.data.Dataset.from_tensors(filling).repeat(number * batch_size))
+    batches = _in_order(filled.rebatch(batch_size, drop_remainder=True).take(number))
 
-    def with_broken(place, found):
-        is_broken = (found["mask"] == 0.0) & (place < here)
-        return {**found, "broken": tf.where(is_broken, index + place * count, NONE)}
+    def with_mask(places, told, found):
+        is_own = told == places
+        broken = tf.where(is_own | (places >= here), NONE, index + places * count)
+        return {**found, "mask": tf.cast(is_own, tf.float32), "broken": broken}
 
-    batches = _batches(prepared.enumerate().map(with_broken), batch_size)
-    if counts_broken:
+    batches = _by_place(batches, with_mask)
+    if may_break and counts_broken:
         broken = BrokenPictures(
             f"{split} of {source.spec}",
             lambda position: source.where_ordered(split, position),
+            lambda position: source.example_ordered(split, position),
             size,
             most_broken(max_broken, size, count),
         )
         batches = batches.map(broken.counted)
     else:
-        batches = batches.map(lambda batch: {name: value for name, value in batch.items() if name != "broken"})
+        batches = batches.map(_uncounted)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _batches(examples, batch_size):
-    """Batches in the order of the examples, whatever the threads do."""
+def _in_order(batches):
+    """The same batches in the order of their examples, whatever the threads do."""
     options = tf.data.Options()
     options.deterministic = True
-    return examples.batch(batch_size, drop_remainder=True).with_options(options)
+    return batches.with_options(options)
+
+
+def _by_place(batches, join):
+    """join(places int64 [batch], told, elements) of each batch of (told, elements); places count from the first on."""
+
+    def joined(number, batch):
+        told, elements = batch
+        size = tf.shape(told, tf.int64)[0]
+        return join(number * size + tf.range(size), told, elements)
+
+    return batches.enumerate().map(joined)
+
+
+def _uncounted(batch):
+    return {name: value for name, value in batch.items() if name != "broken"}
 
 
 def num_eval_batches(source, split, batch_size, num_shards=1):

@@ -87,6 +87,19 @@ class RecordSource(Source):
         )
 
     def where(self, split, number, *, seed, shuffle_buffer):
+        return _told(self._place(split, number, seed, shuffle_buffer))
+
+    def where_ordered(self, split, position):
+        return _told(self._place_ordered(split, position))
+
+    def example(self, split, number, *, seed, shuffle_buffer):
+        return self._again(self._place(split, number, seed, shuffle_buffer))
+
+    def example_ordered(self, split, position):
+        return self._again(self._place_ordered(split, position))
+
+    def _place(self, split, number, seed, shuffle_buffer):
+        """tf.data.Dataset of what `_name` gives, which begins with a number of the shuffled stream."""
         runs, size = self._runs(split), self.num_examples(split)
         epoch, position = divmod(number, size)
 
@@ -94,10 +107,15 @@ class RecordSource(Source):
             order = _EpochOrder(runs, size, seed, epoch, shuffle_buffer)
             return order.lane(position % LANES, _name).skip(position // LANES)
 
-        return _told(tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64)).flat_map(lane_records))
+        return tf.data.Dataset.from_tensors(tf.constant(epoch, tf.int64)).flat_map(lane_records)
 
-    def where_ordered(self, split, position):
-        return _told(self._in_fixed_order(split, _name).skip(position))
+    def _place_ordered(self, split, position):
+        return self._in_fixed_order(split, _name).skip(position)
+
+    def _again(self, places):
+        """tf.data.Dataset of the example at the first of the places, read without what lies around it."""
+        record = places.take(1).flat_map(lambda path, record: _read(path, record, tf.constant(1, tf.int64)))
+        return record.map(self._example)
 
     def _runs(self, split):
         """The records of a split in the order of its files: _Runs of arrays."""

@@ -8,9 +8,11 @@ The pictures are made here: JPEGs of 500 x 375 pixels and some 110 kB, as ImageN
 ImageNet's layout. A few hundred different ones stand in for all, and lie in memory after the first round: how fast a
 disk or a bucket gives them is not measured. All pipelines end in batches of 224 x 224 pixels:
 
-- "bare" is what nobody can do without, by TensorFlow's own operations: read a record, decode the part of the JPEG that
-  an Inception crop takes, resize it by cubic splines, batch. No shuffling, no flip, float32 that are not normalised.
-- The stages are those of `data.train_dataset`, each added to the ones above; "read" is the shuffled source alone.
+- "read" is the source alone, shuffled.
+- "bare" is what nobody can do without, by TensorFlow's own operations on what "read" gives: decode the part of the JPEG
+  that an Inception crop takes, resize it by cubic splines, batch. No flip, float32 that are not normalised. "bare,
+  unshuffled" is the same on the files as they lie there, one after the other, which no training would read so.
+- The stages are those of `data.train_dataset`, each added to the ones above.
 - The recipes, which are held against the bare pipeline, are the plain one (crop, flip) and that of
   configs/efficientnet_condconv_imagenet.py with AutoAugment and mixup.
 
@@ -49,8 +51,8 @@ from convzoo.training import program
 FOLDER = flags.DEFINE_string("folder", None, "Where the pictures are made, unless they are there; default: for once.")
 PICTURES = flags.DEFINE_integer("pictures", 512, "Different pictures to make.", lower_bound=4)
 CORES = flags.DEFINE_integer("cores", None, "Cores to use; default: all that this process may.", lower_bound=1)
-EXAMPLES = flags.DEFINE_integer("examples", 750, "Pictures of each timing, for each core.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.", lower_bound=1)
+EXAMPLES = flags.DEFINE_integer("examples", 500, "Pictures of each timing, for each core.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Pictures of a batch.", lower_bound=2)
 RATE = flags.DEFINE_float("images_per_second", 10_000, "What the accelerators take.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", None, "Also writes OUTPUT.md and OUTPUT.json.")
@@ -65,10 +67,12 @@ CLASSES = 1000
 NAMES, FILES = 1024, 4
 JITTER = (0.4, 0.4, 0.4)  # of ShuffleNetV2's recipe
 
-BARE, READ, PLAIN, FULL = "bare", "read", "+ flip", "CondConv"
+UNSHUFFLED, READ, BARE, PLAIN, FULL = "unshuffled", "read", "bare", "+ flip", "CondConv"
+CROPPED = "read, decode, crop, resize, normalise"
 TARGETS = {PLAIN: 0.95, FULL: 0.6}
 TITLES = {
-    BARE: "bare: decode, crop, resize",
+    UNSHUFFLED: "bare, unshuffled",
+    BARE: "bare: read, decode, crop, resize",
     PLAIN: "+ flip (the plain recipe)",
     FULL: "CondConv's recipe (without jitter)",
 }
@@ -77,7 +81,6 @@ READ_TIMES = 8  # as many records as of other stages: reading alone is over befo
 
 def main():
     from convzoo import data
-    from convzoo.training.files import write_text
 
     cores = _bind()
     with tempfile.TemporaryDirectory() as temporary:
@@ -96,8 +99,8 @@ def main():
     text = f"{_stages(rounds, pipelines)}\n\n{_recipes(rounds)}\n\n{_caption(report)}\n"
     print(f"\n{text}", end="")
     if OUTPUT.value:
-        write_text(f"{OUTPUT.value}.md", text)
-        write_text(f"{OUTPUT.value}.json", json.dumps(report, indent=2) + "\n")
+        program.write_output(f"{OUTPUT.value}.md", text)
+        program.write_output(f"{OUTPUT.value}.json", json.dumps(report, indent=2) + "\n")
 
 
 def _bind():
@@ -195,13 +198,13 @@ def _pipelines(source, folder, cores):
 
     config = program.read_config(CONFIG)
     settings = experiment.train_settings(config) | {"shuffle_buffer": 8 * LANES, "batch_size": BATCH_SIZE.value}
-    recipe = dataclasses.replace(settings["augmentation"], auto_augment=True, mixup=0.2)
+    recipe = settings["augmentation"]
     cropped = dataclasses.replace(recipe, flip=False, auto_augment=False, mixup=0.0)
     flipped = dataclasses.replace(cropped, flip=True)
     jittered = dataclasses.replace(flipped, jitter=JITTER)
     augmented = dataclasses.replace(jittered, auto_augment=True)
     stages = {
-        "+ decode, crop, resize, normalise": cropped,
+        CROPPED: cropped,
         PLAIN: flipped,
         "+ jitter": jittered,
         "+ AutoAugment": augmented,
@@ -209,9 +212,11 @@ def _pipelines(source, folder, cores):
         FULL: recipe,
     }
     records = source.shuffled("train", seed=0, first_example=0, shard=(0, 1), shuffle_buffer=settings["shuffle_buffer"])
+    bare = {"image_size": settings["image_size"], "area": cropped.crop_area, "aspect": cropped.crop_aspect}
     pipelines = {
-        BARE: _bare(folder, source.begun, settings["image_size"], cropped.crop_area, cropped.crop_aspect),
+        UNSHUFFLED: _bare(_unshuffled(folder, source.begun), **bare),
         READ: records.batch(BATCH_SIZE.value, drop_remainder=True).prefetch(tf.data.AUTOTUNE),
+        BARE: _bare(records, **bare),
     }
     for name, augmentation in stages.items():
         pipelines[name] = data.train_dataset(source, "train", **settings | {"augmentation": augmentation})
@@ -220,11 +225,11 @@ def _pipelines(source, folder, cores):
     return {name: dataset.with_options(options) for name, dataset in pipelines.items()}
 
 
-def _bare(folder, count, image_size, area, aspect):
-    """Batches of what TensorFlow's own operations make of the records, and no more of them than it takes."""
+def _unshuffled(folder, count):
+    """(number, example) of the files as they lie there, over and over, by TensorFlow's own operations."""
     import tensorflow as tf
 
-    def prepare(number, record):
+    def parse(number, record):
         features = tf.io.parse_single_example(
             record,
             {
@@ -232,9 +237,20 @@ def _bare(folder, count, image_size, area, aspect):
                 "image/class/label": tf.io.FixedLenFeature([], tf.int64),
             },
         )
-        encoded = features["image/encoded"]
+        return number, {"image": features["image/encoded"], "label": features["image/class/label"]}
+
+    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "train-*-of-*")))
+    records = counted(tf.data.TFRecordDataset(paths).repeat().enumerate(), count)
+    return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _bare(examples, image_size, area, aspect):
+    """Batches of what TensorFlow's own operations make of (number, example), and no more of them than it takes."""
+    import tensorflow as tf
+
+    def prepare(number, example):
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-            tf.io.extract_jpeg_shape(encoded),
+            tf.io.extract_jpeg_shape(example["image"]),
             bounding_boxes=tf.constant([0.0, 0.0, 1.0, 1.0], shape=[1, 1, 4]),
             seed=tf.stack([tf.constant(0, tf.int64), number]),
             min_object_covered=0.0,
@@ -244,12 +260,10 @@ def _bare(folder, count, image_size, area, aspect):
             use_image_if_no_bounding_boxes=True,
         )
         box = tf.concat([begin[:2], size[:2]], 0)
-        image = tf.image.decode_and_crop_jpeg(encoded, box, channels=3)
-        return tf.image.resize(image, image_size, "bicubic"), features["image/class/label"]
+        image = tf.image.decode_and_crop_jpeg(example["image"], box, channels=3)
+        return tf.image.resize(image, image_size, "bicubic"), example["label"]
 
-    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "train-*-of-*")))
-    records = counted(tf.data.TFRecordDataset(paths).repeat().enumerate(), count)
-    prepared = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    prepared = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     return prepared.batch(BATCH_SIZE.value, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -281,7 +295,7 @@ def _stages(rounds, names):
     rows, previous = [], None
     for name in names:
         # What a stage adds is a difference to the one above it; these are added to none.
-        alone = name in (BARE, READ, FULL)
+        alone = name in (UNSHUFFLED, READ, BARE, CROPPED, FULL)
         added = [
             1e3 / r[name]["per_cpu_second"] - (0 if alone else 1e3 / r[previous]["per_cpu_second"]) for r in rounds
         ]

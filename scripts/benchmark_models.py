@@ -51,7 +51,6 @@ SECONDS_A_TIMING = 1.0  # at least; a step on a GPU is too short to be timed alo
 def main():
     program.require("models")
     from convzoo.training.config import ConfigError
-    from convzoo.training.files import write_text
     from convzoo.training.timing import turn_about
 
     unknown = [mode for mode in MODE.value if mode not in MODES]
@@ -77,8 +76,8 @@ def main():
     print(f"\n{_caption(report)}")
     if OUTPUT.value:
         tables = "\n\n".join(_table(report, mode) for mode in MODE.value)
-        write_text(f"{OUTPUT.value}.md", f"{tables}\n\n{_caption(report)}\n")
-        write_text(f"{OUTPUT.value}.json", json.dumps(report, indent=2) + "\n")
+        program.write_output(f"{OUTPUT.value}.md", f"{tables}\n\n{_caption(report)}\n")
+        program.write_output(f"{OUTPUT.value}.json", json.dumps(report, indent=2) + "\n")
 
 
 def _look_up(names):

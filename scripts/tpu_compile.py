@@ -55,7 +55,6 @@ def main():
     program.require("config")
     from convzoo.tpu import compiler
     from convzoo.training.config import ConfigError, validate
-    from convzoo.training.files import write_text
     from convzoo.training.rows import rows
 
     try:
@@ -80,7 +79,7 @@ def main():
         record = {"name": name, "batch": BATCH.value, "what": WHAT.value, "precision": config.precision}
         records.append({**record, **_look_at(name, config, classes, examples)})
         if OUTPUT.value:
-            write_text(OUTPUT.value, json.dumps(records, indent=2) + "\n")
+            program.write_output(OUTPUT.value, json.dumps(records, indent=2) + "\n")
     if len(records) > 1:
         print(_comparison(records))
     if any("error" in record for record in records):

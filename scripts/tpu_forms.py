@@ -69,7 +69,6 @@ def main():
     from convzoo.tpu.lowering import NotForTPUError
     from convzoo.training import markdown
     from convzoo.training.config import ConfigError
-    from convzoo.training.files import write_text
 
     try:
         if told := compiler.check_installed():
@@ -92,7 +91,7 @@ def main():
             found[f"{row.size}: {row.name}"] = record
             if OUTPUT.value:
                 text = json.dumps({"topology": TOPOLOGY.value, "batch": BATCH.value, "rows": found}, indent=2)
-                write_text(OUTPUT.value, text + "\n")
+                program.write_output(OUTPUT.value, text + "\n")
         print(f"{row.size}: {row.name}: {record.get('error', 'compiled')}", flush=True)
     table = _table(rows, found)
     print(table)

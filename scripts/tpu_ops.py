@@ -25,7 +25,7 @@ def main():
     from convzoo import layers, models
     from convzoo.tpu import bridge
     from convzoo.training.config import ConfigError
-    from convzoo.training.files import read_text, write_text
+    from convzoo.training.files import read_text
 
     names = models.list_models(NETWORKS.value)
     if not names:
@@ -50,7 +50,7 @@ def main():
             found[name] = bridge.problem_of(model)
             keras.backend.clear_session()
             if OUTPUT.value:
-                write_text(OUTPUT.value, json.dumps({**versions, "problems": found}, indent=2) + "\n")
+                program.write_output(OUTPUT.value, json.dumps({**versions, "problems": found}, indent=2) + "\n")
         print(f"{number}/{len(names)} {name}: {found[name] or 'legal'}", flush=True)
     refused = [name for name in names if found[name]]
     print(f"{len(names) - len(refused)} of {len(names)} networks are legal on a TPU, by tensorflow {tf.__version__}")

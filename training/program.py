@@ -23,8 +23,8 @@ def run(main: Callable[[], None]) -> None:
 
     Mistakes are bad flags and configs, and ConfigError, DataError and ModelError from `main`; anything else is a fault
     of the program and keeps its traceback. A training whose loss is lost exits with status 3, also with one line; one
-    that has no room to write, or has lost another worker, with 1, and the same command goes on; one that was asked to
-    stop with 128 and the signal's number: 143 for SIGTERM, 130 for SIGINT.
+    that has no room to write, or has lost another worker or a data server, with 1, and the same command goes on; one
+    that was asked to stop with 128 and the signal's number: 143 for SIGTERM, 130 for SIGINT.
     """
 
     def guarded(arguments):
@@ -161,6 +161,19 @@ def _locked(values):
     except OSError as error:  # config_flags keeps a file's absence to itself until the config is looked at
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         _stop(f"--config cannot be read: {lines[-2]} {lines[-1]}")
+
+
+def write_output(path: str, text: str) -> None:
+    """Writes what --output asked for, and makes its folder; stops where that cannot be."""
+    import tensorflow as tf
+
+    from convzoo.training.config import first_line
+    from convzoo.training.files import write_text
+
+    try:
+        write_text(path, text)
+    except (OSError, tf.errors.OpError) as error:
+        _stop(f"cannot write {path!r} ({first_line(error)}); choose another --output")
 
 
 def require(*names: str) -> None:

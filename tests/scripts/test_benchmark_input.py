@@ -13,9 +13,10 @@ from helpers.programs import complaint, run
 from convzoo.data import open_source
 
 STAGES = [
-    "bare",
+    "unshuffled",
     "read",
-    "+ decode, crop, resize, normalise",
+    "bare",
+    "read, decode, crop, resize, normalise",
     "+ flip",
     "+ jitter",
     "+ AutoAugment",
@@ -51,7 +52,7 @@ def test_table(made):
     assert text in stdout
     stages = cells(text, "stage")
     assert len(stages) == len(STAGES)
-    assert all(title.startswith(stage) for title, stage in zip(stages, STAGES, strict=True))
+    assert all(stage in title for title, stage in zip(stages, STAGES, strict=True))
     assert [list(timings) for timings in report["rounds"]] == [STAGES, STAGES[::-1]]
     for stage, of_bare, added in zip(STAGES, cells(text, "ratio by CPU time"), cells(text, "added"), strict=True):
         rates = [timings[stage]["per_cpu_second"] for timings in report["rounds"]]
