@@ -9,8 +9,8 @@ from convzoo.data.augmentation import Augmentation
 from convzoo.data.base import IGNORED, Source
 from convzoo.data.broken import input_errors
 from convzoo.data.errors import DataError
-from convzoo.data.pipeline import eval_dataset, num_eval_batches, train_dataset
-from convzoo.data.service import check_servers, watched_servers
+from convzoo.data.pipeline import check_pictures, eval_dataset, num_eval_batches, train_dataset
+from convzoo.data.service import check_servers, silent_servers, watched_servers
 from convzoo.data.sources import open_source
 from convzoo.data.transforms import decode_image, eval_transform
 
@@ -19,6 +19,7 @@ __all__ = [
     "Augmentation",
     "DataError",
     "Source",
+    "check_pictures",
     "check_servers",
     "decode_image",
     "eval_dataset",
@@ -26,6 +27,7 @@ __all__ = [
     "input_errors",
     "num_eval_batches",
     "open_source",
+    "silent_servers",
     "train_dataset",
     "watched_servers",
 ]

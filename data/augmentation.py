@@ -1,6 +1,7 @@
 """What training does to its pictures, as one record of settings."""
 
 import dataclasses
+import math
 import numbers
 
 from convzoo.data.errors import DataError
@@ -100,7 +101,7 @@ def _check_number(name, value, lowest, highest, whole=False):
     kind, called = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
     if isinstance(value, bool) or not isinstance(value, kind):
         raise DataError(f"{name} {value!r} is not {called}; give one")
-    if value < lowest or (highest is not None and value > highest) or value != value:
+    if value < lowest or (highest is not None and value > highest) or not math.isfinite(value):
         bounds = f"at least {lowest}" if highest is None else f"between {lowest} and {highest}"
         raise DataError(f"{name} {value} is out of range; give {bounds}")
 
@@ -108,6 +109,8 @@ def _check_number(name, value, lowest, highest, whole=False):
 def _check_range(name, values, highest):
     """Raise DataError unless values are (low, high) with 0 < low <= high <= highest (None: no limit)."""
     low, high = values if _is_sequence(values, 2) else (0, 0)
+    for value in (low, high):
+        _check_number(name, value, 0, None)
     if not 0 < low <= high or (highest is not None and high > highest):
         limit = "" if highest is None else f" <= {highest:g}"
         told = tuple(values) if isinstance(values, tuple | list) else values

@@ -1,5 +1,7 @@
 """The one error of this package."""
 
+import re
+
 
 class DataError(ValueError):
     """A data set, split or setting that cannot work: one line with what, its value and what to do."""
@@ -14,5 +16,7 @@ def one_line(error):
     Returns:
         str: `TypeName: first line`, at most 300 characters.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # TensorFlow says between braces in which node of a graph, and in brackets in which operation, it was.
+    text = re.sub(r"\{\{[^{}]*\}\}|\[Op:\w*\].*", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from convzoo.data import mixing
 from convzoo.data.augmentation import Augmentation
-from convzoo.data.broken import NONE, BrokenPictures, most_broken, skip_broken
+from convzoo.data.broken import NONE, BrokenPictures, decoding_error, most_broken, skip_broken
 from convzoo.data.errors import DataError
-from convzoo.data.service import addresses, through_servers
+from convzoo.data.service import addresses, through_server, through_servers
 from convzoo.data.transforms import (
     decode_image,
     eval_transform,
@@ -18,6 +18,8 @@ from convzoo.data.transforms import (
     train_transform,
     train_transform_with_map,
 )
+
+_LOOKED_AT = 8  # pictures, before a training
 
 
 def train_dataset(
@@ -83,6 +85,11 @@ def train_dataset(
         raise DataError(
             f"batch_size {batch_size} of a shard, from example {first_example} on, does not divide by repeats "
             f"{repeats}; change one of them"
+        )
+    if augmentation.mixes and batch_size < 2 * repeats:
+        raise DataError(
+            f"batch_size {batch_size} of a shard leaves a picture no other to be mixed with; give each device "
+            f"{2 * repeats} or more, or leave mixup and cutmix out"
         )
     servers = addresses(service)
     parts = max(len(servers), 1)
@@ -156,7 +163,9 @@ def train_dataset(
             batch["image"] = normalised(batch["image"])
         return batch
 
-    batches = through_servers(servers, part, repeats) if servers else part(0)
+    # The part that has the first picture comes first.
+    ahead = (first_example // repeats - shard[0] + shard[1] - 1) // shard[1] % parts
+    batches = through_servers(servers, lambda k: part((ahead + k) % parts), repeats) if servers else part(0)
     if "broken" in batches.element_spec:
         if counts_broken:
             order = {"seed": seed, "shuffle_buffer": shuffle_buffer}
@@ -262,6 +271,35 @@ def eval_dataset(
     else:
         batches = batches.map(_uncounted)
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def check_pictures(source, split, service=None):
+    """Raise DataError if no picture of a split can be decoded, here or by a server: training would wait for ever.
+
+    Few are looked at, far from each other, and the first that can be decoded is enough.
+
+    Args:
+        source: Source.
+        split: str.
+        service: str as for `train_dataset`, or None.
+    """
+    size = source.num_examples(split)
+    if source.example_ordered(split, 0).element_spec["image"].dtype != tf.string:
+        return
+    positions = sorted({size * part // _LOOKED_AT for part in range(_LOOKED_AT)})
+    for address in (None, *addresses(service)):
+        errors = []
+        for position in positions:
+            example = source.example_ordered(split, position)
+            errors.append(decoding_error(through_server(address, example) if address else example))
+            if errors[-1] is None:
+                break
+        else:
+            where, by = source.where_ordered(split, 0), f" by data server {address}" if address else ""
+            raise DataError(
+                f"none of {len(positions)} pictures of {split} of {source.spec} that were tried can be read{by}, the "
+                f"first of them {where} ({errors[0]}); mend that"
+            )
 
 
 def _in_order(batches):

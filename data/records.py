@@ -114,8 +114,10 @@ class RecordSource(Source):
 
     def _again(self, places):
         """tf.data.Dataset of the example at the first of the places, read without what lies around it."""
-        record = places.take(1).flat_map(lambda path, record: _read(path, record, tf.constant(1, tf.int64)))
-        return record.map(self._example)
+        unreadable = tf.data.Dataset.from_tensors(_UNREADABLE[1])
+        records = places.take(1).flat_map(lambda path, row: tf.data.TFRecordDataset(path).skip(row).take(1))
+        rows = tf.data.Dataset.from_tensor_slices([tf.constant(0, tf.int64), _UNREADABLE[0]])
+        return tf.data.Dataset.zip((rows, records.concatenate(unreadable))).take(1).map(self._example)
 
     def _runs(self, split):
         """The records of a split in the order of its files: _Runs of arrays."""

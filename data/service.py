@@ -44,11 +44,27 @@ def answers(address):
     return True
 
 
+def silent_servers(service):
+    """The addresses of `config.data.service` at which nothing answers, a list of str."""
+    return [address for address in addresses(service) if not answers(address)]
+
+
 def check_servers(service):
     """Raise DataError if a server of `config.data.service` does not answer."""
-    silent = [address for address in addresses(service) if not answers(address)]
+    silent = silent_servers(service)
     if silent:
         raise DataError(f"no data server answers at {', '.join(silent)}; start scripts/data_service.sh there")
+
+
+def through_server(address, dataset):
+    """The elements of a tf.data.Dataset, made by the server at `HOST:PORT`, which has one worker."""
+    return dataset.apply(
+        tf.data.experimental.service.distribute(
+            # Every worker makes all that it is given; there is one.
+            processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
+            service=f"grpc://{address}",
+        )
+    )
 
 
 def through_servers(servers, make_part, repeats):
@@ -67,16 +83,7 @@ def through_servers(servers, make_part, repeats):
     Returns:
         tf.data.Dataset of whole batches.
     """
-    parts = [
-        make_part(k).apply(
-            tf.data.experimental.service.distribute(
-                # Every worker makes all that it is given; there is one.
-                processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
-                service=f"grpc://{address}",
-            )
-        )
-        for k, address in enumerate(servers)
-    ]
+    parts = [through_server(address, make_part(k)) for k, address in enumerate(servers)]
     if len(parts) == 1:
         return parts[0]
 

@@ -8,6 +8,7 @@ import re
 import uuid
 
 import tensorflow as tf
+from absl import logging
 
 from convzoo.data.errors import DataError, one_line
 from convzoo.data.records import RecordSource
@@ -43,7 +44,10 @@ def open_tfrecord(spec, rest, data_dir):
         DataError: there are no such files, some of a split are missing, or one is no whole TFRecord file.
     """
     folder, pattern = (rest.rstrip("/"), "*") if rest and tf.io.gfile.isdir(rest) else os.path.split(rest)
-    found = _splits(spec, rest, folder, pattern)
+    try:
+        found = _splits(spec, rest, folder, pattern)
+    except (OSError, tf.errors.OpError) as error:
+        raise DataError(f"source {spec!r}: {folder!r} cannot be read ({one_line(error)}); see to it") from error
     class_names = _class_names(spec, os.path.join(folder, "labels.txt"))
     paths = [path for of_split in found.values() for path in of_split]
     counts = _counts(spec, paths, os.path.join(data_dir or os.path.expanduser("~/tensorflow_datasets"), _COUNTS))
@@ -106,8 +110,11 @@ def _class_names(spec, path):
     """The lines of labels.txt, or the numbers of ImageNet's classes."""
     if not tf.io.gfile.exists(path):
         return [str(label) for label in range(1, _CLASSES + 1)]
-    with tf.io.gfile.GFile(path) as file:
-        names = [line.strip() for line in file.read().rstrip().splitlines()]
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            names = [line.strip() for line in file.read().rstrip().splitlines()]
+    except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
+        raise DataError(f"source {spec!r}: {path!r} cannot be read ({one_line(error)}); write it as UTF-8") from error
     if not all(names):
         raise DataError(f"source {spec!r}: {path!r} has an empty line; write the name of one class a line")
     return names
@@ -117,18 +124,39 @@ def _counts(spec, paths, cache):
     """dict of path to its number of records: as they stand in the file cache, counted where they do not."""
     known = _cached(cache)
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
-        stamps = dict(zip(paths, threads.map(_stamp, paths), strict=True))
+        stamps = dict(zip(paths, _of_all(spec, threads, _stamp, paths), strict=True))
         counts = {path: known[_key(path)][-1] for path in paths if known.get(_key(path), ())[:-1] == stamps[path]}
         unknown = [path for path in paths if path not in counts]
-        try:
-            counts.update(zip(unknown, threads.map(_count, unknown), strict=True))
-        except _NotTFRecord as error:
-            threads.shutdown(cancel_futures=True)
-            raise DataError(f"source {spec!r}: {error}; write the file again") from error
+        if any(map(_is_remote, unknown)):
+            logging.warning(
+                "counting the records of %d files of %s, which are read whole for it; the counts are kept in %s",
+                len(unknown),
+                spec,
+                cache,
+            )
+        counts.update(zip(unknown, _of_all(spec, threads, _count, unknown), strict=True))
     if unknown:
         # Another process may have written others meanwhile.
         _write_cache(cache, _cached(cache) | {_key(path): [*stamps[path], counts[path]] for path in unknown})
     return counts
+
+
+def _of_all(spec, threads, function, paths):
+    """function(path) of each path, a list, computed by threads."""
+
+    def of_one(path):
+        try:
+            return function(path)
+        except _NotTFRecord as error:
+            raise DataError(f"source {spec!r}: {error}; write the file again") from error
+        except (OSError, tf.errors.OpError) as error:
+            raise DataError(f"source {spec!r}: {path!r} cannot be read ({one_line(error)}); see to it") from error
+
+    try:
+        return list(threads.map(of_one, paths))
+    except DataError:
+        threads.shutdown(cancel_futures=True)
+        raise
 
 
 class _NotTFRecord(Exception):
@@ -187,5 +215,7 @@ def _write_cache(cache, found):
         with tf.io.gfile.GFile(half, "w") as file:
             json.dump(found, file)
         tf.io.gfile.rename(half, cache, overwrite=True)
-    except (OSError, tf.errors.OpError):
-        return
+    except (OSError, tf.errors.OpError) as error:
+        logging.warning(
+            "the numbers of records are not kept in %s (%s); set config.data.data_dir", cache, one_line(error)
+        )

@@ -60,7 +60,8 @@ def main():
                 raise ConfigError(f"{path!r} is no picture that can be read ({first_line(error)})") from error
         pictures = tf.stack(pictures).numpy()
     else:
-        pictures = first_pictures(source, SPLIT.value or config.data.eval_split, COUNT.value, **inputs)
+        settings = experiment.eval_settings(config)
+        pictures, _ = first_pictures(source, SPLIT.value or config.data.eval_split, COUNT.value, **settings)
     maps = region_maps.of(pictures)
     shares = region_maps.shares(maps)
     drawing = draw(

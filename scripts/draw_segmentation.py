@@ -21,11 +21,10 @@ def main():
     devices = program.connect()
     import tensorflow as tf
 
-    from convzoo import data
     from convzoo.configs import base
     from convzoo.training import assessment, experiment
     from convzoo.training.config import ConfigError
-    from convzoo.training.drawing import draw, write
+    from convzoo.training.drawing import draw, first_pictures, write
 
     config = program.experiment(base.get_config())
     if config.task != "segmentation":
@@ -37,11 +36,9 @@ def main():
     with devices.strategy.scope():
         model = experiment.build_model(config, source.num_classes)
         assessment.restore_weights(checkpoint, model, flags.FLAGS.weights)
-    inputs = experiment.input_settings(config)
+    inputs = experiment.eval_settings(config)
     split = SPLIT.value or config.data.eval_split
-    batch = next(iter(data.eval_dataset(source, split, batch_size=COUNT.value, **inputs)))
-    there = batch["mask"].numpy() > 0
-    pictures, truth = batch["image"].numpy()[there], batch["label"].numpy()[there]
+    pictures, truth = first_pictures(source, split, COUNT.value, **inputs)
     answers = tf.argmax(tf.function(model)(pictures, training=False), -1).numpy()
     drawing = draw(
         pictures,

@@ -126,7 +126,7 @@ class Assessor:
         self.task = tasks.of(config)
         with devices.strategy.scope():
             self._model = experiment.build_model(config, self._source.num_classes)
-        self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.num_workers)
+        self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.makes_batches)
 
     def assess(self, path: str) -> dict:
         """Evaluates the checkpoint at `path`.

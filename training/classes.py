@@ -38,11 +38,14 @@ def write(workdir: str, names: Sequence[str]) -> None:
 
 def read(workdir: str) -> list[str] | None:
     """The names of a run's classes in the order of the labels; None for a run of an earlier version, which has no
-    list."""
+    list. Raises ConfigError where that cannot be read."""
     if not tf.io.gfile.exists(_path(workdir)):
         return None
     # Not splitlines, which takes more signs for the end of a line than those that are refused.
-    return read_text(_path(workdir)).removesuffix("\n").split("\n")
+    try:
+        return read_text(_path(workdir)).removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{_path(workdir)!r} is no UTF-8 text ({error}); restore it, or delete it") from error
 
 
 def check(workdir: str, names: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ class Devices:
         reason: Why they were chosen.
         num_workers: Processes, one a machine, that run the same program; one process drives all of a TPU.
         is_chief: Whether this is the one of them that writes and tells.
+        is_far: Whether they are driven from afar: a TPU by its name, whose own machines then make the batches.
     """
 
     strategy: tf.distribute.Strategy
@@ -29,11 +30,16 @@ class Devices:
     reason: str
     num_workers: int = 1
     is_chief: bool = True
+    is_far: bool = False
 
     @property
     def num_replicas(self) -> int:
         """Devices that share each batch."""
         return self.strategy.num_replicas_in_sync
+
+    def makes_batches(self, context: tf.distribute.InputContext) -> bool:
+        """Whether a data set of this context runs in this process, where TensorFlow can call Python."""
+        return not self.is_far and context.num_input_pipelines == self.num_workers
 
     def largest(self, numbers: Sequence[int]) -> list[int]:
         """The largest that any worker gives, number by number. All workers have to call it."""
@@ -100,7 +106,7 @@ def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Devices:
             f"--tpu={tpu}: no TPU there ({first_line(error)}); on a TPU VM install the extra [tpu] and use "
             "--tpu=local, elsewhere leave --tpu out to train on GPU or CPU"
         ) from error
-    return Devices(strategy, "tpu", f"--tpu={tpu}")
+    return Devices(strategy, "tpu", f"--tpu={tpu}", is_far=tpu != "local")
 
 
 def _find_cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:

@@ -21,20 +21,25 @@ _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#
 _MARKS = "os^D"  # of the first ten points of a scatter, of the second, ...
 
 
-def first_pictures(source: data.Source, split: str, count: int, **inputs) -> np.ndarray:
-    """The first `count` pictures of `split`, or all if it has fewer, as a network gets them.
+def first_pictures(source: data.Source, split: str, count: int, **inputs) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` pictures of `split`, or all if it has fewer, as a network gets them, and their labels.
 
     Args:
         source: The data source.
         split: As "test" or "train[90%:]".
         count: At most so many.
-        **inputs: Size and normalisation, as `data.eval_dataset` takes them.
+        **inputs: Size and normalisation and what else `data.eval_dataset` takes.
 
     Returns:
-        float32 [pictures, height, width, 3].
+        float32 [pictures, height, width, 3] and int32 [pictures, ...]; without those that are broken.
+
+    Raises:
+        data.DataError: More pictures are broken than may be.
     """
-    batch = next(iter(data.eval_dataset(source, split, batch_size=count, **inputs)))
-    return batch["image"].numpy()[batch["mask"].numpy() > 0]
+    with data.input_errors():
+        batch = next(iter(data.eval_dataset(source, split, batch_size=count, **inputs)))
+    there = batch["mask"].numpy() > 0
+    return batch["image"].numpy()[there], batch["label"].numpy()[there]
 
 
 def draw(

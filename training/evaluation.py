@@ -1,5 +1,7 @@
 """The task's figures over every example of a split, each counted exactly once."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -14,11 +16,17 @@ class Evaluator:
         model: The network, built in the strategy's scope.
         strategy: The strategy it was built under.
         task: What its answers are.
-        num_workers: Processes that evaluate together.
+        makes_batches: `Devices.makes_batches` of the devices.
     """
 
-    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, task: Task, num_workers: int = 1):
-        self._model, self._strategy, self._task, self._num_workers = model, strategy, task, num_workers
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        task: Task,
+        makes_batches: Callable[[tf.distribute.InputContext], bool] = lambda context: True,
+    ):
+        self._model, self._strategy, self._task, self._makes_batches = model, strategy, task, makes_batches
         self._compiled = tf.function(self._run)
 
     def take(self, weights: dict[str, tf.Variable]) -> None:
@@ -50,7 +58,7 @@ class Evaluator:
                 split,
                 batch_size=batch_size // context.num_input_pipelines,
                 shard=(context.input_pipeline_id, context.num_input_pipelines),
-                counts_broken=context.num_input_pipelines == self._num_workers,
+                counts_broken=self._makes_batches(context),
                 **inputs,
             )
             return whole.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)

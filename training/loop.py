@@ -94,7 +94,7 @@ def train(
         start = fine_tuning.find_start(config)
         overrides = start.overrides if start else {}
     config, taken = fine_tuning.with_overrides(config, overrides)
-    with _lost_servers_told(config.data.service, workdir), _lost_workers_told(devices, workdir), data.input_errors():
+    with _lost_workers_told(devices, workdir), _lost_servers_told(config.data.service, workdir), data.input_errors():
         _check_alike(config, evaluate, profile, devices)
         _train(config, workdir, devices, evaluate, profile, start, taken)
 
@@ -135,23 +135,30 @@ def _lost_workers_told(devices, workdir):
 
 @contextlib.contextmanager
 def _lost_servers_told(service, workdir):
-    def told(what):
+    def told(addresses):
         path = checkpoints.newest(workdir)
-        return f"{what}; start it again, and the same command goes on from {path or 'the beginning'}"
+        return (
+            f"data server {', '.join(addresses)} does not answer any more; start it again, and the same command goes "
+            f"on from {path or 'the beginning'}"
+        )
 
     def end(address):
         # The step waits in TensorFlow for its next batch, and nothing but its end would end that.
-        print(told(f"data server {address} does not answer any more"), file=sys.stderr, flush=True)
+        print(told([address]), file=sys.stderr, flush=True)
         os._exit(ServerLostError.status)
 
     try:
         with data.watched_servers(service, end):
             yield
     except (*_LOST, tf.errors.NotFoundError) as error:
-        if service is None:
+        if silent := data.silent_servers(service):
+            raise ServerLostError(told(silent)) from error
+        if service is None or "a dispatcher restart" not in str(error):
             raise
+        path = checkpoints.newest(workdir)
         raise ServerLostError(
-            told(f"a data server of {service} is gone ({type(error).__name__}: {first_line(error)})")
+            f"a data server of {service} was started anew, without the data sets of this training; the same command "
+            f"goes on from {path or 'the beginning'}"
         ) from error
 
 
@@ -192,20 +199,21 @@ class _Run:
         classes.check_names(self._source.class_names)
         data.check_servers(self._config.data.service)
         self._dataset(tf.distribute.InputContext(num_replicas_in_sync=self._devices.num_replicas), 0)
+        data.check_pictures(self._source, self._config.data.train_split, self._config.data.service)
         if evaluate:
             data.eval_dataset(self._source, self._config.data.eval_split, batch_size=1, **self._inputs)
 
     def _build(self, evaluate):
-        config, classes = self._config, self._source.num_classes
-        replica = build_replica(config, classes, self._schedule, self._devices.num_replicas, self._start)
+        config, num_classes = self._config, self._source.num_classes
+        replica = build_replica(config, num_classes, self._schedule, self._devices.num_replicas, self._start)
         self._replica, self._model, self._average = replica, replica.model, replica.average
         self._average_statistics = (
             StatisticsAverage(self._model, self._average, self._strategy) if replica.statistics_differ else None
         )
         self._evaluator = None
         if evaluate:
-            model = experiment.build_model(config, classes)
-            self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.num_workers)
+            model = experiment.build_model(config, num_classes)
+            self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.makes_batches)
             self._region_maps = RegionMaps(model, self._strategy)
 
     def _state(self):
@@ -430,8 +438,7 @@ class _Run:
             batch_size=context.get_per_replica_batch_size(config.batch_size),
             first_example=first_step * config.batch_size,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
-            # On the hosts of a TPU slice that this program drives from afar there is no Python of ours.
-            counts_broken=context.num_input_pipelines == self._devices.num_workers,
+            counts_broken=self._devices.makes_batches(context),
             **experiment.train_settings(config),
         )
 

@@ -60,7 +60,7 @@ class RegionMaps:
             Each region's share of the pixels by "regions/BLOCK/REGION"; a drawing of a few maps, a PNG file; the blocks
             in which one region has almost all pixels.
         """
-        pictures = first_pictures(source, split, WATCHED, **inputs)
+        pictures, _ = first_pictures(source, split, WATCHED, **inputs)
         maps = self.of(pictures)
         shares = self.shares(maps)
         few = {name: of_block[:DRAWN] for name, of_block in maps.items()}

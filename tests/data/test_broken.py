@@ -140,6 +140,48 @@ def test_evaluation_ends_for_too_many(folder):
         list(data.eval_dataset(source, "train", batch_size=3, max_broken=0.0, **SETTINGS))
 
 
+def test_the_log_says_why(folder, told):
+    trained(folder({0, 1}), 10, max_broken=0.5)
+    assert "00.jpg (InvalidArgumentError: Input is empty.)" in {line.rpartition("/")[2] for line in told}
+
+
+def test_a_picture_that_comes_several_times_is_broken_once(folder, told):
+    source, augmentation = folder({5}), data.Augmentation(crop_area=None, flip=False, repeats=2)
+    batches = data.train_dataset(
+        source, "train", batch_size=4, seed=0, max_broken=0.05, augmentation=augmentation, **SETTINGS
+    )
+    assert len(list(batches.take(9))) == 9
+    assert len(told) == 1
+
+
+def test_a_long_gap_is_filled_by_one_picture():
+    def prepare(place):
+        with tf.control_dependencies([tf.debugging.Assert((place < 3) | (place > 24), ["broken"])]):
+            return place, tf.stack([place, -place])
+
+    pieces = broken.skip_broken(tf.data.Dataset.range(30).map(prepare), 4)
+    batches = [(places.numpy().tolist(), found.numpy().tolist()) for places, found in pieces]
+    assert max(len(places) for places, _ in batches) == 4
+    places = [place for of_piece, _ in batches for place in of_piece]
+    assert places == [0, 1, 2, *[25] * 22, 25, 26, 27, 28, 29]
+    assert [element for _, of_piece in batches for element in of_piece] == [[place, -place] for place in places]
+
+
+def test_a_training_begins_if_one_of_some_pictures_can_be_read(folder):
+    source = folder(set(range(19)))
+    whole = next(place for place in range(20) if source.where_ordered("train", place).endswith("19.jpg"))
+    data.check_pictures(source, f"train[{max(whole - 7, 0)}:{max(whole + 1, 8)}]")
+
+
+def test_no_training_waits_for_pictures_none_of_which_can_be_read(folder, tmp_path):
+    with pytest.raises(data.DataError) as error:
+        data.check_pictures(folder(set(range(20))), "train")
+    message = str(error.value)
+    assert "\n" not in message
+    for part in ("none of 8 pictures of train of folder:", f"the first of them {tmp_path}/train/a/", "Error: "):
+        assert part in message, message
+
+
 def test_uncounted_pictures_are_skipped_all_the_same(folder, told):
     source = folder({5})
     assert 5 not in trained(source, 10, counts_broken=False)

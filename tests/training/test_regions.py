@@ -56,7 +56,7 @@ def test_shares_are_those_of_the_maps_and_the_maps_those_of_the_masks(workdir):
     model = experiment.build_model(config, source.num_classes)
     restore_weights(find_checkpoint(workdir, "newest"), model)
     region_maps = RegionMaps(model, tf.distribute.get_strategy())
-    pictures = first_pictures(source, config.data.eval_split, 5, **inputs)
+    pictures, _ = first_pictures(source, config.data.eval_split, 5, **inputs)
     assert pictures.shape == (5, 16, 16, 3)
     maps = region_maps.of(pictures)
     assert {name: of_block.shape for name, of_block in maps.items()} == {"block0": (5, 16, 16), "block1": (5, 16, 16)}
@@ -71,7 +71,7 @@ def test_shares_are_those_of_the_maps_and_the_maps_those_of_the_masks(workdir):
 def test_fewer_pictures_than_asked_for():
     config = tiny.get_config()
     source, inputs = experiment.open_source(config), experiment.input_settings(config)
-    assert len(first_pictures(source, "train[:3]", 16, **inputs)) == 3
+    assert len(first_pictures(source, "train[:3]", 16, **inputs)[0]) == 3
 
 
 def test_a_drawing_shows_each_region_in_a_colour_of_its_own():
