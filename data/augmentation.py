@@ -21,7 +21,7 @@ class Augmentation:
         flip: bool, mirror half of the pictures left to right.
         jitter: (brightness, contrast, saturation), how far each factor may be from 1, in an order drawn for each
             picture (ColorJitter, as in the recipe of ShuffleNetV2).
-        auto_augment: bool, AutoAugment's policy v0 of ImageNet (arXiv 1805.09501).
+        auto_augment: bool, AutoAugment (arXiv 1805.09501) with the EfficientNet code's policy v0 of ImageNet.
         rand_augment: (layers, magnitude) of RandAugment (arXiv 1909.13719), or None.
         erasing: float, the probability of random erasing (arXiv 1708.04896).
         mixup: float, alpha of mixup's Beta distribution (arXiv 1710.09412); 0 for none.
