@@ -46,7 +46,7 @@ def draw(seed, image_size, mixup, cutmix):
     return tf.cond(choice < 0.5, by_mixup, by_cutmix)
 
 
-def mix(images, labels, draws, num_classes, finish):
+def mix(images, labels, draws, num_classes, has_boxes, finish):
     """Mix each picture of a batch with the one that lies half a batch behind it.
 
     Args:
@@ -54,6 +54,7 @@ def mix(images, labels, draws, num_classes, finish):
         labels: int32 [batch].
         draws: float32 [batch, 6], of `draw`.
         num_classes: int.
+        has_boxes: bool, whether there is CutMix; without it boxes are not looked at.
         finish: function of a mixed picture, float32 [height, width, 3] on the scale 0..255, to the picture of the
             result, of the same type and shape. It is here because each picture is still in the processor's cache.
 
@@ -61,22 +62,23 @@ def mix(images, labels, draws, num_classes, finish):
         float32 [batch, height, width, 3], and float32 [batch, num_classes], each row of which sums to 1.
     """
     height, width, colours = images.shape[1:]
-    half = tf.shape(images)[0] // 2
+    size = tf.shape(images)[0]
+    half = size // 2
     rows, columns = tf.range(height, dtype=tf.float32), tf.repeat(tf.range(width, dtype=tf.float32), colours)
     # Rows of width * 3 numbers: on the CPU, operations that go on by three take several times as long.
     flat = tf.reshape(images, [-1, height, width * colours])
 
-    def one(elements):
-        image, partner, numbers = elements
-        _, weight, top, left, bottom, right = tf.unstack(numbers)
-        down = tf.where((rows >= top) & (rows < bottom), 1.0 - weight, 0.0)
-        across = tf.cast((columns >= left) & (columns < right), tf.float32)
-        image, partner = tf.cast(image, tf.float32), tf.cast(partner, tf.float32)
-        mixed = image + down[:, tf.newaxis] * across * (partner - image)
-        return finish(tf.reshape(mixed, [height, width, colours]))
+    def one(index):
+        image, partner = (tf.cast(flat[i], tf.float32) for i in (index, (index - half) % size))
+        _, weight, top, left, bottom, right = tf.unstack(draws[index])
+        of_partner = 1.0 - weight
+        if has_boxes:
+            down = tf.where((rows >= top) & (rows < bottom), of_partner, 0.0)
+            of_partner = down[:, tf.newaxis] * tf.cast((columns >= left) & (columns < right), tf.float32)
+        return finish(tf.reshape(image + of_partner * (partner - image), [height, width, colours]))
 
-    spec = tf.TensorSpec(images.shape[1:], tf.float32)
-    mixed = tf.map_fn(one, (flat, tf.roll(flat, half, 0), draws), fn_output_signature=spec)
+    mixed = tf.map_fn(one, tf.range(size), fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32))
+    mixed = tf.ensure_shape(mixed, images.shape)
     own, other = tf.one_hot(labels, num_classes), tf.one_hot(tf.roll(labels, half, 0), num_classes)
     share = draws[:, :1]
     return mixed, share * own + (1.0 - share) * other

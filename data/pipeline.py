@@ -158,7 +158,9 @@ def train_dataset(
         batch = dict(batch)
         if augmentation.mixes:
             image, label, draw = batch["image"], batch["label"], batch.pop("draw")
-            batch["image"], batch["label"] = mixing.mix(image, label, draw, source.num_classes, normalised)
+            batch["image"], batch["label"] = mixing.mix(
+                image, label, draw, source.num_classes, augmentation.cutmix > 0, normalised
+            )
         else:
             batch["image"] = normalised(batch["image"])
         return batch
