@@ -128,6 +128,8 @@ def test_bytes_are_rounded_and_not_cut_off():
     ("change", "part"),
     [
         ({"crop_area": 0.5}, "crop_area 0.5"),
+        ({"crop_area": (0.08, None)}, "crop_area None"),
+        ({"crop_aspect": (0.75, "4/3")}, "crop_aspect '4/3'"),
         ({"crop_padding": -1, "crop_area": None}, "crop_padding -1"),
         ({"crop_padding": 4}, "crop_padding 4 and crop_area"),
         ({"jitter": (0.4, 0.4)}, r"jitter \(0.4, 0.4\)"),
@@ -138,6 +140,7 @@ def test_bytes_are_rounded_and_not_cut_off():
         ({"rand_augment": (2, 10), "auto_augment": True}, "choose one"),
         ({"erasing": 1.5}, "erasing 1.5"),
         ({"mixup": -0.2}, "mixup -0.2"),
+        ({"mixup": float("inf")}, "mixup inf"),
         ({"cutmix": "on"}, "cutmix 'on'"),
         ({"repeats": 0}, "repeats 0"),
         ({"repeats": 3}, "repeats 3"),  # batches of four

@@ -160,6 +160,23 @@ def test_files_that_are_no_whole_tfrecords(folder, opened, prefix, damage):
     assert f"'{prefix}{path}' is no whole TFRecord file" in str(error.value)
 
 
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_files_that_cannot_be_read(folder, opened, prefix):
+    path = folder / "train-00002-of-00005"
+    os.remove(path)
+    path.symlink_to(folder / "gone")
+    with pytest.raises(data.DataError) as error:
+        opened(f"{prefix}{folder}")
+    assert "\n" not in str(error.value)
+    assert f"'{prefix}{path}' cannot be read" in str(error.value)
+
+
+def test_names_that_cannot_be_read(folder, opened):
+    (folder / "labels.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(data.DataError, match=r"labels.txt' cannot be read .* UTF-8"):
+        opened(folder)
+
+
 @pytest.mark.parametrize(
     ("rest", "parts"),
     [

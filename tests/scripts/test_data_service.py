@@ -105,8 +105,9 @@ def _batches(source, **options):
         ("photographs", {"shard": (1, 3), "first_example": 24}),
         ("photographs", {"augmentation": data.Augmentation(jitter=(0.4, 0.4, 0.4), mixup=0.2, cutmix=1.0)}),
         ("photographs", {"augmentation": data.Augmentation(repeats=2), "first_example": 16}),
+        ("photographs", {"shard": (1, 2), "first_example": 5}),
     ],
-    ids=["digits", "shard", "mixed", "repeated"],
+    ids=["digits", "shard", "mixed", "repeated", "amid"],
 )
 def test_servers_make_the_batches_of_one_process(servers, photographs, spec, options):
     source = data.open_source(photographs if spec == "photographs" else spec)
@@ -116,6 +117,13 @@ def test_servers_make_the_batches_of_one_process(servers, photographs, spec, opt
         for expected, found in zip(alone, _batches(source, service=service, **options), strict=True):
             np.testing.assert_array_equal(found["image"], expected["image"])
             np.testing.assert_array_equal(found["label"], expected["label"])
+
+
+def test_pictures_that_no_server_can_read(servers, photographs):
+    source = data.open_source(photographs)
+    data.check_pictures(source, "train", servers)
+    silent = f"localhost:{_free_ports(1)[0]}"
+    assert data.silent_servers(f"{servers},{silent}") == [silent]
 
 
 def test_what_is_refused(servers):

@@ -147,3 +147,10 @@ def test_a_class_that_is_added_after_the_training(devices, tmp_path):
         _make_class(tmp_path / "pictures", name)
     with pytest.raises(ConfigError, match="was trained on 2 classes and the data has 3 now"):
         Assessor(load(workdir), workdir, devices)
+
+
+def test_a_list_that_is_no_text(tmp_path):
+    classes.write(str(tmp_path), ["cat"])
+    (tmp_path / "classes.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"classes.txt' is no UTF-8 text"):
+        classes.check(str(tmp_path), ["cat"])
