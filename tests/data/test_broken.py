@@ -145,13 +145,23 @@ def test_the_log_says_why(folder, told):
     assert "00.jpg (InvalidArgumentError: Input is empty.)" in {line.rpartition("/")[2] for line in told}
 
 
-def test_a_picture_that_comes_several_times_is_broken_once(folder, told):
+def test_the_repeats_of_a_broken_picture_are_one(folder):
     source, augmentation = folder({5}), data.Augmentation(crop_area=None, flip=False, repeats=2)
     batches = data.train_dataset(
         source, "train", batch_size=4, seed=0, max_broken=0.05, augmentation=augmentation, **SETTINGS
     )
-    assert len(list(batches.take(9))) == 9
-    assert len(told) == 1
+    assert len(list(batches.take(9))) == 9  # as two, they would end the stream
+
+
+def test_a_broken_picture_is_told_once_an_epoch(told):
+    pictures = broken.BrokenPictures("data", str, lambda number: tf.data.Dataset.range(0), epoch_size=20, most=1)
+    numbers = [[5, broken.NONE, 5], [broken.NONE, 5, broken.NONE], [25, 25, broken.NONE]]
+    images = tf.range(9.0)
+    batches = tf.data.Dataset.from_tensor_slices({"image": tf.reshape(images, (3, 3)), "broken": numbers})
+    found = list(batches.map(pictures.counted))
+    assert all(set(batch) == {"image"} for batch in found)
+    np.testing.assert_array_equal(tf.concat([batch["image"] for batch in found], 0), images)
+    assert told == ["skipped a broken picture of data: 5", "skipped a broken picture of data: 25"]
 
 
 def test_a_long_gap_is_filled_by_one_picture():
