@@ -3,8 +3,8 @@
 import functools
 
 import keras
-from keras import ops
 
+from convzoo.layers.own_gradient import own_gradient
 from convzoo.layers.target import get_target
 
 
@@ -19,14 +19,7 @@ def barrier(x):
         return x
     stop = _stop()
 
-    @ops.custom_gradient
-    def keep(x):
-        def gradient(*args, upstream=None):
-            return stop(args[0] if upstream is None else upstream)
-
-        return stop(x), gradient
-
-    return keep(x)
+    return own_gradient(lambda x: (stop(x), stop))(x)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ very many channels, it is many times slower than a convolution of the image with
 from keras import ops
 
 from convzoo.layers import window
+from convzoo.layers.own_gradient import own_gradient
 
 
 def with_own_kernel_gradient(convolve, images, kernel, kernel_size, strides, padding, dilation_rate=(1, 1)):
@@ -19,10 +20,9 @@ def with_own_kernel_gradient(convolve, images, kernel, kernel_size, strides, pad
         strides, dilation_rate: pairs, one of which is (1, 1).
     """
 
-    @ops.custom_gradient
+    @own_gradient
     def attach(outputs, images, kernel):
-        def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
+        def gradient(upstream):
             d_kernel = kernel_gradient(images, upstream, kernel, kernel_size, strides, padding, dilation_rate)
             return upstream, ops.zeros_like(images), d_kernel
 

@@ -3,6 +3,7 @@
 from keras import ops
 
 from convzoo.layers import window
+from convzoo.layers.own_gradient import own_gradient
 
 
 def depthwise_taps(images, kernels, kernel_size, strides, padding, dilation_rate):
@@ -28,10 +29,9 @@ def depthwise_taps(images, kernels, kernel_size, strides, padding, dilation_rate
             *geometry,
         )
 
-    @ops.custom_gradient
+    @own_gradient
     def convolve(images, kernels):
-        def gradient(*args, upstream=None):
-            g = args[0] if upstream is None else upstream
+        def gradient(g):
             return _d_images(images, kernels, g, *geometry), _d_kernels(images, kernels, g, *geometry)
 
         return _sum(window.taps(images, *geometry), kernels), gradient

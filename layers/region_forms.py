@@ -10,6 +10,7 @@ Images are channels-last and in the compute dtype; coefficients are in the weigh
 from keras import ops
 
 from convzoo.layers.barrier import barrier
+from convzoo.layers.own_gradient import own_gradient
 
 
 def bank_outputs(convolve, images, kernel, coefficients):
@@ -52,10 +53,9 @@ def with_own_gradient(form, images, kernel, coefficients, v_at_once=False, x_at_
     """
     bank_size, _, _, channels, filters = kernel.shape
 
-    @ops.custom_gradient
+    @own_gradient
     def compute(images, kernel, coefficients):
-        def gradient(*args, upstream=None):
-            g = args[0] if upstream is None else upstream
+        def gradient(g):
             columns, of_each = ops.reshape(g, (-1, filters)), _of_each(coefficients, bank_size)
             if v_at_once:
                 bank = ops.reshape(kernel, (bank_size * channels, filters))

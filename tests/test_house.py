@@ -19,7 +19,7 @@ MAY_IMPORT = {
 FRAMEWORKS = {"tensorflow", "tensorflow_datasets", "jax", "torch"}
 # Rooms that know no framework but Keras, with the files that read another's own format or need an operation of its own.
 NO_FRAMEWORK = {
-    "layers": {"barrier.py": {"jax", "tensorflow"}},
+    "layers": {"barrier.py": {"jax", "tensorflow"}, "own_gradient.py": {"tensorflow"}},
     "models": {},
     "configs": {},
     "porting": {"tf1.py": {"tensorflow"}, "readers.py": {"torch"}},

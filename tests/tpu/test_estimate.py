@@ -49,6 +49,7 @@ def test_a_training_step_of_each_dynamic_layer(variant, layer):
     assert parts[layer].seconds > 0
     assert {"(update)", "(average)"} <= set(parts)
     assert sum(part.share for part in found.parts) == pytest.approx(1)
+    assert parts["(other)"].share < 0.25
     assert found.as_json()["images_per_second"]["by_cost"] == pytest.approx(16 / found.cost_seconds)
     assert found.hours(1000, 4)["by_schedule"] == pytest.approx(1000 / 16 * found.scheduled_seconds / 4 / 3600)
 
