@@ -138,8 +138,8 @@ def _read_output():
 def _rows():
     """All rows, size by size; the plain layer of a size that two families share is there once."""
     families = (
-        _conditional_pointwise(), _conditional(), _conditional_depthwise(), _region_aware(), _uneven(), _lean(),
-        _unrolled(),
+        _conditional_pointwise(), _conditional(), _conditional_depthwise(), _region_aware(), _uneven(), _shuffled(),
+        _lean(), _unrolled(),
     )  # fmt: skip
     of_size = {}
     for row in itertools.chain(*families):
@@ -225,6 +225,46 @@ def _uneven():
             for form in forms:
                 layer = UnevenPointwiseConv2D(filters, ratio, use_bias=False, form=form)
                 yield Row(told, f"uneven {ratio[0]}:{ratio[1]} {form}", (shape,), layer)
+
+
+def _shuffled():
+    """Blocks of Seesaw-Net and ShuffleNetV2, two of each: what is around a shuffle is part of what it takes."""
+    from convzoo.layers import ChannelShuffle
+
+    for told, shape, block in (
+        ("14x14x96, two blocks of Seesaw-Net", (14, 14, 96), _seesaw_block),
+        ("28x28x48, two units of ShuffleNetV2", (28, 28, 48), _shufflenet_unit),
+        ("28x28x116, two units of ShuffleNetV2", (28, 28, 116), _shufflenet_unit),
+    ):
+        yield Row(told, "without a shuffle", (shape,), _twice(block, lambda x: x))
+        for form in ChannelShuffle.FORMS:
+            yield Row(told, f"shuffle {form}", (shape,), _twice(block, ChannelShuffle(2, form)))
+
+
+def _twice(block, shuffle):
+    return lambda images: block(block(images, shuffle), shuffle)
+
+
+def _seesaw_block(images, shuffle):
+    import keras
+
+    from convzoo.layers import UnevenPointwiseConv2D
+
+    x = keras.layers.ReLU(6)(_norm(UnevenPointwiseConv2D(576, use_bias=False)(images)))
+    x = _norm(keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(shuffle(x)))
+    return images + _norm(UnevenPointwiseConv2D(images.shape[3], use_bias=False)(keras.layers.ReLU(6)(x)))
+
+
+def _shufflenet_unit(images, shuffle):
+    import keras
+
+    from convzoo.layers import ChannelSplit
+
+    left, right = ChannelSplit((images.shape[3] // 2,) * 2)(images)
+    right = keras.layers.ReLU()(_norm(keras.layers.Conv2D(left.shape[3], 1, use_bias=False)(right)))
+    right = _norm(keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(right))
+    right = keras.layers.ReLU()(_norm(keras.layers.Conv2D(left.shape[3], 1, use_bias=False)(right)))
+    return shuffle(keras.layers.Concatenate()([left, right]))
 
 
 def _lean():
