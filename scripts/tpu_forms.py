@@ -250,7 +250,7 @@ def _seesaw_block(images, shuffle):
 
     from convzoo.layers import UnevenPointwiseConv2D
 
-    x = keras.layers.ReLU(6)(_norm(UnevenPointwiseConv2D(576, use_bias=False)(images)))
+    x = _norm(UnevenPointwiseConv2D(576, use_bias=False)(images))  # linear, as in the authors' code
     x = _norm(keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(shuffle(x)))
     return images + _norm(UnevenPointwiseConv2D(images.shape[3], use_bias=False)(keras.layers.ReLU(6)(x)))
 
