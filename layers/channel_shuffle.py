@@ -44,7 +44,7 @@ class ChannelShuffle(Forms, keras.layers.Layer):
         """The form that "auto" stands for, for inputs of this dtype."""
         if self.form != "auto":
             return self.form
-        # A TPU keeps channels in the lanes of its vectors. Blocks of Seesaw-Net and ShuffleNetV2 take, with the product,
+        # A TPU keeps channels in the lanes of its vectors. With the product, blocks of Seesaw-Net and ShuffleNetV2 take
         # 0.7 to 1.0 of what they take with the transposition by cost, 0.6 to 0.7 by schedule (scripts/tpu_forms.py,
         # v5e).
         is_exact = get_target() == "tpu" and keras.backend.standardize_dtype(dtype) == "bfloat16"
