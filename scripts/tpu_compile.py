@@ -11,9 +11,10 @@ Compiling a large network takes minutes. Nothing runs on a TPU: all times are es
 sums over chips, input, evaluation and checkpoints. There are three, which are blind in different places. "By cost" is
 the compiler's cost analysis: bytes over bandwidth or operations over the peak, whichever takes longer, for each fusion;
 it sees no work within one, and is rounded where many operations have no cost. "By bytes" is all the bytes that it
-counts over the chip's bandwidth. "By schedule" is the sum of the cycles that its scheduler expects: it sees the work
-within fusions, is hard on depthwise convolutions, and leaves out copies that run beside the rest. Trust a ratio on
-which they agree.
+counts over the chip's bandwidth, or the operations over the peak if that takes longer. "By schedule" is the sum of the
+cycles that its scheduler expects: it sees the work within fusions, is hard on depthwise convolutions, and leaves out
+copies that run beside the rest. Trust a ratio on which they agree. None counts the turns of a loop: of a program with
+loops no times are told.
 """
 
 import collections
@@ -54,6 +55,7 @@ _SHOWN_LAYERS = 40
 def main():
     program.require("config")
     from convzoo.tpu import compiler
+    from convzoo.training import experiment
     from convzoo.training.config import ConfigError, validate
     from convzoo.training.rows import rows
 
@@ -66,7 +68,8 @@ def main():
     for name, path, fields in rows(CONFIG.value, SET.value, OVERRIDE.value):
         if any(field.startswith("config.batch_size=") for field in fields):
             raise ConfigError("config.batch_size is that of all chips; --batch tells the examples on one")
-        config = program.read_config(path, [f"config.precision={PRECISION.value}", *fields])
+        own = [f"config.precision={PRECISION.value}", f"config.batch_size={BATCH.value}"]
+        config = program.read_config(path, [*own, *fields])
         validate(config, num_replicas=1)
         named.append((name, config, *_data(config)))
     twice = [name for name, times in collections.Counter(name for name, *_ in named).items() if times > 1]
@@ -74,6 +77,10 @@ def main():
         raise ConfigError(f"two rows would be called {twice[0]!r}; rename a config file, its variant or a --set")
     if CHIPS.value and WHAT.value != "train":
         raise ConfigError(f"--chips={CHIPS.value} tells of a training and --what={WHAT.value} is none; leave one out")
+    for _, config, classes, _ in named:
+        experiment.build_model(config, classes)  # a mistake in the last row is told before the first is compiled
+    if OUTPUT.value:
+        program.check_folder(OUTPUT.value)
     records = []
     for name, config, classes, examples in named:
         record = {"name": name, "batch": BATCH.value, "what": WHAT.value, "precision": config.precision}
@@ -82,7 +89,7 @@ def main():
             program.write_output(OUTPUT.value, json.dumps(records, indent=2) + "\n")
     if len(records) > 1:
         print(_comparison(records))
-    if any("error" in record for record in records):
+    if any("error" in record or "largest_batch_error" in record for record in records):
         sys.exit(1)
 
 
@@ -94,17 +101,17 @@ def _data(config):
 
     known = config.data.train_split == "train" and config.data.source in _KNOWN
     classes, examples = _KNOWN[config.data.source] if known else (None, None)
+    missing = None
     if classes is None:
         try:
             source = experiment.open_source(config)
             classes, examples = source.num_classes, source.num_examples(config.data.train_split)
-        except data.DataError:
+        except data.DataError as error:
+            missing = error
             classes = models.info(config.model.name).num_classes
     examples = EXAMPLES.value or examples
     if CHIPS.value and examples is None:
-        raise ConfigError(
-            f"config.data.source {config.data.source!r} is not here; tell --examples of its training split"
-        )
+        raise ConfigError(f"--chips={CHIPS.value} needs the number of training examples: {missing}; or tell --examples")
     return CLASSES.value or classes, examples
 
 
@@ -134,9 +141,10 @@ def _look_at(name, config, classes, examples):
         if CHIPS.value:
             record["chips"], record["hours"] = CHIPS.value, found.hours(config.epochs * examples, CHIPS.value)
             told = ", ".join(
-                f"{hours:.2f} hours and {hours * CHIPS.value:.1f} chip-hours {by.replace('_', ' ')}"
+                f"{hours:.3g} hours and {hours * CHIPS.value:.3g} chip-hours {by.replace('_', ' ')}"
                 for by, hours in record["hours"].items()
             )
+            told = told or "not known"
             print(f"{config.epochs:g} epochs of {examples} examples on {CHIPS.value} chips: {told}", flush=True)
     if LARGEST_BATCH.value:
         try:
@@ -153,30 +161,36 @@ def _look_at(name, config, classes, examples):
 def _table(found):
     rates = found.images_per_second
     share = found.memory_used / found.chip.memory
-    blind = [*(f"{name} {number}" for name, number in found.uncosted.items()), *found.unclear]
+    blind = ", ".join(f"{name} {number}" for name, number in found.uncosted.items()) or "nothing"
+    once = ", of each loop one turn" if found.loops else ""
     words = {"batch": "batch and padding", "temporaries": "activations and temporaries"}
     rows = [
         ("compiled in", f"{found.compile_seconds:.0f} s, not run"),
         *((f"memory: {words.get(name, name)}", f"{size / 2**20:,.1f} MiB") for name, size in found.memory.items()),
         ("memory: all", f"{found.memory_used / 2**30:.2f} GiB, {share:.0%} of the chip's"),
-        ("operations", f"{found.flops / 1e9:,.1f} GFLOP"),
-        ("bytes by the cost analysis", f"{found.bytes_accessed / 1e9:.3f} GB"),
-        ("bytes to and from memory, counted", f"{found.memory_traffic / 1e9:.3f} GB, without padding"),
-        (
-            "estimated step, by cost",
-            f"{_step(found.cost_seconds, rates.get('by_cost'))}; "
-            f"each operation to {1e6 * found.cost_resolution:.1f} us",
-        ),
-        ("estimated step, by bytes", _step(found.bytes_seconds, rates["by_bytes"])),
-        ("estimated step, by schedule", _step(found.scheduled_seconds, rates["by_schedule"])),
-        (
-            "roofline of the compiled program",
-            f"{1e3 * found.floor_seconds:.3f} ms, bound by {found.bound}: "
-            f"{found.floor_seconds / found.bytes_seconds:.0%} of the time by bytes, "
-            f"{found.floor_seconds / found.scheduled_seconds:.0%} by schedule",
-        ),
-        ("without a cost", ", ".join(blind) or "nothing"),
+        ("operations", f"{found.flops / 1e9:,.1f} GFLOP{once}"),
+        ("bytes by the cost analysis", f"{found.bytes_accessed / 1e9:.3f} GB{once}"),
+        ("bytes to and from memory, counted", f"{found.memory_traffic / 1e9:.3f} GB, without padding{once}"),
     ]
+    if found.loops:
+        rows.append(("estimated step", f"not known: {found.loops} loops, and no estimate counts their turns"))
+    else:
+        rows += [
+            (
+                "estimated step, by cost",
+                f"{_step(found.cost_seconds, rates.get('by_cost'))}; "
+                f"each operation to {1e6 * found.cost_resolution:.1f} us",
+            ),
+            ("estimated step, by bytes", _step(found.bytes_seconds, rates["by_bytes"])),
+            ("estimated step, by schedule", _step(found.scheduled_seconds, rates["by_schedule"])),
+            (
+                "roofline of the compiled program",
+                f"{1e3 * found.floor_seconds:.3f} ms, bound by {found.bound}: "
+                f"{found.floor_seconds / found.bytes_seconds:.0%} of the time by bytes, "
+                f"{found.floor_seconds / found.scheduled_seconds:.0%} by schedule",
+            ),
+        ]
+    rows.append(("without a cost", blind))
     return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 

@@ -4,9 +4,10 @@ r"""Compiles the training step of every network of the papers for a TPU, and of 
     python scripts/tpu_table.py --workdir=docs/tpu_compile --ops=docs/tpu_compile/ops.json --markers=docs/tpu_compile.md
 
 A large network takes minutes to compile. WORKDIR/CHIP/NETWORK.json keeps what was found, so that the same command goes
-on where it was stopped, and the table is written after each network. To compile one anew, remove its file. Batch 128 in
-bfloat16, or the largest power of two that fits; the recipe of CondConv's EfficientNet for all, because optimiser and
-moving average take memory and time too. Figures and columns are those of scripts/tpu_compile.py: estimates, not run.
+on where it was stopped, and the table is written after each network. To compile one anew, because what it computes was
+changed, remove its file. Batch 128 in bfloat16, or the largest power of two that fits; the recipe of CondConv's
+EfficientNet for all, because optimiser and moving average take memory and time too. Figures and columns are those of
+scripts/tpu_compile.py: estimates, not run.
 """
 
 import datetime
@@ -76,8 +77,9 @@ def main():
     wanted = [name for twin, others in _TWINS.items() for name in (twin, *others) if _is_wanted(name)]
     if not wanted:
         raise ConfigError(f"the table has no network that is called --networks={NETWORKS.value}")
-    verdicts = _read(OPS.value).get("problems", {}) if OPS.value else {}
+    verdicts = _verdicts()
     if not TABLE_ONLY.value:
+        program.check_folder(_path(wanted[0]), "workdir")
         try:
             if told := compiler.check_installed():
                 print(told, flush=True)
@@ -88,9 +90,11 @@ def main():
                 print(f"{number}/{len(wanted)} {name}", flush=True)
                 _compile(name)
                 _write_table(verdicts)
-    table = _write_table(verdicts)
-    print(table)
-    if any("error" in _read(_path(name)) for name in wanted if os.path.exists(_path(name))):
+    elif not any(os.path.exists(_path(name)) for twin, others in _TWINS.items() for name in (twin, *others)):
+        raise ConfigError(f"--workdir={WORKDIR.value} has nothing of {TOPOLOGY.value} yet; leave out --table_only")
+    print(_write_table(verdicts))
+    missing = [name for name in wanted if not os.path.exists(_path(name))]
+    if (missing and not TABLE_ONLY.value) or any("error" in _read(_path(name)) for name in set(wanted) - set(missing)):
         sys.exit(1)
 
 
@@ -100,6 +104,18 @@ def _is_wanted(name):
 
 def _path(name):
     return os.path.join(WORKDIR.value, TOPOLOGY.value, f"{name}.json")
+
+
+def _verdicts():
+    """By network, None or what TensorFlow's kernels refuse."""
+    from convzoo.training.config import ConfigError
+
+    if not OPS.value:
+        return {}
+    kept = _read(OPS.value)
+    if not isinstance(kept, dict) or not isinstance(kept.get("problems"), dict):
+        raise ConfigError(f"--ops={OPS.value} is not from scripts/tpu_ops.py; choose what that wrote with --output")
+    return kept["problems"]
 
 
 def _read(path):
@@ -121,7 +137,6 @@ def _compile(name):
     from convzoo.tpu.chips import CHIPS
     from convzoo.tpu.compiler import BrokenCompilerError, CompilerError, DoesNotFitError
     from convzoo.tpu.lowering import NotForTPUError
-    from convzoo.training.files import write_text
 
     config = base.get_config()
     with config.unlocked():
@@ -145,13 +160,11 @@ def _compile(name):
         except (CompilerError, NotForTPUError) as error:
             record = {"error": str(error)}
         break
-    write_text(_path(name), json.dumps(record, indent=2) + "\n")
+    program.write_output(_path(name), json.dumps(record, indent=2) + "\n", "workdir")
 
 
 def _write_table(verdicts):
     from convzoo.training import markdown
-    from convzoo.training.config import ConfigError
-    from convzoo.training.files import write_text
 
     rows, dates, versions = [], set(), set()
     for twin, others in _TWINS.items():
@@ -168,8 +181,6 @@ def _write_table(verdicts):
             dates.add(record["date"])
             versions.add("jax {jax}, libtpu {libtpu}".format(**record["versions"]))
             rows.append([f"`{name}`", *_cells(record, first if name != twin else None), verdict])
-    if not rows:
-        raise ConfigError(f"--workdir={WORKDIR.value} has nothing of {TOPOLOGY.value} yet; leave out --table_only")
     headers = [
         "network", "batch", "GiB", "ms by cost", "by bytes", "by schedule", "images/s by bytes", "by schedule",
         "ratio by cost", "by bytes", "by schedule", "TensorFlow's kernels",
@@ -178,10 +189,12 @@ def _write_table(verdicts):
     if dates:
         span = min(dates) if len(dates) == 1 else f"{min(dates)} to {max(dates)}"
         table += f"\n\n{len(rows)} networks on one {TOPOLOGY.value} chip, {span}; {'; '.join(sorted(versions))}.\n"
+    if not rows:
+        return "nothing was compiled"
     if MARKERS.value:
         markdown.write_between(MARKERS.value, f"tpu_table:{TOPOLOGY.value}", f"\n{table}\n")
-    elif rows:
-        write_text(os.path.join(WORKDIR.value, f"{TOPOLOGY.value}.md"), table)
+    else:
+        program.write_output(os.path.join(WORKDIR.value, f"{TOPOLOGY.value}.md"), table, "workdir")
     return table
 
 
@@ -192,7 +205,7 @@ def _cells(record, first):
         record["batch_size"],
         f"{record['memory_used'] / 2**30:.2f}",
         *(f"{1e3 * number:.2f}" if number else "" for number in seconds),
-        *(f"{rates[by]:,.0f}" for by in ("by_bytes", "by_schedule")),
+        *(f"{rates[by]:,.0f}" if by in rates else "" for by in ("by_bytes", "by_schedule")),
     ]
     if first is None or "error" in first:
         return [*cells, "", "", ""]

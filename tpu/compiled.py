@@ -11,15 +11,14 @@ _SHAPE = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _LINE = re.compile(r"^ +(?:ROOT )?%?([\w.-]+) = ")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CALLED = re.compile(r"to_apply=%?([\w.-]+)")
 _BRANCHES = re.compile(r"(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=(%?[\w.-]+))")
 # They name, order or reshape without moving anything.
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id"}
 _TARGET = re.compile(r'custom_call_target="(\w+)"')
-# What the cost analysis has no cost for, and adds -1 second: calls that join slices fetched ahead, or the halves of
-# 64-bit numbers. They do hardly any work.
-_UNCOSTED = {"ConcatBitcast", "X64Combine", "X64SplitHigh", "X64SplitLow"}
+# What the cost analysis has no cost for: calls that join slices fetched ahead, or the halves of 64-bit numbers, and
+# such. They do hardly any work.
+_UNCOSTED = {"ConcatBitcast", "SliceToDynamic", "X64Combine", "X64SplitHigh", "X64SplitLow"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,6 @@ class Instruction:
         op_name: TensorFlow's name of the operation that it came from, with the layers that were called; "" if none.
         cycles: The compiler's estimate; 0 where it has none, as for copies that run beside the rest.
         bytes: Of operands and results that lie in the chip's memory, and not in its fast vector memory.
-        times: How often it is executed.
     """
 
     name: str
@@ -40,11 +38,10 @@ class Instruction:
     op_name: str
     cycles: int
     bytes: int
-    times: int
 
 
 def read(text: str) -> list[Instruction]:
-    """The instructions of a compiled program, in order; those of a loop once, with their number of times."""
+    """The instructions of a compiled program, in order; those of a loop once."""
     bodies, entry = {}, None
     lines = None
     for line in text.splitlines():
@@ -53,18 +50,17 @@ def read(text: str) -> list[Instruction]:
             entry = head[2] if head[1] else entry
         elif lines is not None and _LINE.match(line):
             lines.append(line)
-    return list(_walk(bodies, entry, 1))
+    return list(_walk(bodies, entry))
 
 
 def uncosted(text: str) -> dict[str, int]:
-    """How many calls of what the cost analysis has no cost for and adds -1 second for, by name."""
+    """How many calls of what is known to have no cost in the cost analysis, by name."""
     return dict(collections.Counter(name for name in _TARGET.findall(text) if name in _UNCOSTED))
 
 
-def unclear(text: str) -> list[str]:
-    """What `read` counts wrongly, a few words each: loops of an unknown number of turns count as one turn."""
-    loops = [line for line in text.splitlines() if " while(" in line and not _TRIPS.search(line)]
-    return [f"{len(loops)} loops of an unknown number of turns"] if loops else []
+def loops(text: str) -> int:
+    """How many loops there are. A program does not say how often they turn, and every estimate counts one turn."""
+    return sum(" while(" in line for line in text.splitlines())
 
 
 def layer_of(op_name: str, network: str, layers: Collection[str]) -> str:
@@ -91,7 +87,7 @@ def _is(part, name):
     return re.fullmatch(rf"{re.escape(name)}(_\d+)?", part) is not None
 
 
-def _walk(bodies, name, times) -> Iterator[Instruction]:
+def _walk(bodies, name) -> Iterator[Instruction]:
     sizes = {}
     for line in bodies[name]:
         head = _LINE.match(line)
@@ -100,23 +96,22 @@ def _walk(bodies, name, times) -> Iterator[Instruction]:
         sizes[head[1]] = type_text
         if opcode == "while":
             (body,) = re.findall(r"body=%?([\w.-]+)", after)
-            trips = _TRIPS.search(after)
-            yield from _walk(bodies, body, times * (int(trips[1]) if trips else 1))
+            yield from _walk(bodies, body)
             continue
         if opcode == "call":
             for called in _CALLED.findall(after):
-                yield from _walk(bodies, called, times)
+                yield from _walk(bodies, called)
             continue
         if opcode == "conditional":
             named = ",".join(",".join(pair) for pair in _BRANCHES.findall(after)).split(",")
-            branches = [list(_walk(bodies, name.strip(" %"), times)) for name in named if name]
-            yield from max(branches, key=lambda branch: sum(part.cycles * part.times for part in branch), default=[])
+            branches = [list(_walk(bodies, name.strip(" %"))) for name in named if name]
+            yield from max(branches, key=lambda branch: sum(part.cycles for part in branch), default=[])
             continue
         if opcode in _FREE or opcode.endswith("-done") or "ConcatBitcast" in after:
             continue
         moved = _moved(opcode, type_text, [sizes.get(operand, "") for operand in operands])
         cycles, op_name = _CYCLES.search(after), re.search(r'op_name="([^"]*)"', after)
-        yield Instruction(head[1], opcode, op_name[1] if op_name else "", int(cycles[1]) if cycles else 0, moved, times)
+        yield Instruction(head[1], opcode, op_name[1] if op_name else "", int(cycles[1]) if cycles else 0, moved)
 
 
 def _type(text):

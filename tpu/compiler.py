@@ -1,6 +1,6 @@
 """Compiles HLO with libtpu's compiler. The one file that touches private interfaces of JAX and libtpu.
 
-    python -m convzoo.tpu.compiler STEP.hlo SLICE OUTPUT
+    python -m convzoo.tpu.compiler STEP.hlo SLICE OUTPUT [megacore]
 
 writes OUTPUT.json and OUTPUT.txt. It is a program of its own because a compiler that meets what it cannot do may end
 its process, and because JAX and libtpu are needed nowhere else.
@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from convzoo.tpu.chips import Chip
 
 # Versions of jax and libtpu that were seen to work together; others are tried, and it is said.
 KNOWN = (("0.10.2", "0.0.52"),)
@@ -45,6 +47,7 @@ class Compiled:
         cost: The compiler's cost analysis: "flops", "bytes accessed", "optimal_seconds".
         memory: Bytes: "arguments", "outputs", "aliased", "temporaries" and "code".
         seconds: What compiling took.
+        devices: Of the slice that the chip stands in.
         versions: Of jax and libtpu.
     """
 
@@ -52,6 +55,7 @@ class Compiled:
     cost: dict[str, float]
     memory: dict[str, int]
     seconds: float
+    devices: int
     versions: dict[str, str]
 
 
@@ -70,13 +74,12 @@ def check_installed() -> str:
     return f"jax {versions['jax']} with libtpu {versions['libtpu']} was not tried; seen working: {known}"
 
 
-def compile_hlo(hlo: bytes, topology: str, accelerator: str) -> Compiled:
+def compile_hlo(hlo: bytes, chip: Chip) -> Compiled:
     """Compiles a program for one chip.
 
     Args:
         hlo: A serialised HLO module, as TensorFlow's `experimental_get_compiler_ir` gives it.
-        topology: `Chip.slice`.
-        accelerator: `Chip.accelerator`.
+        chip: The chip.
 
     Raises:
         DoesNotFitError: It does not fit into the chip's memory.
@@ -90,11 +93,13 @@ def compile_hlo(hlo: bytes, topology: str, accelerator: str) -> Compiled:
             **os.environ,
             "JAX_PLATFORMS": "cpu",  # JAX itself must not look for a TPU
             "TPU_SKIP_MDS_QUERY": "1",  # nor libtpu for Google's metadata server
-            "TPU_ACCELERATOR_TYPE": accelerator,
+            "TPU_ACCELERATOR_TYPE": chip.accelerator,
             "TPU_WORKER_HOSTNAMES": "localhost",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no TPU that two compilers could quarrel over
         }
-        command = [sys.executable, "-m", "convzoo.tpu.compiler", str(source), topology, str(output)]
+        command = [sys.executable, "-m", "convzoo.tpu.compiler", str(source), chip.slice, str(output)]
+        if chip.joins_cores:
+            command.append("megacore")
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
         record = output.with_suffix(".json")
         if not record.exists():
@@ -114,12 +119,14 @@ def _versions():
     return {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
 
 
-def _main(source, topology_name, output):
+def _main(source, topology_name, output, cores=None):
     import numpy as np
     from jax._src.lib import xla_client
     from jax.experimental import topologies
 
-    device = topologies.get_topology_desc(platform="tpu", topology_name=topology_name).devices[0]
+    named = {"topology_name": topology_name, **({"chip_config_name": cores} if cores else {})}
+    slice_ = topologies.get_topology_desc(platform="tpu", **named)
+    device = slice_.devices[0]
     options = xla_client.CompileOptions()
     options.num_replicas = options.num_partitions = 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.array([[device.id]]))
@@ -146,6 +153,7 @@ def _main(source, topology_name, output):
                 "code": memory.generated_code_size_in_bytes,
             },
             "seconds": seconds,
+            "devices": len(slice_.devices),
             "versions": _versions(),
         }
     pathlib.Path(f"{output}.json").write_text(json.dumps(answer))

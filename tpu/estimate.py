@@ -33,19 +33,20 @@ class Estimate:
     Attributes:
         chip: The chip.
         batch_size: Examples on it.
+        loops: Loops in the program. Their turns are not known to any estimate, so that with loops all times are None,
+            and everything but the memory counts one turn of each.
         flops: Floating-point operations, by the cost analysis.
         bytes_accessed: Bytes, by the cost analysis, which counts those that stay in the vector memory too.
         memory_traffic: Bytes to and from the chip's memory, counted in the compiled program.
         cost_seconds: The cost analysis's time: mostly bytes over bandwidth; blind to work within a fusion. None where
-            too many operations have no cost to tell it.
+            operations without a cost leave it unclear.
         cost_resolution: Seconds to which the cost analysis rounds each operation's time. It adds them up in single
             precision, with -1 second for each operation without a cost: small operations vanish in a large program.
         scheduled_seconds: The sum of the cycles that the scheduler expects: sees work within fusions, and is hard on
             depthwise convolutions; leaves out copies that run beside the rest.
         memory: Bytes: "weights", "optimizer", "average", "batch" (the step's other arguments, and padding), "outputs",
             "temporaries" (activations among them) and "code".
-        uncosted: Operations without a cost, by name.
-        unclear: What was counted wrongly, in words.
+        uncosted: Operations without a cost, by name; "(others)" are those that the compiler does not tell of.
         parts: The layers, dearest first.
         compile_seconds: What compiling took.
         versions: Of jax and libtpu.
@@ -53,15 +54,15 @@ class Estimate:
 
     chip: Chip
     batch_size: int
+    loops: int
     flops: float
     bytes_accessed: float
     memory_traffic: int
     cost_seconds: float | None
     cost_resolution: float
-    scheduled_seconds: float
+    scheduled_seconds: float | None
     memory: dict[str, int]
     uncosted: dict[str, int]
-    unclear: list[str]
     parts: tuple[Part, ...]
     compile_seconds: float
     versions: dict[str, str]
@@ -72,14 +73,14 @@ class Estimate:
         return sum(self.memory.values())
 
     @property
-    def bytes_seconds(self) -> float:
+    def bytes_seconds(self) -> float | None:
         """What the bytes of the cost analysis take at the chip's bandwidth, or its operations at the peak if longer."""
-        return max(self.bytes_accessed / self.chip.bandwidth, self.flops / self.chip.flops)
+        return None if self.loops else max(self.bytes_accessed / self.chip.bandwidth, self.flops / self.chip.flops)
 
     @property
-    def floor_seconds(self) -> float:
+    def floor_seconds(self) -> float | None:
         """The least that the compiled program can take: at the chip's peak, or at its bandwidth."""
-        return max(self.flops / self.chip.flops, self.memory_traffic / self.chip.bandwidth)
+        return None if self.loops else max(self.flops / self.chip.flops, self.memory_traffic / self.chip.bandwidth)
 
     @property
     def bound(self) -> str:
@@ -89,7 +90,7 @@ class Estimate:
 
     @property
     def images_per_second(self) -> dict[str, float]:
-        """Of one chip, by each of the three estimates: "by_cost" (if it is known), "by_bytes" and "by_schedule"."""
+        """Of one chip, by each of the three estimates that is known: "by_cost", "by_bytes" and "by_schedule"."""
         estimates = {
             "by_cost": self.cost_seconds,
             "by_bytes": self.bytes_seconds,
@@ -185,32 +186,33 @@ def largest_batch(
         else:
             fitting = trial
             print(
-                f"batch {trial * unit}: fits, {used / 2**30:.2f} of {chip.memory / 2**30:.0f} GiB, without padding",
+                f"batch {trial * unit}: fits, {used / 2**30:.2f} of {chip.memory / 2**30:.0f} GiB",
                 flush=True,
             )
     return fitting * unit
 
 
 def _read(step: Lowered, chip: Chip, batch_size: int) -> Estimate:
-    program = compiler.compile_hlo(step.hlo, chip.slice, chip.accelerator)
+    program = compiler.compile_hlo(step.hlo, chip)
     instructions = compiled.read(program.text)
-    cycles = sum(instruction.cycles * instruction.times for instruction in instructions)
+    cycles = sum(instruction.cycles for instruction in instructions)
     if not cycles:
         raise compiler.CompilerError(
             f"libtpu {program.versions['libtpu']} prints its programs without cycles; use the versions that setup.py "
             "pins"
         )
-    uncosted = compiled.uncosted(program.text)
-    memory = program.memory
+    loops, scheduled, memory = compiled.loops(program.text), cycles / chip.clock, program.memory
+    uncosted, cost_seconds = _without_cost(program.cost["optimal_seconds"], compiled.uncosted(program.text), scheduled)
     return Estimate(
         chip=chip,
         batch_size=batch_size,
+        loops=loops,
         flops=program.cost["flops"],
         bytes_accessed=program.cost["bytes accessed"],
-        memory_traffic=sum(instruction.bytes * instruction.times for instruction in instructions),
-        cost_seconds=_cost_seconds(program.cost["optimal_seconds"], sum(uncosted.values()), cycles / chip.clock),
+        memory_traffic=sum(instruction.bytes for instruction in instructions),
+        cost_seconds=None if loops else cost_seconds,
         cost_resolution=math.ulp(max(1, sum(uncosted.values()))) * 2**29,  # of float32, whose significand is shorter
-        scheduled_seconds=cycles / chip.clock,
+        scheduled_seconds=None if loops else scheduled,
         memory={
             **step.sizes,
             "batch": memory["arguments"] - sum(step.sizes.values()),
@@ -219,28 +221,31 @@ def _read(step: Lowered, chip: Chip, batch_size: int) -> Estimate:
             "code": memory["code"],
         },
         uncosted=uncosted,
-        unclear=compiled.unclear(program.text),
         parts=_parts(instructions, cycles, step, chip),
         compile_seconds=program.seconds,
         versions=program.versions,
     )
 
 
-def _cost_seconds(total, uncosted, scheduled):
-    """The cost analysis's time from its sum, in which each operation without a cost is -1 second; None if unclear."""
-    for seconds in (total + uncosted, total % 1):
-        # The two estimates are blind in different places, but not by this much.
-        if scheduled / 20 < seconds < scheduled * 20:
-            return seconds
-    return None
+def _without_cost(total, known, scheduled):
+    """Operations without a cost, by name, and the cost analysis's time, from its sum; None if that is unclear.
+
+    Each of them is -1 second in the sum. How many there are the sum tells by itself, as long as the two estimates are
+    less than half a second apart; of a step that long only those that are known by name are believed.
+    """
+    number, named = max(0, round(scheduled - total)), sum(known.values())
+    uncosted = {**known, "(others)": number - named} if number > named else dict(known)
+    seconds = total + number
+    is_clear = seconds > 0 and (scheduled < 0.5 or number == named)
+    return uncosted, seconds if is_clear else None
 
 
 def _parts(instructions, cycles, step, chip):
     of_layer = defaultdict(lambda: [0, 0])
     for instruction in instructions:
         part = of_layer[compiled.layer_of(instruction.op_name, step.network, step.layers)]
-        part[0] += instruction.cycles * instruction.times
-        part[1] += instruction.bytes * instruction.times
+        part[0] += instruction.cycles
+        part[1] += instruction.bytes
     parts = [
         Part(layer, spent / chip.clock, moved, spent / max(1, cycles)) for layer, (spent, moved) in of_layer.items()
     ]

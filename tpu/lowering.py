@@ -16,6 +16,7 @@ from convzoo.training.optimizers import make_schedule
 from convzoo.training.replica import build_replica
 
 STEPS = ("train", "eval", "serve")
+_NODE = re.compile(r"\{\{node ([^}]*)\}\}")
 _UNSUPPORTED = re.compile(r"on (XLA_\w+): (\w+) \(.*?\{\{node ([^}]*)\}\}", re.DOTALL)
 # What TensorFlow and Keras raise while they trace or lower a step.
 REFUSALS = (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError)
@@ -108,12 +109,21 @@ def lower_step(step: Callable, *specs: tf.TensorSpec) -> bytes:
 
 def refusal(error: Exception) -> str:
     """What XLA refused, a line: the operation and where it stands, if TensorFlow's error tells."""
-    if found := _UNSUPPORTED.search(str(error)):
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).removeprefix("Failed getting HLO text: '")
+    if found := _UNSUPPORTED.search(text):
         device, operation, node = found.groups()
         who = "TensorFlow has no TPU kernel for" if device == "XLA_TPU_JIT" else "XLA cannot compile"
         return f"{who} {operation}, used at {node}"
-    said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return f"XLA cannot take the step: {said[-1][:300]}"
+    if "variable.var()" in text:
+        return "XLA cannot take the step: it uses a resource that is no variable with a value, a lookup table perhaps"
+    said = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    if said[0].startswith("Exception encountered when calling") and len(said) > 1:
+        what = f"{said[1]} ({said[0].rstrip('.')})"
+    else:
+        what = said[-1] if said[0].startswith("in user code") else said[0]
+    node = _NODE.search(text)
+    where = f", at {node[1]}" if node and node[1] not in what else ""
+    return f"XLA cannot take the step: {what[:300].rstrip('.')}{where}"
 
 
 def _layer_names(model):

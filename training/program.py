@@ -68,8 +68,19 @@ def _parse(arguments, values=flags.FLAGS):
 
 def _config_mistake(error) -> str:
     """One line from an error that config_flags raised: its own messages span several, traceback included."""
+    if isinstance(error, OSError):
+        return _unreadable(error)
+    if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
+        field, *meant = error.args[0].args[0].splitlines()
+        return " ".join([f"the config has no field {field} (configs/base.py has them all)", *meant])
     lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
     return lines[-1] if len(lines) > 1 and "Error whilst parsing" in lines[0] else lines[0]
+
+
+def _unreadable(error) -> str:
+    # Where a field is looked at before the file's absence was told, the absence is the cause.
+    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    return f"--config cannot be read: {' '.join(lines[-2:])}"
 
 
 def _stop(message: str, status: int = USAGE) -> None:
@@ -159,12 +170,11 @@ def _locked(values):
     try:
         return values.config.lock()
     except OSError as error:  # config_flags keeps a file's absence to itself until the config is looked at
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        _stop(f"--config cannot be read: {lines[-2]} {lines[-1]}")
+        _stop(_unreadable(error))
 
 
-def write_output(path: str, text: str) -> None:
-    """Writes what --output asked for, and makes its folder; stops where that cannot be."""
+def write_output(path: str, text: str, flag: str = "output") -> None:
+    """Writes what a flag asked for, and makes its folder; stops where that cannot be."""
     import tensorflow as tf
 
     from convzoo.training.config import first_line
@@ -173,7 +183,20 @@ def write_output(path: str, text: str) -> None:
     try:
         write_text(path, text)
     except (OSError, tf.errors.OpError) as error:
-        _stop(f"cannot write {path!r} ({first_line(error)}); choose another --output")
+        _stop(f"cannot write {path!r} ({first_line(error)}); choose another --{flag}")
+
+
+def check_folder(path: str, flag: str = "output") -> None:
+    """Makes the folder that a file will be written to after long work; stops where that cannot be."""
+    import tensorflow as tf
+
+    from convzoo.training.config import first_line
+
+    folder = os.path.dirname(path) or "."
+    try:
+        tf.io.gfile.makedirs(folder)
+    except tf.errors.OpError as error:
+        _stop(f"cannot make the folder {folder!r} ({first_line(error)}); choose another --{flag}")
 
 
 def require(*names: str) -> None:

@@ -40,14 +40,19 @@ def test_rows(tmp_path):
         ((), "--config is missing"),
         ((f"--config={TINY}", "--topology=v3"), "v3"),
         ((f"--config={TINY}", "--set=wide"), "cannot read --set='wide'"),
-        ((f"--config={TINY}", "--override=config.epoch=1"), "epoch"),
+        ((f"--config={TINY}", "--override=config.nope=1"), "the config has no field 'nope'"),
+        (("--config=nope.py",), "--config cannot be read: nope.py"),
         ((f"--config={TINY}", "--override=config.batch_size=32"), "--batch tells the examples on one"),
         ((f"--config={TINY}", f"--config={TINY}"), "two rows would be called 'tiny'"),
         ((f"--config={TINY}", "--chips=4", "--what=eval"), "--chips=4 tells of a training"),
         (
             (f"--config={TINY}", "--override=config.data.source=idx:/nowhere", "--chips=8"),
-            "config.data.source 'idx:/nowhere' is not here; tell --examples",
+            "/nowhere",
         ),
+        ((f"--config={TINY}", "--chips=8", "--override=config.data.train_split=bogus"), "bogus"),
+        ((f"--config={TINY}", "--set=a: config.model.name=resnet18zz"), "resnet18zz"),
+        ((f"--config={TINY}", "--output=/proc/x/found.json"), "choose another --output"),
+        ((f"--config={TINY}", "--batch=9", "--override=config.gradient_accumulation=2"), "gradient_accumulation 2"),
     ],
 )
 def test_refused(flags, message):

@@ -36,12 +36,24 @@ def test_forms_beside_the_plain_layer(tmp_path):
 
 
 @installed
+def test_a_broken_compiler_is_asked_again(tmp_path, broken_compiler):
+    output = tmp_path / "forms.json"
+    flags = ("--only=uneven 1:3 dense", "--batch=8", f"--output={output}")
+    result = run("scripts/tpu_forms.py", *flags, environment=broken_compiler)
+    assert result.returncode == 1
+    assert "it is tried again next time" in result.stderr
+    assert "the compiler broke" in result.stdout
+    assert not output.exists()
+
+
+@installed
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--only=nothing",), "no row is called --only=nothing"),
         (("--only=convolution",), "no row is called --only=convolution"),
         (("--output={}",), "is of --topology=v6e --batch=128"),
+        (("--output=/proc/x/forms.json",), "choose another --output"),
         (("--markers={}",), "needs one line <!-- tpu_forms:v5e -->"),
     ],
 )

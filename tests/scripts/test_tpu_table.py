@@ -1,5 +1,6 @@
 """scripts/tpu_table.py: its list of networks, and the table of what was found."""
 
+import importlib.util
 import json
 import runpy
 import sys
@@ -8,6 +9,10 @@ import pytest
 from helpers.programs import ROOT, complaint, run
 
 from convzoo import models
+
+installed = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="the extra [tpu-compile] is not installed"
+)
 
 
 def test_every_network_of_the_papers_is_in_it():
@@ -60,6 +65,17 @@ def test_the_table(workdir):
     assert lines[-1] == "after"
 
 
+@installed
+def test_a_broken_compiler_is_asked_again(tmp_path, broken_compiler):
+    flags = (f"--workdir={tmp_path}", "--networks=lean_resnet18_cifar")
+    result = run("scripts/tpu_table.py", *flags, environment=broken_compiler)
+    assert result.returncode == 1
+    assert "lean_resnet18_cifar: the compiler ended with status 1: " in result.stderr
+    assert "it is tried again next time" in result.stderr
+    assert "nothing was compiled" in result.stdout
+    assert list((tmp_path / "v5e").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -67,6 +83,9 @@ def test_the_table(workdir):
         (("--workdir=x", "--networks=nothing"), "no network that is called --networks=nothing"),
         (("--workdir=x", "--markers=README.md"), "needs one line <!-- tpu_table:v5e -->"),
         (("--workdir=x", "--ops=/nowhere.json", "--table_only"), "cannot read /nowhere.json"),
+        (("--workdir=x", "--ops=pyproject.toml", "--table_only"), "cannot read pyproject.toml"),
+        (("--workdir=x", "--ops=docs/tpu_compile/v5e/resnet34.json", "--table_only"), "is not from scripts/tpu_ops.py"),
+        (("--workdir=/proc/x",), "choose another --workdir"),
         (("--workdir=x", "--table_only"), "--workdir=x has nothing of v5e yet"),
     ],
 )
