@@ -121,9 +121,9 @@ class DepthwiseCondConv2D(ExpertConv):
         # images are small, a loop costs more than its work. For 5 x 5 windows over large images it takes 1.2 to 1.5 of
         # it: too many rows of too many channels for the caches. Nothing was measured on a GPU: one convolution of many
         # channels is taken for better than kh * kw passes.
-        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e, by cost) "taps" takes 1.4 to 2.2 of the plain
-        # layer, "group" 2.5 to 2.9, "map" 1.4 to 1.6. But no estimate has what the turns of a loop cost, and in a block
-        # it keeps the compiler from fusing: with "map" the whole block took 1.3 times as long as with "taps".
+        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e, by cost) "taps" takes 1.3 to 2.2 of the plain
+        # layer, "group" 2.5 to 2.9. What the loop of "map" takes no estimate tells, and the compiler fuses nothing
+        # across it.
         if get_target() == "cpu" and square:
             return "group" if self._fits_caches(images_shape) else "map"
         if get_target() == "gpu" and square and max(self.dilation_rate) == 1:
