@@ -200,10 +200,11 @@ class DRConv2D(ImageWindow, Forms, keras.layers.Layer):
             # 5.8; 28x28 32->192 4.3, 5.3 and 5.1; 14x14 384->64 9.3, 7.3 and 9.2; with as many filters as channels
             # "bank_loop" is the least of the three or within a tenth of it. Forward, 28x28 32->192: 4.9, 8.2 and 8.8.
             return "bank_inputs" if self.kernel_size == (1, 1) and filters >= 2 * channels else "bank_loop"
-        # By the TPU compiler's estimates (v5e, batch 128; scripts/tpu_forms.py has the layer alone). Two layers with a
-        # depthwise one and normalisations between, at once and in a loop, in microseconds by cost: 56x56x24 5319 and
-        # 6165, 28x28x24 1198 and 1359, 28x28x58 4145 and 3813, 14x14x48 771 and 637, 7x7x96 365 and 322. Of a 3x3
-        # alone at 14x14x64 the loop takes half. Taken over for a GPU, where nothing was measured.
+        # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e, batch 128) two layers with a depthwise one between
+        # take, at once and in a loop, in microseconds by cost: 56x56x24 5108 and 6140, 28x28x24 1191 and 1352, 28x28x58
+        # 4135 and 3796, 14x14x48 767 and 633, 7x7x96 362 and 320. Alone, wide layers are cheaper at once (14x14x116
+        # 628 and 716), but not by schedule. Of a 3x3 at 14x14x64 the loop takes half. Taken over for a GPU, where
+        # nothing was measured.
         is_narrow = self.kernel_size == (1, 1) and max(channels, filters) <= _NARROW
         return "bank_outputs" if is_narrow else "bank_loop"
 
