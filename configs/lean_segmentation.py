@@ -1,47 +1,44 @@
-"""LeanResNet in an encoder and decoder that give every pixel a class (LeanConvNets, arXiv 1910.13157, shows both uses).
+"""Segmentation with a LeanResNet as the backbone of DeepLabv3+ (LeanConvNets, arXiv 1910.13157).
 
     python train.py --config=configs/lean_segmentation.py --workdir=runs/shapes
     python eval.py --workdir=runs/shapes --checkpoint=best --split=test
     python scripts/draw_segmentation.py --workdir=runs/shapes --checkpoint=best --split=test --output=shapes.png
 
-Without a variant: discs, squares and triangles on noise, 64x64, made as they are read; nothing is downloaded. The best
-checkpoint is chosen on the last eighth of the training pictures. Seen on two CPU cores that did other work besides
-(TensorFlow 2.21, float32): 7 minutes, 84.8 % mean intersection over union and 95.6 % of the pixels right on the 512
-test pictures.
+Without a variant: LeanResNet-18 on discs, squares and triangles on noise, 64x64, which are generated while reading. The
+last eighth of the training images selects the best checkpoint. Measured on two CPU cores under other load (TensorFlow
+2.21, float32): 7 minutes, 84.8 % mean intersection over union and 95.6 % pixel accuracy on the 512 test images.
 
-Variants: resnet18_cifar, the same with ResNet-18's full convolutions; pets and pets_resnet34, the Oxford-IIIT pets of
-TensorFlow Datasets at 224x224 with LeanResNet-34 and ResNet-34. The pets were not run here: the pictures would have to
-be downloaded. Which segmentation networks and data sets the paper used is not known to us; encoder and decoder are
-those of DeepLabv3+. `--config.init.weights=FILE.weights.h5` starts from a backbone's imported weights.
+Variants: resnet18_cifar, the same with ResNet-18; pets and pets_resnet34, the Oxford-IIIT pets of TensorFlow Datasets
+at 224x224 with LeanResNet-34 and ResNet-34. The pets were not run: the images have to be downloaded.
+
+The segmentation networks and data sets of the paper are not known. `--config.init.weights=FILE.weights.h5` starts from
+the weights of a backbone.
 """
 
 from convzoo.configs import base
+from convzoo.configs.variants import variants
 
-VARIANTS = ("", "resnet18_cifar", "pets", "pets_resnet34")
 
-
-def get_config(variant: str = ""):
-    """The experiment of one of VARIANTS."""
-    if variant not in VARIANTS:
-        raise ValueError(f"configs/lean_segmentation.py has no variant {variant!r}; known: {', '.join(VARIANTS[1:])}")
+@variants("resnet18_cifar", "pets", "pets_resnet34")
+def get_config(variant):
+    """Returns the experiment of a variant; without a variant LeanResNet-18 on shapes."""
     config = base.get_config()
     config.task = "segmentation"
-    config.optimizer.name = "sgd"
-    config.schedule.warmup_epochs = 1.0
     config.weight_decay = 1e-4
-    config.data.flip = True
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.schedule.warmup_epochs = 1.0
     return _pets(config, variant) if variant.startswith("pets") else _shapes(config, variant)
 
 
 def _shapes(config, variant):
-    config.model.name = variant or "lean_resnet18_cifar"  # keeps the first stage at full resolution
+    config.model.name = variant or "lean_resnet18_cifar"  # the _cifar stem keeps full resolution
     config.model.image_size = 64
-    with config.unlocked():
-        config.model.overrides.width_coefficient = 0.25
+    config.model.overrides = {"width_coefficient": 0.25}
     config.segmentation.output_stride = 8
     config.segmentation.filters = 32
     config.segmentation.low_level_filters = 16
-    config.segmentation.atrous_rates = (1, 2, 4)  # of maps of 8x8
+    config.segmentation.atrous_rates = (1, 2, 4)  # for a feature map of 8x8
 
     config.data.source = "shapes:size=64,examples=2048"
     config.data.train_split = "train[:1792]"
@@ -51,7 +48,6 @@ def _shapes(config, variant):
 
     config.batch_size = 16
     config.epochs = 15.0
-    config.optimizer.learning_rate = 0.1
     config.ema_decay = 0.95
     config.steps_per_loop = 28
     config.eval_every_epochs = 3.0
@@ -69,7 +65,6 @@ def _pets(config, variant):
     config.batch_size = 64
     config.epochs = 100.0
     config.precision = "mixed_bfloat16"
-    config.optimizer.learning_rate = 0.1
     config.ema_decay = 0.99
     config.steps_per_loop = 50
     config.eval_every_epochs = 5.0

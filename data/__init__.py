@@ -1,33 +1,35 @@
-"""Input pipelines: a source of labelled pictures or pixels, and the batches that training and evaluation read from it.
+"""Input pipelines: data sources, and the batches that training and evaluation read from them.
 
-source = data.open_source("digits")
-batches = data.train_dataset(source, "train", image_size=(32, 32), mean=(127.5,) * 3, std=(127.5,) * 3,
-                             batch_size=64, seed=0)
+Example:
+    >>> from convzoo import data
+    >>> source = data.open_source("digits")
+    >>> normalization = {"mean": (127.5,) * 3, "std": (127.5,) * 3}
+    >>> batches = data.train_dataset(source, "train", image_size=(32, 32), batch_size=64, seed=0, **normalization)
+    >>> next(iter(batches))["image"].shape
+    TensorShape([64, 32, 32, 3])
 """
 
 from convzoo.data.augmentation import Augmentation
-from convzoo.data.base import IGNORED, Source
-from convzoo.data.broken import input_errors
-from convzoo.data.errors import DataError
-from convzoo.data.pipeline import check_pictures, eval_dataset, num_eval_batches, train_dataset
-from convzoo.data.service import check_servers, silent_servers, watched_servers
-from convzoo.data.sources import open_source
+from convzoo.data.corrupt import reraise_data_errors
+from convzoo.data.pipeline import check_images, eval_dataset, num_eval_batches, train_dataset
+from convzoo.data.registry import open_source
+from convzoo.data.service import check_servers, unreachable_servers, watch_servers
+from convzoo.data.source import IGNORED, Source
 from convzoo.data.transforms import decode_image, eval_transform
 
 __all__ = [
     "IGNORED",
     "Augmentation",
-    "DataError",
     "Source",
-    "check_pictures",
+    "check_images",
     "check_servers",
     "decode_image",
     "eval_dataset",
     "eval_transform",
-    "input_errors",
     "num_eval_batches",
     "open_source",
-    "silent_servers",
+    "reraise_data_errors",
     "train_dataset",
-    "watched_servers",
+    "unreachable_servers",
+    "watch_servers",
 ]

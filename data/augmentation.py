@@ -1,117 +1,96 @@
-"""What training does to its pictures, as one record of settings."""
+"""The settings of training-time augmentation."""
 
 import dataclasses
-import math
-import numbers
 
-from convzoo.data.errors import DataError
+from convzoo.data.checks import check_setting
+from convzoo.errors import DataError
 
-_STRONGEST = 30  # magnitude of RandAugment; the published scale ends at 10, its authors searched up to 28
+# Limits of each numeric field, as `check_setting` takes them. 30 is above every published RandAugment magnitude.
+_LIMITS = {
+    "crop_area": {"length": 2, "above": 0, "high": 1},
+    "crop_aspect": {"length": 2, "above": 0},
+    "crop_padding": {"integer": True, "low": 1},
+    "color_jitter": {"length": 3, "low": 0},
+    "rand_augment": {"length": 2, "low": 0, "high": 30},
+    "random_erasing": {"low": 0, "high": 1},
+    "mixup": {"above": 0},
+    "cutmix": {"above": 0},
+    "repeated_augmentation": {"integer": True, "low": 1},
+}
+_OPTIONAL = ("crop_area", "crop_padding", "color_jitter", "rand_augment", "mixup", "cutmix")
+_NOT_FOR_DENSE_LABELS = ("crop_padding", "auto_augment", "rand_augment", "random_erasing", "mixup", "cutmix")
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """The augmentations of a training, in the order in which they are applied.
+    """Training-time augmentation, in the order of application. None turns an augmentation off.
 
     Attributes:
-        crop_area: (lowest, highest) part of the picture's area that an Inception crop covers, or None: no such crop.
+        crop_area: (lowest, highest) fraction of the image's area that an Inception crop covers.
         crop_aspect: (lowest, highest) width / height of that crop.
-        crop_padding: int, pixels of black that a picture gets on each side before a crop of its own size is cut at
-            random, as is usual for CIFAR; 0 for none. In place of the Inception crop.
-        flip: bool, mirror half of the pictures left to right.
-        jitter: (brightness, contrast, saturation), how far each factor may be from 1, in an order drawn for each
-            picture (ColorJitter, as in the recipe of ShuffleNetV2).
-        auto_augment: bool, AutoAugment (arXiv 1805.09501) with the EfficientNet code's policy v0 of ImageNet.
-        rand_augment: (layers, magnitude) of RandAugment (arXiv 1909.13719), or None.
-        erasing: float, the probability of random erasing (arXiv 1708.04896).
-        mixup: float, alpha of mixup's Beta distribution (arXiv 1710.09412); 0 for none.
-        cutmix: float, alpha of CutMix's (arXiv 1905.04899); 0 for none. With both, each picture gets one of the two.
-        repeats: int, how often each picture comes, one after the other, each time augmented anew (repeated
-            augmentation, arXiv 1901.09335). An epoch counts examples, so it then holds a part of the pictures.
+        crop_padding: Black pixels added on each side before a random crop of the image's own size, as is usual for
+            CIFAR. Excludes crop_area.
+        flip: Whether half of the images are mirrored left to right.
+        color_jitter: (brightness, contrast, saturation): maximum distance of each factor from 1, as in torchvision's
+            ColorJitter. Each image has a random order of the three.
+        auto_augment: Whether AutoAugment (arXiv 1805.09501) runs, with the EfficientNet code's ImageNet policy v0.
+        rand_augment: (layers, magnitude) of RandAugment (arXiv 1909.13719). Excludes auto_augment.
+        random_erasing: Probability of random erasing (arXiv 1708.04896).
+        mixup: alpha of mixup's Beta distribution (arXiv 1710.09412).
+        cutmix: alpha of CutMix's (arXiv 1905.04899). With both, each image uses one of the two, with probability 1/2.
+        repeated_augmentation: Number of consecutive, independently augmented copies of each image (arXiv 1901.09335).
+            An epoch still has as many examples, so it contains fewer different images.
+
+    Example:
+        >>> augmentation = Augmentation(color_jitter=(0.4, 0.4, 0.4), mixup=0.2)
+        >>> augmentation.crop_area, augmentation.mixes
+        ((0.08, 1.0), True)
     """
 
     crop_area: tuple[float, float] | None = (0.08, 1.0)
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    crop_padding: int = 0
+    crop_padding: int | None = None
     flip: bool = True
-    jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    color_jitter: tuple[float, float, float] | None = None
     auto_augment: bool = False
     rand_augment: tuple[int, float] | None = None
-    erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    repeats: int = 1
+    random_erasing: float = 0.0
+    mixup: float | None = None
+    cutmix: float | None = None
+    repeated_augmentation: int = 1
 
     @property
     def mixes(self):
-        """bool, whether pictures and labels of a batch are mixed."""
-        return bool(self.mixup or self.cutmix)
+        """True if images and labels of a batch are mixed."""
+        return self.mixup is not None or self.cutmix is not None
 
     @property
     def works_on_bytes(self):
-        """bool, whether pictures are rounded to whole grey levels once they have their size.
+        """True if images are rounded to uint8 after resizing, on which the policies, erasing and mixing are defined."""
+        optional = (self.color_jitter, self.rand_augment, self.mixup, self.cutmix)
+        return any(value is not None for value in optional) or bool(self.auto_augment or self.random_erasing)
 
-        The published policies are defined on bytes, which besides are a quarter of the memory that floats are.
+    def check(self, dense_labels):
+        """Raises DataError if a field is out of range, two fields conflict, or a field needs one label per image.
+
+        Args:
+            dense_labels: Whether the source has a label for every pixel.
         """
-        return bool(any(self.jitter) or self.auto_augment or self.rand_augment or self.erasing or self.mixes)
-
-    def check(self, has_maps):
-        """Raise DataError for settings that cannot work, alone, together or for a source with maps of labels."""
-        if self.crop_area is not None:
-            _check_range("crop_area", self.crop_area, 1.0)
-            _check_range("crop_aspect", self.crop_aspect, None)
-        _check_number("crop_padding", self.crop_padding, 0, None, whole=True)
-        if self.crop_padding and self.crop_area is not None:
-            raise DataError(
-                f"crop_padding {self.crop_padding} and crop_area {tuple(self.crop_area)} are two ways to crop; set "
-                "crop_area to None or crop_padding to 0"
-            )
-        if not _is_sequence(self.jitter, 3):
-            raise DataError(f"jitter {self.jitter!r} is not (brightness, contrast, saturation); give three numbers")
-        for strength in self.jitter:
-            _check_number("jitter", strength, 0, None)
+        for name, limits in _LIMITS.items():
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            check_setting(name, value, **limits)
+            if limits.get("length") == 2 and name != "rand_augment" and value[0] > value[1]:
+                raise DataError(f"{name}={value!r} is not (lowest, highest); swap the two")
         if self.rand_augment is not None:
-            if not _is_sequence(self.rand_augment, 2):
-                raise DataError(
-                    f"rand_augment {self.rand_augment!r} is not (layers, magnitude); give for example (2, 10)"
-                )
-            _check_number("rand_augment's layers", self.rand_augment[0], 1, None, whole=True)
-            _check_number("rand_augment's magnitude", self.rand_augment[1], 0, _STRONGEST)
+            check_setting("rand_augment[0]", self.rand_augment[0], integer=True, low=1)
+        if self.crop_padding is not None and self.crop_area is not None:
+            raise DataError(
+                f"crop_padding={self.crop_padding} and crop_area={self.crop_area!r} exclude each other; set one to None"
+            )
         if self.auto_augment and self.rand_augment is not None:
-            raise DataError(f"auto_augment and rand_augment {tuple(self.rand_augment)} are two policies; choose one")
-        _check_number("erasing", self.erasing, 0, 1)
-        _check_number("mixup", self.mixup, 0, None)
-        _check_number("cutmix", self.cutmix, 0, None)
-        _check_number("repeats", self.repeats, 1, None, whole=True)
-        if has_maps:
-            refused = ("crop_padding", "auto_augment", "rand_augment", "erasing", "mixup", "cutmix")
-            for name in refused:
-                if getattr(self, name):
-                    raise DataError(
-                        f"{name} {getattr(self, name)!r} is for pictures with one label and here every pixel has one; "
-                        "leave it out"
-                    )
-
-
-def _is_sequence(values, length):
-    return isinstance(values, tuple | list) and len(values) == length
-
-
-def _check_number(name, value, lowest, highest, whole=False):
-    kind, called = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise DataError(f"{name} {value!r} is not {called}; give one")
-    if value < lowest or (highest is not None and value > highest) or not math.isfinite(value):
-        bounds = f"at least {lowest}" if highest is None else f"between {lowest} and {highest}"
-        raise DataError(f"{name} {value} is out of range; give {bounds}")
-
-
-def _check_range(name, values, highest):
-    """Raise DataError unless values are (low, high) with 0 < low <= high <= highest (None: no limit)."""
-    low, high = values if _is_sequence(values, 2) else (0, 0)
-    for value in (low, high):
-        _check_number(name, value, 0, None)
-    if not 0 < low <= high or (highest is not None and high > highest):
-        limit = "" if highest is None else f" <= {highest:g}"
-        told = tuple(values) if isinstance(values, tuple | list) else values
-        raise DataError(f"{name} {told!r} is not (low, high) with 0 < low <= high{limit}; correct it")
+            raise DataError(f"auto_augment=True and rand_augment={self.rand_augment!r} exclude each other; use one")
+        for name in _NOT_FOR_DENSE_LABELS if dense_labels else ():
+            if getattr(self, name):
+                raise DataError(f"{name}={getattr(self, name)!r} needs one label per image, not per pixel; turn it off")

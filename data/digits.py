@@ -1,4 +1,4 @@
-"""scikit-learn's scanned digits as a TFDS data set: the data that needs no network."""
+"""`digits`: the handwritten digits of scikit-learn as a TFDS dataset. Needs no network."""
 
 import contextlib
 import io
@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from convzoo.data.base import array_source
-from convzoo.data.errors import DataError
-from convzoo.data.prepare import prepared_builder
+from convzoo.data.source import array_source
+from convzoo.data.tfds_prepare import prepared_builder
+from convzoo.errors import DataError
 
 _CITATION = """\
 @misc{alpaydin1998optical,
@@ -23,22 +23,22 @@ _CITATION = """\
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-    """1,797 handwritten digits, 8x8, grey.
+    """1,797 handwritten gray digits of 8x8 pixels.
 
-    scikit-learn carries the test part of the UCI set, whose 13 writers it does not name. Every fifth image
-    (index % 5 == 4) is our test split, so writers are shared between the splits: accuracy here says how well a network
-    learns, not how well it reads the hand of a stranger.
+    scikit-learn includes the test part of the UCI set, without the identity of its 13 writers. Every fifth image
+    (index % 5 == 4) is in the test split here, so both splits have the same writers: accuracy shows that a network
+    learns, not that it generalizes to other writers.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 - a class constant of TFDS
-    # Said outright: TFDS 4.9.10 would look for it through importlib_resources, which it does not ask pip for.
+    # Without this, TFDS 4.9.10 imports importlib_resources, which it does not depend on.
     code_path = epath.Path(__file__)
 
     def _info(self):
         return tfds.core.DatasetInfo(
             builder=self,
-            description="The 1,797 handwritten digits that scikit-learn carries: 8x8 pixels, grey, ten classes.",
+            description="The 1,797 handwritten digits of scikit-learn: 8x8 pixels, gray, ten classes.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
@@ -48,7 +48,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("image", "label"),
             homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
             citation=_CITATION,
-            disable_shuffling=True,  # scikit-learn's order stays
+            disable_shuffling=True,  # keeps scikit-learn's order
         )
 
     def _split_generators(self, dl_manager):
@@ -56,12 +56,12 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
-        # The scans count dark pixels of 4x4 cells, 0 to 16.
+        # Pixels count the dark pixels of a 4x4 cell, 0 to 16.
         images = np.round(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-        held_out = np.arange(len(labels)) % 5 == 4
+        is_test = np.arange(len(labels)) % 5 == 4
         return {
-            "train": self._generate_examples(images, labels, np.flatnonzero(~held_out)),
-            "test": self._generate_examples(images, labels, np.flatnonzero(held_out)),
+            "train": self._generate_examples(images, labels, np.flatnonzero(~is_test)),
+            "test": self._generate_examples(images, labels, np.flatnonzero(is_test)),
         }
 
     def _generate_examples(self, images, labels, indices):
@@ -70,22 +70,27 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def open_digits(spec, options, data_dir):
-    """Open `digits`: prepared on first use, then kept in memory (115 KB).
+    """Opens `digits`, which is prepared on first use, and keeps it in memory (115 KB).
 
     Args:
-        spec: str, the whole source string.
-        options: str behind the colon; must be empty.
-        data_dir: str, where TFDS keeps its data sets, or None for its own default.
+        spec: The whole source string.
+        options: The part after the colon; must be empty.
+        data_dir: Folder in which TFDS stores its datasets, or None for its default.
 
     Returns:
-        Source with splits train (1,438) and test (359).
+        IndexedSource with splits train (1,438) and test (359).
 
     Raises:
-        DataError: options were given, or the folder cannot be written.
+        DataError: There are options, or the folder cannot be written.
+
+    Example:
+        >>> from convzoo import data
+        >>> data.open_source("digits").splits
+        {'train': 1438, 'test': 359}
     """
     if options:
-        raise DataError(f"source {spec!r}: digits takes no options; write digits")
-    # TFDS tells a page of what it does; for the tenth of a second that this takes it only hides what the caller says.
+        raise DataError(f"source {spec!r}: digits has no options; use digits")
+    # Preparing takes a tenth of a second; the page that TFDS prints about it would hide the program's own output.
     with contextlib.redirect_stdout(io.StringIO()):
         tfds.disable_progress_bar()
         try:

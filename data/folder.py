@@ -1,4 +1,4 @@
-"""`folder:/path`: pictures in folders, one per class."""
+"""`folder:/path`: images in one folder per class."""
 
 import os
 import random
@@ -6,69 +6,75 @@ import random
 import numpy as np
 import tensorflow as tf
 
-from convzoo.data.base import IndexedSource, on_host
-from convzoo.data.errors import DataError
+from convzoo.data.source import IndexedSource, on_host
+from convzoo.errors import DataError
 
-_ENDINGS = (".jpg", ".jpeg", ".png")
-_LAYOUT = "/path/SPLIT/CLASS/picture.jpg, for example /path/train/cat/1.jpg"
+_EXTENSIONS = (".jpg", ".jpeg", ".png")
+_LAYOUT = "/path/SPLIT/CLASS/image.jpg, for example /path/train/cat/1.jpg"
 
 
 def open_folder(spec, folder, data_dir):
-    """Open `folder:/path`, laid out as `/path/SPLIT/CLASS/picture` (.jpg, .jpeg, .png), as tfds.ImageFolder reads it.
+    """Opens `folder:/path` with images `/path/SPLIT/CLASS/image` (.jpg, .jpeg, .png), as tfds.ImageFolder does.
 
-    The paths are listed here and not by tfds.ImageFolder because that can neither slice a split nor skip a picture
-    without reading it.
+    tfds.ImageFolder itself can neither slice a split nor skip an image without reading it.
 
     Args:
-        spec: str, the whole source string.
-        folder: str, the part behind `folder:`.
-        data_dir: unused; the path says all.
+        spec: The whole source string.
+        folder: The part after `folder:`.
+        data_dir: Unused.
 
     Returns:
-        Source with one split per folder, its classes sorted by name over all splits. The fixed order of a split is
-        shuffled once and for all, so that `train[:10%]` holds all classes.
+        IndexedSource with one split per folder; its classes are the sorted names of all splits. The fixed order of a
+        split is shuffled once, so that `train[:10%]` contains all classes.
 
     Raises:
-        DataError: the folder is missing or not laid out like that.
+        DataError: The folder does not exist or has another layout.
+
+    Example:
+        >>> import os, tempfile
+        >>> from convzoo import data
+        >>> folder = tempfile.mkdtemp()
+        >>> os.makedirs(os.path.join(folder, "train", "cat"))
+        >>> png = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8))
+        >>> tf.io.write_file(os.path.join(folder, "train", "cat", "1.png"), png)
+        >>> data.open_source(f"folder:{folder}").class_names
+        ['cat']
     """
     del data_dir
     if not tf.io.gfile.isdir(folder):
-        raise DataError(f"source {spec!r}: there is no folder {folder!r}; write folder:/path/of/class/folders")
-    found = {}
-    for split in _folders(folder):
-        classes = _folders(os.path.join(folder, split))
-        if not classes and _pictures(os.path.join(folder, split)):
-            raise DataError(
-                f"source {spec!r}: {split!r} holds pictures where class folders belong; lay them out as {_LAYOUT}"
-            )
-        found[split] = {name: _pictures(os.path.join(folder, split, name)) for name in classes}
-    class_names = sorted({name for classes in found.values() for name, pictures in classes.items() if pictures})
+        raise DataError(f"source {spec!r}: folder {folder!r} does not exist; use folder:/path/to/folder")
+    images = {}  # of each split and class
+    for split in _subfolders(folder):
+        classes = _subfolders(os.path.join(folder, split))
+        if not classes and _images(os.path.join(folder, split)):
+            raise DataError(f"source {spec!r}: {split!r} has images but no class folders; the layout is {_LAYOUT}")
+        images[split] = {name: _images(os.path.join(folder, split, name)) for name in classes}
+    class_names = sorted({name for classes in images.values() for name, paths in classes.items() if paths})
     if not class_names:
-        raise DataError(f"source {spec!r}: no pictures {', '.join(_ENDINGS)} are laid out as {_LAYOUT}")
+        raise DataError(f"source {spec!r} has no images ({', '.join(_EXTENSIONS)}); the layout is {_LAYOUT}")
 
     paths, labels, splits = [], [], {}
-    for split, classes in found.items():
-        examples = [(path, class_names.index(name)) for name, pictures in classes.items() for path in pictures]
+    for split, classes in images.items():
+        examples = [(path, class_names.index(name)) for name, paths_ in classes.items() for path in paths_]
         random.Random(split).shuffle(examples)
         splits[split] = len(examples)
         paths += [path for path, _ in examples]
         labels += [label for _, label in examples]
-    path_of, label_of = on_host(paths), on_host(np.array(labels, np.int64))
-    return IndexedSource(
-        spec,
-        class_names,
-        splits,
-        lambda row: {"image": tf.io.read_file(tf.gather(path_of, row)), "label": tf.gather(label_of, row)},
-        name_of=paths.__getitem__,
-    )
+    path_tensor, label_tensor = on_host(paths), on_host(np.array(labels, np.int64))
+
+    def read_row(row):
+        return {"image": tf.io.read_file(tf.gather(path_tensor, row)), "label": tf.gather(label_tensor, row)}
+
+    return IndexedSource(spec, class_names, splits, read_row, row_name=paths.__getitem__)
 
 
-def _folders(folder):
-    """Sorted names of the folders in a folder; hidden ones are somebody else's. gs:// names end in a slash."""
+def _subfolders(folder):
+    """Returns the sorted names of the folders in a folder, without hidden ones. Names on gs:// end in a slash."""
     names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
     return sorted(name for name in names if name[0] != "." and tf.io.gfile.isdir(os.path.join(folder, name)))
 
 
-def _pictures(folder):
-    """Sorted paths of the pictures in a folder."""
-    return sorted(os.path.join(folder, name) for name in tf.io.gfile.listdir(folder) if name.lower().endswith(_ENDINGS))
+def _images(folder):
+    """Returns the sorted paths of the images in a folder."""
+    names = tf.io.gfile.listdir(folder)
+    return sorted(os.path.join(folder, name) for name in names if name.lower().endswith(_EXTENSIONS))

@@ -1,15 +1,17 @@
-"""AutoAugment and RandAugment: a few operations on a picture, drawn from a policy.
+"""AutoAugment and RandAugment: a few random operations per image.
 
-Numbers and scales are those of the EfficientNet code, of which the published weights come. Operations do what PIL does.
+Policies and magnitudes are those of the EfficientNet code, which trained the published weights. Operations equal PIL's.
 """
+
+import functools
 
 import tensorflow as tf
 
-from convzoo.data import colour, geometry
-from convzoo.data.erasing import paste
+from convzoo.data import color, geometry
+from convzoo.data.random_erasing import paste
 
-# The policy "v0" for ImageNet, with which EfficientNets were trained (it is not the one in the tables of arXiv
-# 1805.09501): each row is a sub-policy of two (operation, probability, magnitude 0..10).
+# The ImageNet policy "v0" of the EfficientNet code, which differs from the tables of arXiv 1805.09501. Each row is a
+# sub-policy of two (operation, probability, magnitude 0..10).
 AUTO_AUGMENT = (
     (("Equalize", 0.8, 1), ("ShearY", 0.8, 4)),
     (("Color", 0.4, 9), ("Equalize", 0.6, 3)),
@@ -38,40 +40,28 @@ AUTO_AUGMENT = (
     (("Color", 0.8, 6), ("Rotate", 0.4, 5)),
 )
 
-# The operations among which RandAugment (arXiv 1909.13719) draws.
+# The operations of RandAugment (arXiv 1909.13719).
+# fmt: off
 RAND_AUGMENT = (
-    "AutoContrast",
-    "Equalize",
-    "Invert",
-    "Rotate",
-    "Posterize",
-    "Solarize",
-    "Color",
-    "Contrast",
-    "Brightness",
-    "Sharpness",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Cutout",
-    "SolarizeAdd",
+    "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast", "Brightness",
+    "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Cutout", "SolarizeAdd",
 )
+# fmt: on
 
-_SCALE = 10.0  # the magnitude at which an operation has its full strength
-_GREY = 128  # of pixels that an operation leaves empty
+_MAX_MAGNITUDE = 10.0  # magnitude of full strength
+_FILL = 128  # gray level of pixels from outside the image
 _AUTO_TRANSLATION, _RAND_TRANSLATION = 250, 100  # pixels at full strength
-_CUTOUT = 40  # pixels, half a side at full strength
+_CUTOUT = 40  # half a side in pixels at full strength
 
-_WITHOUT_STRENGTH = {"AutoContrast": colour.auto_contrast, "Equalize": colour.equalize, "Invert": colour.invert}
+_WITHOUT_STRENGTH = {"AutoContrast": color.auto_contrast, "Equalize": color.equalize, "Invert": color.invert}
 _BY_FACTOR = {
-    "Brightness": colour.brightness,
-    "Color": colour.saturation,
-    "Contrast": colour.contrast,
-    "Sharpness": colour.sharpness,
+    "Brightness": color.brightness,
+    "Color": color.saturation,
+    "Contrast": color.contrast,
+    "Sharpness": color.sharpness,
 }
-_BY_LEVEL = {"Posterize": colour.posterize, "Solarize": colour.solarize, "SolarizeAdd": colour.solarize_add}
-_EITHER_WAY = {
+_BY_LEVEL = {"Posterize": color.posterize, "Solarize": color.solarize, "SolarizeAdd": color.solarize_add}
+_SIGNED = {
     "Rotate": geometry.rotate,
     "ShearX": geometry.shear_x,
     "ShearY": geometry.shear_y,
@@ -81,7 +71,7 @@ _EITHER_WAY = {
 
 
 def auto_augment(image, seed):
-    """Apply one sub-policy of AUTO_AUGMENT, all as likely: each of its two operations with its probability.
+    """Applies a uniformly sampled sub-policy of AUTO_AUGMENT, each of its two operations with its probability.
 
     Args:
         image: uint8 [height, width, 3].
@@ -90,101 +80,98 @@ def auto_augment(image, seed):
     Returns:
         uint8 [height, width, 3].
     """
-    # The sub-policy; then for each of its two operations whether it is applied; then for each which way.
-    draws = tf.random.stateless_uniform([5], seed)
-    row = tf.cast(draws[0] * len(AUTO_AUGMENT), tf.int32)
-    changed = image = tf.convert_to_tensor(image)
-    for position, column in enumerate(zip(*AUTO_AUGMENT, strict=True)):
-        names = sorted({name for name, _, _ in column})
-        numbers = tf.constant([1 + names.index(name) for name, _, _ in column])
-        table = tf.constant([(chance, _strength(name, level, _AUTO_TRANSLATION)) for name, chance, level in column])
-        chance, strength = tf.unstack(table[row])
-        which = tf.where(draws[1 + position] < chance, numbers[row], 0)
-        changed = _apply(changed, which, [None, *names], strength, draws[3 + position])
-    return tf.ensure_shape(changed, image.shape)
+    # One sample for the sub-policy, then one per operation for its probability, then one per operation for its sign.
+    samples = tf.random.stateless_uniform([5], seed)
+    row = tf.cast(samples[0] * len(AUTO_AUGMENT), tf.int32)
+    result = image = tf.convert_to_tensor(image)
+    for i, operations in enumerate(zip(*AUTO_AUGMENT, strict=True)):
+        names = sorted({name for name, _, _ in operations})
+        indices = tf.constant([1 + names.index(name) for name, _, _ in operations])
+        table = tf.constant([(p, _strength(name, level, _AUTO_TRANSLATION)) for name, p, level in operations])
+        probability, strength = tf.unstack(table[row])
+        index = tf.where(samples[1 + i] < probability, indices[row], 0)
+        result = _apply(result, index, [None, *names], strength, samples[3 + i])
+    return tf.ensure_shape(result, image.shape)
 
 
 def rand_augment(image, seed, layers, magnitude):
-    """Apply operations of RAND_AUGMENT one after the other, all as likely, with one magnitude.
+    """Applies uniformly sampled operations of RAND_AUGMENT one after the other, all with one magnitude.
 
     Args:
         image: uint8 [height, width, 3].
         seed: int64 [2].
-        layers: int, how many operations.
-        magnitude: float, how strong they are: 0 to 10 on the published scale, up to 30 in its authors' searches.
+        layers: Number of operations, int.
+        magnitude: float: 0 to 10 on the published scale, up to 30 in the paper's searches.
 
     Returns:
         uint8 [height, width, 3].
     """
-    # For each layer the operation, which way, and the centre of a cutout from the top and from the left.
-    draws = tf.random.stateless_uniform([layers, 4], seed)
+    # Per layer: the operation, its sign, and the vertical and horizontal center of a cutout.
+    samples = tf.random.stateless_uniform([layers, 4], seed)
     strengths = tf.constant([_strength(name, magnitude, _RAND_TRANSLATION) for name in RAND_AUGMENT])
-    changed = image = tf.convert_to_tensor(image)
-    for numbers in tf.unstack(draws):
-        which = tf.cast(numbers[0] * len(RAND_AUGMENT), tf.int32)
-        changed = _apply(changed, which, RAND_AUGMENT, strengths[which], numbers[1], numbers[2:])
-    return tf.ensure_shape(changed, image.shape)
+    result = image = tf.convert_to_tensor(image)
+    for layer in tf.unstack(samples):
+        index = tf.cast(layer[0] * len(RAND_AUGMENT), tf.int32)
+        result = _apply(result, index, RAND_AUGMENT, strengths[index], layer[1], layer[2:])
+    return tf.ensure_shape(result, image.shape)
 
 
 def _strength(name, magnitude, translation):
-    """float, what an operation makes of a magnitude: a factor, grey levels, bits, degrees or pixels.
+    """Returns an operation's argument for a magnitude, float: a factor, gray levels, bits, degrees or pixels.
 
     Args:
         name: str.
         magnitude: float from 0 to 30.
-        translation: float, pixels of a translation at full strength.
+        translation: Pixels of a translation at full strength.
     """
-    part = magnitude / _SCALE
+    fraction = magnitude / _MAX_MAGNITUDE
     if name in _WITHOUT_STRENGTH:
         return 0.0
     if name in _BY_FACTOR:
-        return part * 1.8 + 0.1
+        return fraction * 1.8 + 0.1
     if name == "Posterize":
-        # Between the bits that a pixel has and one: shifting by 8 bits shifted by 7 in the EfficientNet code.
-        return float(min(max(int(part * 4), 1), 8))
+        # At least one bit: the EfficientNet code's shift by 8 bits shifted by 7 in effect.
+        return float(min(max(int(fraction * 4), 1), 8))
     if name == "Solarize":
-        return float(min(int(part * 256), 256))
-    whole = {"SolarizeAdd": 110, "Cutout": _CUTOUT}
-    if name in whole:
-        return float(int(part * whole[name]))
-    return part * {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3}.get(name, translation)
+        return float(min(int(fraction * 256), 256))
+    integers = {"SolarizeAdd": 110, "Cutout": _CUTOUT}
+    if name in integers:
+        return float(int(fraction * integers[name]))
+    return fraction * {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3}.get(name, translation)
 
 
-def _apply(image, which, names, strength, way, centre=None):
-    """Apply one operation of several; only that one is computed.
+def _apply(image, index, names, strength, sign, center=None):
+    """Applies one of several operations; only that one is computed.
 
     Args:
         image: uint8 [height, width, 3].
-        which: int32 [], the number of its name.
-        names: sequence of str, or None for no change.
-        strength: float32 [], as `_strength` gives it.
-        way: float32 [], from 0.5 the sign of a strength that goes both ways is turned.
-        centre: float32 [2], where a cutout lies from the top and the left, as parts of the picture.
+        index: int32 [], the operation's index in `names`.
+        names: Sequence of str, or None for no change.
+        strength: float32 [], from `_strength`.
+        sign: float32 [] in [0, 1); from 0.5 on, an operation of _SIGNED gets the negative strength.
+        center: float32 [2] in [0, 1), vertical and horizontal center of a cutout.
     """
 
-    def branch(name):
-        def changed():
-            if name is None:
-                return image
-            if name in _WITHOUT_STRENGTH:
-                return _WITHOUT_STRENGTH[name](image)
-            if name in _BY_FACTOR:
-                return _BY_FACTOR[name](image, strength)
-            if name in _EITHER_WAY:
-                return _EITHER_WAY[name](image, tf.where(way < 0.5, strength, -strength), _GREY)
-            if name in _BY_LEVEL:
-                return _BY_LEVEL[name](image, tf.cast(strength, tf.int32))
-            return _cutout(image, tf.cast(strength, tf.int32), centre)
+    def apply(name):
+        if name is None:
+            return image
+        if name in _WITHOUT_STRENGTH:
+            return _WITHOUT_STRENGTH[name](image)
+        if name in _BY_FACTOR:
+            return _BY_FACTOR[name](image, strength)
+        if name in _SIGNED:
+            return _SIGNED[name](image, tf.where(sign < 0.5, strength, -strength), _FILL)
+        if name in _BY_LEVEL:
+            return _BY_LEVEL[name](image, tf.cast(strength, tf.int32))
+        return _cutout(image, tf.cast(strength, tf.int32), center)
 
-        return changed
-
-    return tf.switch_case(which, [branch(name) for name in names])
+    return tf.switch_case(index, [functools.partial(apply, name) for name in names])
 
 
-def _cutout(image, half, centre):
-    """Make a square of 2 * half pixels a side grey, of which the parts outside the picture are cut off."""
+def _cutout(image, half, center):
+    """Fills a square of 2 * half pixels per side, clipped to the image, with gray."""
     size = tf.shape(image)[:2]
-    middle = tf.cast(centre * tf.cast(size, tf.float32), tf.int32)
-    first, end = tf.maximum(middle - half, 0), tf.minimum(middle + half, size)
-    patch = tf.fill(tf.concat([end - first, [3]], 0), tf.constant(_GREY, image.dtype))
-    return paste(image, patch, first[0], first[1])
+    middle = tf.cast(center * tf.cast(size, tf.float32), tf.int32)
+    start, stop = tf.maximum(middle - half, 0), tf.minimum(middle + half, size)
+    patch = tf.fill(tf.concat([stop - start, [3]], 0), tf.constant(_FILL, image.dtype))
+    return paste(image, patch, start[0], start[1])

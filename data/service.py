@@ -1,4 +1,4 @@
-"""tf.data services: other machines that decode and augment, so that the one with the accelerators need not."""
+"""Data servers: other machines with a tf.data service that decode and augment for this one."""
 
 import contextlib
 import socket
@@ -7,127 +7,130 @@ import time
 
 import tensorflow as tf
 
-from convzoo.data.errors import DataError
+from convzoo.errors import DataError
 
-_SECONDS_TO_ANSWER = 5.0
+_TIMEOUT_SECONDS = 5.0
 
 
-def addresses(service):
-    """The servers of `config.data.service`.
+def parse_addresses(service):
+    """Returns the addresses of `config.data.service` as a list of str `HOST:PORT`; empty for None.
 
     Args:
-        service: str, `HOST:PORT,HOST:PORT,...`, or None.
-
-    Returns:
-        list of str `HOST:PORT`; empty for None.
+        service: str `HOST:PORT,HOST:PORT,...`, or None.
 
     Raises:
-        DataError: an address is not HOST:PORT, or one stands there twice.
+        DataError: An address is not HOST:PORT, or is repeated.
     """
-    found = [address.strip() for address in service.split(",")] if service is not None else []
-    for address in found:
+    addresses = [address.strip() for address in service.split(",")] if service is not None else []
+    for address in addresses:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise DataError(f"service {service!r}: {address!r} is no address; write HOST:PORT,HOST:PORT,...")
-    if len(set(found)) < len(found):
-        raise DataError(f"service {service!r} names a server twice; each has to be another one")
-    return found
+            raise DataError(f"service={service!r}: {address!r} is not an address; use HOST:PORT,HOST:PORT,...")
+    if len(set(addresses)) < len(addresses):
+        raise DataError(f"service={service!r} names a server twice; name each once")
+    return addresses
 
 
-def answers(address):
-    """bool, whether something listens at `HOST:PORT`."""
+def is_reachable(address):
+    """True if a server accepts connections at `HOST:PORT` within five seconds."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_SECONDS).close()
     except OSError:
         return False
     return True
 
 
-def silent_servers(service):
-    """The addresses of `config.data.service` at which nothing answers, a list of str."""
-    return [address for address in addresses(service) if not answers(address)]
+def unreachable_servers(service):
+    """Returns the addresses of `config.data.service` at which no server answers, a list of str.
+
+    Example:
+        >>> unreachable_servers("localhost:1")
+        ['localhost:1']
+    """
+    return [address for address in parse_addresses(service) if not is_reachable(address)]
 
 
 def check_servers(service):
-    """Raise DataError if a server of `config.data.service` does not answer."""
-    silent = silent_servers(service)
-    if silent:
-        raise DataError(f"no data server answers at {', '.join(silent)}; start scripts/data_service.sh there")
+    """Raises DataError if a server of `config.data.service` does not answer.
+
+    Example:
+        >>> check_servers(None)
+    """
+    if unreachable := unreachable_servers(service):
+        raise DataError(f"no data server answers at {', '.join(unreachable)}; start scripts/data_service.sh there")
 
 
-def through_server(address, dataset):
-    """The elements of a tf.data.Dataset, made by the server at `HOST:PORT`, which has one worker."""
+def read_from_server(address, dataset):
+    """Returns a tf.data.Dataset whose elements the server at `HOST:PORT`, which has one worker, produces."""
     return dataset.apply(
         tf.data.experimental.service.distribute(
-            # Every worker makes all that it is given; there is one.
-            processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,
+            processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,  # the only worker produces all elements
             service=f"grpc://{address}",
         )
     )
 
 
-def through_servers(servers, make_part, repeats):
-    """The elements of one data set, made by several servers.
+def read_from_servers(servers, parts, repeats):
+    """Returns a tf.data.Dataset whose batches several servers produce.
 
-    Server k of K makes the k-th of K parts: the pictures k, k + K, k + 2K, ... of the stream, in batches of a K-th of
-    the size. Put together again in that order, they are the very batches that one process would have made; only what
-    stands in for a broken picture is the next whole one of its own part.
+    With K servers, server k produces part k: images k, k + K, k + 2K, ... of the stream. The interleaved parts are the
+    batches that one process would produce, except that the next readable image of the same part replaces a corrupt one.
 
     Args:
-        servers: list of str `HOST:PORT`, each of one dispatcher with one worker.
-        make_part: function of k to the tf.data.Dataset of batches of part k. It must hold nothing of Python's, because
-            it runs in the server.
-        repeats: int, how often each picture comes in a row.
-
-    Returns:
-        tf.data.Dataset of whole batches.
+        servers: list of K str `HOST:PORT`, each a dispatcher with one worker.
+        parts: list of K tf.data.Datasets of batches with 1/K of the images each. They run in the servers, so they hold
+            no Python state.
+        repeats: Consecutive copies of each image.
     """
-    parts = [through_server(address, make_part(k)) for k, address in enumerate(servers)]
+    parts = [read_from_server(address, part) for address, part in zip(servers, parts, strict=True)]
     if len(parts) == 1:
         return parts[0]
 
-    def together(*of_parts):
-        def one(*tensors):
-            size, *shape = tensors[0].shape
-            pictures = [tf.reshape(tensor, [size // repeats, repeats, *shape]) for tensor in tensors]
-            return tf.reshape(tf.stack(pictures, axis=1), [size * len(parts), *shape])
+    def interleave(*tensors):
+        size, *shape = tensors[0].shape
+        images = [tf.reshape(tensor, [size // repeats, repeats, *shape]) for tensor in tensors]
+        return tf.reshape(tf.stack(images, axis=1), [size * len(parts), *shape])
 
-        return tf.nest.map_structure(one, *of_parts)
-
-    return tf.data.Dataset.zip(tuple(parts)).map(together, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.zip(tuple(parts)).map(
+        lambda *batches: tf.nest.map_structure(interleave, *batches), num_parallel_calls=tf.data.AUTOTUNE
+    )
 
 
 @contextlib.contextmanager
-def watched_servers(service, lost, seconds=60.0, pause=5.0):
-    """Looks after the servers while a block runs: a training whose server is gone would wait for ever.
+def watch_servers(service, on_lost, seconds=60.0, pause=5.0):
+    """Polls the data servers in a thread while a block runs; without a server, the training would hang.
 
     Args:
-        service: str as for `addresses`, or None for none.
-        lost: function of an address, called once, in a thread of its own, when that server has not answered for
-            `seconds`.
-        seconds: float, how long it may be silent.
-        pause: float, seconds between two looks.
-    """
-    servers = addresses(service)
-    over = threading.Event()
-    heard = dict.fromkeys(servers, time.monotonic())
+        service: As for `parse_addresses`.
+        on_lost: Function of an address, called once, in the thread, when a server has not answered for `seconds`.
+        seconds: Time without an answer after which a server is lost.
+        pause: Seconds between polls.
 
-    def watch():
-        while not over.wait(pause):
+    Example:
+        >>> with watch_servers(None, on_lost=print):
+        ...     print("training")
+        training
+    """
+    servers = parse_addresses(service)
+    is_done = threading.Event()
+    last_answers = dict.fromkeys(servers, time.monotonic())
+
+    def poll():
+        while not is_done.wait(pause):
             for address in servers:
-                if answers(address):
-                    heard[address] = time.monotonic()
-                elif time.monotonic() - heard[address] > seconds:
-                    lost(address)
+                if is_reachable(address):
+                    last_answers[address] = time.monotonic()
+                elif time.monotonic() - last_answers[address] > seconds:
+                    on_lost(address)
                     return
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     if servers:
         thread.start()
     try:
         yield
     finally:
-        over.set()
+        is_done.set()
         if servers:
             thread.join()

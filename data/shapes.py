@@ -1,56 +1,62 @@
-"""`shapes`: discs, squares and triangles on noise, with the class of every pixel; made as they are read."""
+"""`shapes`: discs, squares and triangles on noise, with a label for every pixel; generated when read."""
 
 import tensorflow as tf
 
-from convzoo.data.base import IndexedSource
-from convzoo.data.options import whole_numbers
+from convzoo.data.options import parse_options
+from convzoo.data.source import IndexedSource
 
 CLASSES = ("background", "disc", "square", "triangle")
 _DEFAULTS = {"size": 64, "examples": 2048}
-_SHAPES = 3  # in each picture; the later lie over the earlier
-_NOISE = 40.0  # grey levels to both sides
+_SHAPES_PER_IMAGE = 3  # later shapes cover earlier ones
+_NOISE = 40.0  # maximum absolute value, in gray levels
 
 
 def open_shapes(spec, options, data_dir):
-    """Open `shapes` or `shapes:size=64,examples=2048`: the same pictures on every machine.
+    """Opens `shapes` or `shapes:size=64,examples=2048`: the same images on every machine.
 
     Args:
-        spec: str, the whole source string.
-        options: str, the part behind `shapes:`; `size` in pixels of a side (64) and `examples` of the split train
-            (2,048), of which the split test has a quarter as many others.
-        data_dir: unused; nothing is stored.
+        spec: The whole source string.
+        options: The part after `shapes:`: `size` in pixels per side (64), `examples` of the split train (2,048). The
+            split test has a quarter as many, all different.
+        data_dir: Unused.
 
     Returns:
-        Source with splits train and test, whose labels are maps of CLASSES.
+        IndexedSource with splits train and test and dense labels of CLASSES.
 
     Raises:
-        DataError: an option is unknown or not a positive whole number.
+        DataError: An option is unknown or not a positive integer.
+
+    Example:
+        >>> from convzoo import data
+        >>> source = data.open_source("shapes:size=16,examples=8", dense_labels=True)
+        >>> next(iter(source.dataset("train")))["label"].shape, source.class_names[1]
+        (TensorShape([16, 16]), 'disc')
     """
     del data_dir
-    values = whole_numbers(spec, options, _DEFAULTS)
+    values = parse_options(spec, options, _DEFAULTS)
     splits = {"train": values["examples"], "test": -(-values["examples"] // 4)}
-    return IndexedSource(spec, CLASSES, splits, lambda row: _draw(row, values["size"]), has_maps=True)
+    return IndexedSource(spec, CLASSES, splits, lambda row: _draw(row, values["size"]), dense_labels=True)
 
 
 def _draw(row, size):
+    """Returns the example of a row (int64 [])."""
     pixel_seed, shape_seed = tf.unstack(tf.random.split(tf.stack([tf.constant(0, tf.int64), row]), 2))
-    chance = tf.unstack(tf.random.stateless_uniform([_SHAPES, 7], shape_seed))
-    across = tf.range(size, dtype=tf.float32)[tf.newaxis, :] + 0.5
-    down = tf.range(size, dtype=tf.float32)[:, tf.newaxis] + 0.5
-    # A grey ground; colours are kept away from it.
+    samples = tf.unstack(tf.random.stateless_uniform([_SHAPES_PER_IMAGE, 7], shape_seed))
+    x_pixels = tf.range(size, dtype=tf.float32)[tf.newaxis, :] + 0.5
+    y_pixels = tf.range(size, dtype=tf.float32)[:, tf.newaxis] + 0.5
     image = tf.fill([size, size, 3], 128.0)
     label = tf.zeros([size, size], tf.int32)
-    for kind, x, y, radius, *colour in (tf.unstack(numbers) for numbers in chance):
+    for kind, x, y, radius, *color in map(tf.unstack, samples):
         kind = tf.cast(kind * (len(CLASSES) - 1), tf.int32)
         radius = size * (0.15 + 0.15 * radius)
-        dx, dy = across - size * (0.15 + 0.7 * x), down - size * (0.15 + 0.7 * y)
+        dx, dy = x_pixels - size * (0.15 + 0.7 * x), y_pixels - size * (0.15 + 0.7 * y)
         disc = dx**2 + dy**2 < radius**2
         square = tf.maximum(tf.abs(dx), tf.abs(dy)) < 0.9 * radius
         triangle = (tf.abs(dx) < 0.6 * (dy + radius)) & (dy < 0.8 * radius)
         inside = tf.stack([disc, square, triangle])[kind]
-        colour = tf.stack(colour)
-        colour = tf.where(colour < 0.5, 100.0 * colour, 255.0 - 100.0 * (1.0 - colour))
-        image = tf.where(inside[..., tf.newaxis], colour, image)
+        color = tf.stack(color)
+        color = tf.where(color < 0.5, 100.0 * color, 255.0 - 100.0 * (1.0 - color))  # far from the background's gray
+        image = tf.where(inside[..., tf.newaxis], color, image)
         label = tf.where(inside, kind + 1, label)
     image += tf.random.stateless_uniform([size, size, 3], pixel_seed, -_NOISE, _NOISE)
     image = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)

@@ -1,43 +1,53 @@
-"""From a picture to what a network reads: decode, crop, resize, augment, normalise."""
+"""Operations on one image, from encoded bytes to the network's input: decode, crop, resize, augment, normalize."""
 
 import tensorflow as tf
 
-from convzoo.data.erasing import random_erasing
-from convzoo.data.jitter import colour_jitter
+from convzoo.data.color_jitter import color_jitter
 from convzoo.data.policies import auto_augment, rand_augment
+from convzoo.data.random_erasing import random_erasing
 
-_ATTEMPTS = 10  # of the Inception crop; then the whole picture is taken
+_MAX_CROP_ATTEMPTS = 10
 
 
 def decode_image(encoded):
-    """Decode one picture.
+    """Decodes one JPEG, PNG, BMP or (first frame only) GIF image.
 
     Args:
-        encoded: string [], the bytes of a JPEG, PNG, GIF (its first frame) or colour BMP.
+        encoded: string [], the bytes of the file.
 
     Returns:
-        uint8 [height, width, 3]; grey is repeated, transparency dropped, 16 bits become 8.
+        uint8 [height, width, 3]. Gray is repeated, transparency is dropped, 16-bit values become 8-bit.
+
+    Example:
+        >>> decode_image(tf.io.encode_png(tf.zeros([4, 6, 1], tf.uint8))).shape
+        TensorShape([4, 6, 3])
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     return tf.ensure_shape(image, [None, None, 3])
 
 
 def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation):
-    """What evaluation and serving do to a picture: cut the square of its middle, resize it, normalise it.
+    """Preprocesses images for evaluation and serving: center crop, resize, normalize.
 
-    The side is crop_fraction times the shorter side, rounded down as the published networks' code does it, and at
-    least one pixel. Without a crop_fraction the picture is taken whole, whatever its shape.
+    The crop is a square with `crop_fraction` times the shorter side, rounded down as in the published networks' code,
+    and at least one pixel.
 
     Args:
-        image: uint8 or float [height, width, channels] or [n, height, width, channels] on the scale 0..255; any size,
-            known or not; 1 (grey), 2 (grey, alpha), 3 or 4 (RGBA) channels.
+        image: uint8 or float [height, width, channels] or [n, height, width, channels] on 0..255, of any static or
+            dynamic size, with 1 (gray), 2 (gray, alpha), 3 or 4 (RGBA) channels.
         image_size: (height, width) of the result in pixels.
-        mean, std: three numbers on the scale 0..255.
-        crop_fraction: float in (0, 1], or None.
+        mean, std: Three numbers on 0..255; the result is (pixel - mean) / std.
+        crop_fraction: float in (0, 1], or None to resize the whole image whatever its aspect ratio.
         interpolation: "bicubic" or "bilinear".
 
     Returns:
         float32 [height, width, 3] or [n, height, width, 3].
+
+    Example:
+        >>> image = tf.fill([40, 30, 3], tf.constant(255, tf.uint8))
+        >>> settings = {"image_size": (8, 8), "crop_fraction": 0.875, "interpolation": "bilinear"}
+        >>> eval_transform(image, mean=(127.5,) * 3, std=(127.5,) * 3, **settings)[0, 0].numpy().tolist()
+        [1.0, 1.0, 1.0]
     """
     if crop_fraction is not None:
         height, width = tf.shape(image)[-3], tf.shape(image)[-2]
@@ -45,116 +55,120 @@ def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation
         side = tf.maximum(side, 1)
         top, left = (height - side + 1) // 2, (width - side + 1) // 2
         image = image[..., top : top + side, left : left + side, :]
-    # In floats, because LiteRT resizes bytes to bytes.
-    return normalise(_resize(tf.cast(image, tf.float32), image_size, interpolation), mean, std)
+    # In float32, because LiteRT resizes uint8 to uint8.
+    return normalize(_resize(tf.cast(image, tf.float32), image_size, interpolation), mean, std)
 
 
-def train_transform(image, seed, *, image_size, interpolation, augmentation):
-    """What training does to a picture before it is mixed and normalised; all chance comes from the seed.
+def train_transform(image, seed, *, image_size, interpolation, augmentation, label_map=None):
+    """Augments one training image, except for mixing and normalization. All randomness comes from the seed.
 
     Args:
-        image: uint8 [height, width, channels], or string [] of its encoded bytes.
+        image: uint8 [height, width, channels], or string [] with its encoded bytes.
         seed: int64 [2].
-        image_size, interpolation: as for `eval_transform`.
-        augmentation: Augmentation; mixing is not done here.
+        image_size: (height, width) of the result in pixels.
+        interpolation: "bicubic" or "bilinear".
+        augmentation: Augmentation.
+        label_map: Optional uint8 [height, width], the label of each pixel; it is cropped, resized (nearest neighbor)
+            and mirrored with the image.
 
     Returns:
-        On the scale 0..255, [height, width, 3]: uint8 where augmentation.works_on_bytes, else float32.
+        The image on 0..255, [height, width, 3]: uint8 if augmentation.works_on_bytes, else float32. And the label map
+        int32 [height, width], or None.
     """
-    of_crop, of_flip, of_jitter, of_policy, of_erasing = tf.unstack(tf.random.split(seed, 5))
-    if augmentation.crop_area is not None:
+    crop_seed, flip_seed, jitter_seed, policy_seed, erasing_seed = tf.unstack(tf.random.split(seed, 5))
 
-        def box(shape):
-            return sample_box(shape, of_crop, augmentation.crop_area, augmentation.crop_aspect)
+    def sample_crop(shape):
+        return sample_box(shape, crop_seed, augmentation.crop_area, augmentation.crop_aspect)
 
-        image = _decode_and_crop(image, box) if image.dtype == tf.string else _crop(image, box(tf.shape(image)))
+    has_crop = augmentation.crop_area is not None
+    if image.dtype == tf.string and has_crop and label_map is None:
+        image = _decode_and_crop(image, sample_crop)
     else:
         image = decode_image(image) if image.dtype == tf.string else image
-        if augmentation.crop_padding:
-            image = _padded_crop(image, of_crop, augmentation.crop_padding)
+        if has_crop:
+            box = sample_crop(tf.shape(image))
+            image = _crop(image, box)
+            label_map = None if label_map is None else _crop(label_map[..., tf.newaxis], box)[..., 0]
+        elif augmentation.crop_padding is not None:
+            image = _padded_crop(image, crop_seed, augmentation.crop_padding)
     image = _resize(image, image_size, interpolation)
+    label_map = None if label_map is None else resize_label_map(label_map, image_size)
     if augmentation.works_on_bytes:
         image = tf.cast(tf.clip_by_value(image + 0.5, 0.0, 255.0), tf.uint8)
     if augmentation.flip:
-        image = tf.cond(_is_mirrored(of_flip), lambda: tf.reverse(image, [1]), lambda: image)
-    if any(augmentation.jitter):
-        image = colour_jitter(image, of_jitter, *augmentation.jitter)
+        is_mirrored = tf.random.stateless_uniform([], flip_seed) < 0.5
+        image = tf.cond(is_mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+        if label_map is not None:
+            label_map = tf.cond(is_mirrored, lambda: tf.reverse(label_map, [1]), lambda: label_map)
+    if augmentation.color_jitter is not None:
+        image = color_jitter(image, jitter_seed, *augmentation.color_jitter)
     if augmentation.auto_augment:
-        image = auto_augment(image, of_policy)
-    if augmentation.rand_augment:
-        image = rand_augment(image, of_policy, *augmentation.rand_augment)
-    if augmentation.erasing:
-        image = random_erasing(image, of_erasing, augmentation.erasing)
-    return image
+        image = auto_augment(image, policy_seed)
+    if augmentation.rand_augment is not None:
+        image = rand_augment(image, policy_seed, *augmentation.rand_augment)
+    if augmentation.random_erasing:
+        image = random_erasing(image, erasing_seed, augmentation.random_erasing)
+    return image, label_map
 
 
-def train_transform_with_map(image, label, seed, *, image_size, interpolation, augmentation):
-    """`train_transform` of a picture, and the same of the labels of its pixels, by nearest neighbours.
-
-    Args and returns as there, besides label: uint8 [height, width], which becomes int32 [height, width].
-    """
-    of_crop, of_flip, of_jitter = tf.unstack(tf.random.split(seed, 3))
-    image = decode_image(image) if image.dtype == tf.string else image
-    if augmentation.crop_area is not None:
-        box = sample_box(tf.shape(image), of_crop, augmentation.crop_area, augmentation.crop_aspect)
-        image, label = _crop(image, box), _crop(label[..., tf.newaxis], box)[..., 0]
-    image, label = _resize(image, image_size, interpolation), resize_map(label, image_size)
-    if augmentation.flip:
-        image, label = tf.cond(
-            _is_mirrored(of_flip), lambda: (tf.reverse(image, [1]), tf.reverse(label, [1])), lambda: (image, label)
-        )
-    if any(augmentation.jitter):
-        image = tf.cast(tf.clip_by_value(image + 0.5, 0.0, 255.0), tf.uint8)
-        image = colour_jitter(image, of_jitter, *augmentation.jitter)
-    return image, label
-
-
-def resize_map(label, image_size):
-    """The labels uint8 [height, width] of pixels as int32 of another size, by nearest neighbours."""
-    label = tf.image.resize(label[..., tf.newaxis], image_size, method="nearest")
-    return tf.cast(label[..., 0], tf.int32)
+def resize_label_map(label_map, image_size):
+    """Resizes uint8 [height, width] labels to int32 [*image_size] by nearest neighbor."""
+    label_map = tf.image.resize(label_map[..., tf.newaxis], image_size, method="nearest")
+    return tf.cast(label_map[..., 0], tf.int32)
 
 
 def sample_box(shape, seed, area, aspect):
-    """Draw the box of an Inception crop (Szegedy et al., "Going deeper with convolutions", section 6).
+    """Samples the box of an Inception crop (Szegedy et al., "Going deeper with convolutions", section 6).
 
-    The EfficientNet code asks besides for a tenth of the picture at least, which cuts its own lower bound of 0.08, and
-    takes a padded centre crop where nothing fits.
+    The EfficientNet code differs: it also requires a tenth of the image's area, and falls back to a padded center
+    crop.
 
     Args:
-        shape: int32 [3], the picture's height, width, channels.
-        seed: int [2].
-        area: (lowest, highest) part of the picture's area.
+        shape: int32 [3], the image's height, width, channels.
+        seed: int64 [2].
+        area: (lowest, highest) fraction of the image's area.
         aspect: (lowest, highest) width / height.
 
     Returns:
-        int32 [4]: top, left, height, width; the whole picture if ten attempts fit nowhere.
+        int32 [4]: top, left, height, width; the whole image if ten attempts do not fit.
     """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
         bounding_boxes=tf.constant([0.0, 0.0, 1.0, 1.0], shape=[1, 1, 4]),
         seed=seed,
-        min_object_covered=0.0,  # the whole picture is the object, so more would only narrow the area
+        min_object_covered=0.0,  # the object is the whole image, so more would only restrict the area
         aspect_ratio_range=aspect,
         area_range=area,
-        max_attempts=_ATTEMPTS,
+        max_attempts=_MAX_CROP_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
     )
     return tf.concat([begin[:2], size[:2]], 0)
 
 
-def _decode_and_crop(encoded, box_of):
-    """Decode the part of a picture that box_of(shape) names: of a JPEG only the blocks that the box touches."""
+def normalize(image, mean, std):
+    """Returns float32 (pixel - mean) / std of images [..., height, width, 3] on 0..255."""
+    shape, width = tf.shape(image), image.shape[-2]
+    if width is None:
+        width = tf.shape(image)[-2]
+    # Rows of width * 3 numbers: broadcasting three numbers takes several times as long on the CPU.
+    rows = tf.cast(tf.reshape(image, tf.concat([shape[:-2], [3 * width]], 0)), tf.float32)
+    # Multiply by the reciprocal in float64 precision; TensorFlow would replace a division by a less precise one.
+    mean, scale = (tf.tile(tf.constant(three, tf.float32), [width]) for three in (mean, [1.0 / x for x in std]))
+    return tf.ensure_shape(tf.reshape((rows - mean) * scale, shape), image.shape)
 
-    def from_jpeg():
-        return tf.image.decode_and_crop_jpeg(encoded, box_of(tf.io.extract_jpeg_shape(encoded)), channels=3)
 
-    def from_others():
+def _decode_and_crop(encoded, sample_crop):
+    """Decodes the box `sample_crop(shape)` of an image; of a JPEG only the blocks that the box touches."""
+
+    def decode_jpeg():
+        return tf.image.decode_and_crop_jpeg(encoded, sample_crop(tf.io.extract_jpeg_shape(encoded)), channels=3)
+
+    def decode_other():
         image = decode_image(encoded)
-        return _crop(image, box_of(tf.shape(image)))
+        return _crop(image, sample_crop(tf.shape(image)))
 
-    # Asked of the bytes, not of the file's name: ImageNet has a PNG that is called .JPEG.
-    return tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_others)
+    # Decided by the bytes, not by the file name: ImageNet has a PNG file called .JPEG.
+    return tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, decode_other)
 
 
 def _crop(image, box):
@@ -163,49 +177,32 @@ def _crop(image, box):
 
 
 def _padded_crop(image, seed, padding):
-    """The picture's own size, cut at random from the picture with `padding` black pixels on each side."""
+    """Returns a random crop of the image's own size from the image with `padding` black pixels on each side."""
     top, left = tf.unstack(tf.random.stateless_uniform([2], seed, 0, 2 * padding + 1, tf.int32))
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
     return image[top : top + height, left : left + width, :]
 
 
-def _is_mirrored(seed):
-    return tf.random.stateless_uniform([], seed) < 0.5
-
-
 def _resize(image, image_size, interpolation):
-    """Resize to float32 [..., height, width, 3], not clipped to 0..255.
+    """Resizes to float32 [..., height, width, 3], not clipped to 0..255.
 
-    Without antialiasing, as the published networks were trained and measured; with it their accuracy falls unless they
-    are trained again, and the operation has no kernel in LiteRT.
+    There is no antialiasing, because the published networks were trained and evaluated without it, and LiteRT has no
+    kernel for it.
     """
     image = tf.image.resize(image, image_size, method=interpolation, antialias=False)
-    # Resizing leaves a picture of that size as it is.
-    return _to_rgb(tf.cast(image, tf.float32))
+    return _to_rgb(tf.cast(image, tf.float32))  # cast: tf.image.resize returns an image of that size unchanged
 
 
 def _to_rgb(image):
-    """Repeat grey, drop alpha: [..., 1 to 4] to [..., 3]; the number of channels may be unknown."""
+    """Converts [..., 1 to 4 channels], static or dynamic, to [..., 3]: repeats gray and drops alpha."""
     channels = image.shape[-1]
     if channels == 3:
         return image
     if channels is None:
         channels = tf.shape(image)[-1]
-        colours = tf.where(channels >= 3, 3, 1)
+        colors = tf.where(channels >= 3, 3, 1)
     else:
-        colours = 3 if channels >= 3 else 1
-    image = image[..., :colours]
+        colors = 3 if channels >= 3 else 1
+    image = image[..., :colors]
     return tf.broadcast_to(image, tf.concat([tf.shape(image)[:-1], [3]], 0))
-
-
-def normalise(image, mean, std):
-    """float32 (pixel - mean) / std of pictures [..., height, width, 3] on the scale 0..255."""
-    shape, width = tf.shape(image), image.shape[-2]
-    if width is None:
-        width = tf.shape(image)[-2]
-    # Row by row: on the CPU, operations with three numbers again and again take several times as long.
-    rows = tf.cast(tf.reshape(image, tf.concat([shape[:-2], [3 * width]], 0)), tf.float32)
-    # Times the reciprocal, which TensorFlow makes of the division besides, less precisely.
-    mean, scale = (tf.tile(tf.constant(three, tf.float32), [width]) for three in (mean, [1.0 / x for x in std]))
-    return tf.ensure_shape(tf.reshape((rows - mean) * scale, shape), image.shape)

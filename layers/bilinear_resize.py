@@ -1,55 +1,53 @@
-"""Images brought to the size of others."""
+"""Bilinear resize to the size of another tensor."""
 
 import keras
-from keras import KerasTensor, ops
+from keras import ops
 
-from convzoo.layers import resampling
+from convzoo.layers import resampling, window
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
 class BilinearResize(keras.layers.Layer):
-    """Bilinear interpolation to the height and width of another tensor, pixels' centres on centres.
+    """Resizes images to the height and width of another tensor by bilinear interpolation, with half-pixel centers.
 
-    It is `tf.image.resize(method="bilinear")`, and torch's with align_corners=False, as two products with matrices of
-    weights: any sizes, known or not, and a gradient that every device does well.
+    It computes the same as `tf.image.resize(method="bilinear")` and as PyTorch's interpolate with align_corners=False.
+    It takes any sizes, known or unknown, and every device computes its gradient fast: see `resampling`.
 
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
-        like: likewise, with any channels; of it the size alone is taken.
+        like: Tensor of the same layout with any batch and channels; the layer uses only its height and width.
 
     Returns:
         inputs with the height and width of `like`.
 
     Args:
-        data_format: "channels_last" or "channels_first"; Keras's own setting by default.
+        data_format: "channels_last" or "channels_first"; `keras.config.image_data_format()` by default.
 
     Raises:
-        ValueError: an unknown data format, or a tensor without four axes.
+        ValueError: data_format is unknown, or a tensor does not have four axes.
+
+    Example:
+        >>> outputs = BilinearResize()(keras.ops.ones((2, 4, 4, 3)), like=keras.ops.ones((2, 9, 6, 8)))
+        >>> tuple(outputs.shape)
+        (2, 9, 6, 3)
     """
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
         self.data_format = keras.config.image_data_format() if data_format is None else data_format
         if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f"data_format {data_format!r} is neither 'channels_last' nor 'channels_first'")
+            raise ValueError(f"data_format={data_format!r} is unknown; use 'channels_last' or 'channels_first'")
 
     def call(self, inputs, like):
-        self._check(inputs.shape, like.shape)
-        if self.data_format == "channels_last":
-            return resampling.bilinear(inputs, ops.shape(like)[1:3])
-        images = resampling.bilinear(ops.transpose(inputs, (0, 2, 3, 1)), ops.shape(like)[2:4])
-        return ops.transpose(images, (0, 3, 1, 2))
-
-    def _check(self, *shapes):
-        for shape in shapes:
-            if len(shape) != 4:
-                raise ValueError(f"{self.name} got shape {tuple(shape)}, expected four axes ({self.data_format})")
-
-    def compute_output_spec(self, inputs, like):
-        self._check(inputs.shape, like.shape)
-        return KerasTensor(self.compute_output_shape(inputs.shape, like.shape), dtype=self.compute_dtype)
+        self.compute_output_shape(inputs.shape, like.shape)  # raises ValueError for another number of axes
+        sizes = ops.shape(like)[1:3] if self.data_format == "channels_last" else ops.shape(like)[2:4]
+        images = resampling.bilinear(window.to_channels_last(inputs, self.data_format), sizes)
+        return window.from_channels_last(images, self.data_format)
 
     def compute_output_shape(self, inputs_shape, like_shape):
+        for shape in (inputs_shape, like_shape):
+            if len(shape) != 4:
+                raise ValueError(f"{self.name} got shape {tuple(shape)}; use four axes ({self.data_format})")
         if self.data_format == "channels_last":
             return (inputs_shape[0], *like_shape[1:3], inputs_shape[3])
         return (*inputs_shape[:2], *like_shape[2:4])

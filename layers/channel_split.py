@@ -1,12 +1,11 @@
-"""Splitting channels into parts."""
+"""Splits channels into parts of given widths."""
 
 import keras
-from keras import KerasTensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
 class ChannelSplit(keras.layers.Layer):
-    """Cuts the channels into contiguous parts.
+    """Splits the channels into contiguous parts.
 
     Call arguments:
         inputs: [batch, ..., channels].
@@ -15,35 +14,34 @@ class ChannelSplit(keras.layers.Layer):
         A list of tensors [batch, ..., size], one for each of `sizes`.
 
     Args:
-        sizes: channels of each part, in order; together all channels of the inputs.
+        sizes: Number of channels of each part, in order. Their sum is the number of input channels.
 
     Raises:
-        ValueError: no or empty parts, or inputs with another number of channels.
+        ValueError: sizes is empty or not positive, or the inputs have another number of channels.
+
+    Example:
+        >>> parts = ChannelSplit((1, 3))(keras.ops.ones((2, 8, 8, 4)))
+        >>> [tuple(part.shape) for part in parts]
+        [(2, 8, 8, 1), (2, 8, 8, 3)]
     """
 
     def __init__(self, sizes, **kwargs):
         super().__init__(**kwargs)
         self.sizes = tuple(sizes)
         if not self.sizes or min(self.sizes) < 1:
-            raise ValueError(f"sizes {sizes!r} are not positive integers")
+            raise ValueError(f"sizes={sizes!r} is invalid; use positive integers")
 
     def call(self, inputs):
-        self._check(inputs.shape)
+        self.compute_output_shape(inputs.shape)  # raises ValueError for another number of channels
         ends = [sum(self.sizes[: part + 1]) for part in range(len(self.sizes))]
         return [inputs[..., end - size : end] for size, end in zip(self.sizes, ends, strict=True)]
 
-    def _check(self, shape):
-        if shape[-1] != sum(self.sizes):
-            raise ValueError(
-                f"inputs of {self.name} have {shape[-1]} channels, but its parts {self.sizes} take {sum(self.sizes)}; "
-                "change one"
-            )
-
-    def compute_output_spec(self, inputs):
-        self._check(inputs.shape)
-        return [KerasTensor((*inputs.shape[:-1], size), dtype=self.compute_dtype) for size in self.sizes]
-
     def compute_output_shape(self, inputs_shape):
+        if inputs_shape[-1] != sum(self.sizes):
+            raise ValueError(
+                f"inputs of {self.name} have {inputs_shape[-1]} channels, but sizes={self.sizes} have "
+                f"{sum(self.sizes)}; use equal numbers"
+            )
         return [(*inputs_shape[:-1], size) for size in self.sizes]
 
     def get_config(self):

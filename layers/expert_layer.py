@@ -1,93 +1,106 @@
-"""What all conditionally parameterised layers share: expert weights, mixed by each example's routing weights."""
+"""Base classes of the conditionally parameterized layers: one kernel per expert, mixed for each example."""
 
-from keras import Layer, activations, constraints, initializers, ops, regularizers
+from keras import ops
 
-from convzoo.layers import mixing, per_expert
-from convzoo.layers.checks import positive
-from convzoo.layers.forms import Forms
+from convzoo.layers import mixing, per_expert, window
+from convzoo.layers.checks import positive, valid_or_same
+from convzoo.layers.implementations import ImplementationChoice
 
 
-class ExpertLayer(Forms, Layer):
-    """A layer whose weights are mixed for every example from `num_experts` sets of weights.
+class ExpertLayer(ImplementationChoice):
+    """Mixin, placed before a Keras layer, that gives the layer `num_experts` kernels and biases instead of one.
 
-    A subclass adds its kernels with `add_expert_weight`, computes in `transform` and lists its forms in `FORMS`.
+    The Keras layer validates its arguments, computes output shapes and creates its weights in `build`. `add_weight`
+    gives these weights a leading axis of experts. A subclass computes its outputs in `compute_outputs`.
     """
 
-    def __init__(
-        self, num_experts, activation, use_bias, bias_initializer, bias_regularizer, bias_constraint, **kwargs
-    ):
-        # No casts by Keras: weights and routing are mixed in the weights' own precision, and only the mixture is cast.
-        super().__init__(autocast=False, **kwargs)
+    def __init__(self, *args, num_experts, **kwargs):
+        # autocast would round the weights to the compute dtype before they are mixed; only the mixture is cast.
+        super().__init__(*args, autocast=False, **kwargs)
         self.num_experts = positive(num_experts, "num_experts")
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.bias = None
 
-    def add_expert_weight(self, name, shape, initializer, regularizer, constraint):
-        """A weight [num_experts, *shape]; initialiser, regulariser and constraint see `shape`."""
-        return self.add_weight(
+    def add_weight(self, *, name, shape, initializer, regularizer=None, constraint=None, **kwargs):
+        """Creates a weight [num_experts, *shape]; initializer, regularizer and constraint see one expert's `shape`."""
+        if name.startswith("lora_"):
+            return super().add_weight(
+                name=name,
+                shape=shape,
+                initializer=initializer,
+                regularizer=regularizer,
+                constraint=constraint,
+                **kwargs,
+            )
+        return super().add_weight(
             name=name,
             shape=(self.num_experts, *shape),
             initializer=per_expert.initializer(initializer),
             regularizer=per_expert.regularizer(regularizer),
             constraint=per_expert.constraint(constraint),
             autocast=False,
+            **kwargs,
         )
 
-    def add_bias(self, size):
-        if self.use_bias:
-            self.bias = self.add_expert_weight(
-                "bias", (size,), self.bias_initializer, self.bias_regularizer, self.bias_constraint
-            )
-
     def mix(self, routing_weights, weight, fused=False):
-        """The weights of each example, [batch, *weight shape], in the compute dtype; see `mixing.mix`.
+        """Returns the mixture of each example, [batch, *shape of one expert's weight], in the compute dtype.
 
         Args:
             routing_weights: [batch, num_experts].
-            weight: [num_experts, *weight shape].
-            fused: True where the mixture is an operand of a matrix product.
+            weight: [num_experts, *shape of one expert's weight].
+            fused: See `mixing.mix`.
         """
         return ops.cast(mixing.mix(routing_weights, weight, fused), self.compute_dtype)
 
-    def check_routing(self, shape):
-        if shape is None:
-            return
-        if len(shape) != 2 or shape[1] not in (None, self.num_experts):
-            raise ValueError(
-                f"routing_weights of {self.name} have shape {tuple(shape)}, expected [batch, {self.num_experts}]: "
-                f"give one weight for each of the layer's {self.num_experts} experts"
-            )
-
     def call(self, inputs, routing_weights, training=None):
-        self.check_inputs(inputs.shape)
-        self.check_routing(routing_weights.shape)
+        self._check_routing_weights(routing_weights.shape)
         inputs = ops.cast(inputs, self.compute_dtype)
-        outputs = self.transform(inputs, ops.cast(routing_weights, self.variable_dtype), bool(training))
+        routing_weights = ops.cast(routing_weights, self.variable_dtype)
+        outputs = self.compute_outputs(inputs, routing_weights, bool(training))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def check_inputs(self, shape):
-        """Raises if the layer cannot take inputs of `shape`."""
-        raise NotImplementedError
+    def compute_outputs(self, inputs, routing_weights, training):
+        """Returns the outputs before the activation.
 
-    def transform(self, inputs, routing_weights, training):
-        """The layer without its activation; inputs come in the compute dtype, routing in the weights' dtype.
-
-        `training` only helps to choose the form: what is best with a backward pass need not be best without.
+        Args:
+            inputs: The layer's inputs in the compute dtype.
+            routing_weights: [batch, num_experts] in the variable dtype.
+            training: Whether a backward pass follows. It decides only which implementation "auto" selects.
         """
         raise NotImplementedError
 
+    def compute_output_shape(self, inputs_shape, routing_weights_shape=None):
+        if routing_weights_shape is not None:
+            self._check_routing_weights(routing_weights_shape)
+        return super().compute_output_shape(inputs_shape)
+
+    def _check_routing_weights(self, shape):
+        if len(shape) != 2 or shape[1] not in (None, self.num_experts):
+            raise ValueError(
+                f"routing_weights of {self.name} have shape {tuple(shape)}; use [batch, {self.num_experts}], one "
+                "weight per expert of the layer"
+            )
+
     def get_config(self):
-        return {
-            **super().get_config(),
-            "num_experts": self.num_experts,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-        }
+        return {**super().get_config(), "num_experts": self.num_experts}
+
+
+class ExpertConv(ExpertLayer):
+    """Mixin, placed before a 2D convolution layer of Keras. A subclass computes the convolution in `convolve`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        valid_or_same(self.padding)
+
+    @property
+    def geometry(self):
+        """The arguments after the images of the functions in `window`."""
+        return self.kernel_size, self.strides, self.padding, self.dilation_rate
+
+    def compute_outputs(self, inputs, routing_weights, training):
+        outputs = self.convolve(window.to_channels_last(inputs, self.data_format), routing_weights, training)
+        if self.use_bias:
+            outputs = outputs + self.mix(routing_weights, self.bias)[:, None, None, :]
+        return window.from_channels_last(outputs, self.data_format)
+
+    def convolve(self, images, routing_weights, training):
+        """Returns the convolution of [batch, height, width, channels] `images`, without bias; see `compute_outputs`."""
+        raise NotImplementedError

@@ -1,126 +1,77 @@
-"""Routing: how much each expert counts for an example."""
+"""Routing of examples to experts."""
 
 import keras
-from keras import KerasTensor, activations, constraints, initializers, ops, regularizers
+from keras import KerasTensor, ops
 
 from convzoo.layers.checks import positive
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
-class ExpertRouting(keras.layers.Layer):
-    """Routing weights of each example: activation(global average pool(features) . kernel + bias).
+class ExpertRouting(keras.layers.Dense):
+    """Routing weights of each example: a dense layer with a sigmoid on globally average-pooled features.
 
-    CondConv (arXiv 1904.04971), section 3. The paper draws no bias; the published networks have one. A block computes
-    its routing once and hands it to all its conditional layers.
+    CondConv (arXiv 1904.04971), section 3. The formula in the paper has no bias, but the published networks have one.
+    Compute the routing weights once per block, from the block's input, and pass them to all `CondConv2D`,
+    `DepthwiseCondConv2D` and `CondDense` layers of the block.
 
-    It computes and returns its weights' own precision, float32 under the mixed policies too: it costs next to nothing,
-    and an error in a routing weight is an error in every weight of the mixed kernels.
+    The layer computes and returns the variable dtype, which is float32 under the mixed policies too: it costs little,
+    and rounding a routing weight would change every weight of the mixed kernels.
 
     Call arguments:
-        features: [batch, ..., channels], or [batch, channels, ...] for "channels_first"; pooled over all axes between.
+        features: [batch, ..., channels], or [batch, channels, ...] for "channels_first"; averaged over the axes
+            between batch and channels.
 
     Returns:
         [batch, num_experts].
 
     Args:
-        num_experts: number of experts, at least 1.
-        activation: of the routing weights; the paper's ablation has "sigmoid" ahead of "softmax".
-        use_bias: whether to add a bias.
-        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint:
-            as in `keras.layers.Dense`; the kernel is [channels, num_experts].
-        data_format: "channels_last" or "channels_first"; Keras's own setting by default.
+        num_experts: Number of experts, at least 1.
+        activation: Activation of the routing weights. In the paper's ablation (table 3) "sigmoid" is more accurate
+            than "softmax".
+        data_format: "channels_last" or "channels_first"; default `keras.config.image_data_format()`.
+        *args, **kwargs: Further arguments of `keras.layers.Dense`; the kernel is [channels, num_experts].
 
     Raises:
-        ValueError: num_experts below 1, features without a channel axis.
+        ValueError: num_experts is less than 1, or the features have an unknown number of channels.
+
+    Example:
+        >>> routing_weights = ExpertRouting(num_experts=4)(keras.ops.ones((2, 8, 8, 3)))
+        >>> tuple(routing_weights.shape)
+        (2, 4)
     """
 
-    def __init__(
-        self,
-        num_experts,
-        activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        data_format=None,
-        **kwargs,
-    ):
-        super().__init__(activity_regularizer=activity_regularizer, autocast=False, **kwargs)
-        self.num_experts = positive(num_experts, "num_experts")
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+    def __init__(self, num_experts, activation="sigmoid", *args, data_format=None, **kwargs):
+        super().__init__(positive(num_experts, "num_experts"), activation, *args, autocast=False, **kwargs)
+        self.num_experts = num_experts
         self.data_format = keras.config.image_data_format() if data_format is None else data_format
-        self.bias = None
         if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f"data_format {data_format!r} is neither 'channels_last' nor 'channels_first'")
-
-    def _channel_axis(self, rank):
-        return 1 if self.data_format == "channels_first" else rank - 1
+            raise ValueError(f"data_format={data_format!r} is invalid; use 'channels_last' or 'channels_first'")
 
     def build(self, features_shape):
-        if len(features_shape) < 2 or features_shape[self._channel_axis(len(features_shape))] is None:
-            raise ValueError(
-                f"features of {self.name} have shape {tuple(features_shape)}, expected [batch, ..., channels] with a "
-                "known number of channels"
-            )
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(features_shape[self._channel_axis(len(features_shape))], self.num_experts),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            autocast=False,
-        )
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.num_experts,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                autocast=False,
-            )
+        axis = self._channel_axis(len(features_shape))
+        super().build((features_shape[0], features_shape[axis]))
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={axis: features_shape[axis]})
+
+    def add_weight(self, **kwargs):
+        return super().add_weight(autocast=False, **kwargs)
 
     def call(self, features):
         rank = len(features.shape)
-        pooled = [axis for axis in range(1, rank) if axis != self._channel_axis(rank)]
+        pooled_axes = [axis for axis in range(1, rank) if axis != self._channel_axis(rank)]
         features = ops.cast(features, self.variable_dtype)
-        if pooled:
-            features = ops.mean(features, axis=pooled)
-        weights = ops.matmul(features, self.kernel)
-        if self.use_bias:
-            weights = weights + self.bias
-        return weights if self.activation is None else self.activation(weights)
+        return super().call(ops.mean(features, axis=pooled_axes) if pooled_axes else features)
 
     def compute_output_shape(self, features_shape):
         return (features_shape[0], self.num_experts)
 
     def compute_output_spec(self, features, **kwargs):
-        # Keras would announce the compute dtype.
+        # The default would announce the compute dtype.
         return KerasTensor(self.compute_output_shape(features.shape), dtype=self.variable_dtype)
 
+    def _channel_axis(self, rank):
+        return 1 if self.data_format == "channels_first" else rank - 1
+
     def get_config(self):
-        return {
-            **super().get_config(),
-            "num_experts": self.num_experts,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-            "data_format": self.data_format,
-        }
+        config = super().get_config()
+        del config["units"]
+        return {**config, "num_experts": self.num_experts, "data_format": self.data_format}

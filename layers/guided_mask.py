@@ -1,22 +1,25 @@
-"""The learned division of a picture into regions."""
+"""The learned division of an image into regions."""
 
 import keras
 from keras import ops
 
+from convzoo.layers import window
 from convzoo.layers.checks import positive
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
 class GuidedMask(keras.layers.Conv2D):
-    """Which region each position of an image belongs to: the largest of `regions` scores that a convolution gives it.
+    """Assigns each position of an image to one of `regions` regions, for `DRConv2D`.
 
-    DRConv (arXiv 2003.12243). The forward pass is hard, a one at the position's region (the first of
-    equals) and zeros elsewhere. The gradient is that of the softmax of the scores, which stands in for the one-hot
-    choice in the backward pass. One mask can serve any number of `DRConv2D` layers; the argmax of its last axis is the
-    map of regions.
+    DRConv (arXiv 2003.12243), learnable guided mask. A convolution gives each position a score per region:
 
-    It computes and returns its weights' own precision, float32 under the mixed policies too: rounded scores would move
-    the regions' borders, and regions begin almost alike, so that the softmax's gradient is a difference of near equals.
+        scores = conv2d(inputs, kernel)              [batch, output height, output width, regions]
+        outputs = one_hot(argmax(scores))            forward pass; the first of equal scores wins
+        d outputs = d softmax(scores)                backward pass: the argmax has no gradient
+
+    The layers of a block share a mask. `ops.argmax(outputs, -1)` is the map of region indices. The layer computes and
+    returns its variable dtype, also under mixed precision: rounded scores would move the borders of the regions, and
+    regions start almost equal, so that the gradient is a difference of nearly equal numbers.
 
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
@@ -25,19 +28,24 @@ class GuidedMask(keras.layers.Conv2D):
         [batch, output height, output width, regions] of zeros and ones, or [batch, regions, ...].
 
     Args:
-        regions: number of regions (the paper's m), at least 1.
-        kernel_size: of the convolution. The paper takes that of the `DRConv2D`, the authors' code 1.
-        use_bias: the authors' code has none.
-        **kwargs: other arguments of `keras.layers.Conv2D`, but for filters, groups and activation.
+        regions: Number of regions (m in the paper), at least 1.
+        kernel_size: Of the convolution. The paper uses the kernel size of the `DRConv2D`, the authors' code 1.
+        use_bias: Whether scores have a bias. The authors' code has none.
+        **kwargs: Further arguments of `keras.layers.Conv2D`, except filters, groups and activation.
 
     Raises:
-        ValueError: regions below 1, an argument that a mask has not, or what `keras.layers.Conv2D` refuses.
+        ValueError: regions is below 1, or an argument is one that the layer does not have or Conv2D refuses.
+
+    Example:
+        >>> mask = GuidedMask(regions=4)(keras.ops.ones((2, 8, 8, 3)))
+        >>> tuple(mask.shape), float(keras.ops.sum(mask[0, 0, 0]))
+        ((2, 8, 8, 4), 1.0)
     """
 
     def __init__(self, regions, kernel_size=1, use_bias=False, **kwargs):
         for name in ("filters", "groups", "activation"):
             if name in kwargs:
-                raise ValueError(f"{name} is no argument of GuidedMask: its filters are its regions, its scores plain")
+                raise ValueError(f"GuidedMask has no argument {name}; remove {name}={kwargs[name]!r}")
         policy = keras.dtype_policies.get(kwargs.pop("dtype", None))
         super().__init__(
             positive(regions, "regions"), kernel_size, use_bias=use_bias, dtype=policy.variable_dtype, **kwargs
@@ -49,25 +57,19 @@ class GuidedMask(keras.layers.Conv2D):
         return self.filters
 
     def convolution_op(self, inputs, kernel):
-        # TensorFlow's CPU kernels have no gradient for channels that come first.
-        first = self.data_format == "channels_first"
-        outputs = ops.conv(
-            ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs,
-            kernel,
-            self.strides,
-            self.padding,
-            data_format="channels_last",
-            dilation_rate=self.dilation_rate,
+        images = window.to_channels_last(inputs, self.data_format)
+        scores = ops.conv(
+            images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
         )
-        return ops.transpose(outputs, (0, 3, 1, 2)) if first else outputs
+        return window.from_channels_last(scores, self.data_format)
 
     def call(self, inputs):
         axis = 1 if self.data_format == "channels_first" else -1
         scores = super().call(inputs)
-        chosen = ops.one_hot(ops.argmax(scores, axis=axis), self.regions, axis=axis, dtype=scores.dtype)
+        hard = ops.one_hot(ops.argmax(scores, axis=axis), self.regions, axis=axis, dtype=scores.dtype)
         soft = ops.softmax(scores, axis=axis)
-        # The difference is zero, and its gradient is the softmax's.
-        return chosen + (soft - ops.stop_gradient(soft))
+        # The difference in parentheses is zero, with the gradient of the softmax.
+        return hard + (soft - ops.stop_gradient(soft))
 
     def get_config(self):
         config = super().get_config()

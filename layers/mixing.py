@@ -1,4 +1,4 @@
-"""Weights mixed from several sets of weights."""
+"""Weighted sums of kernels."""
 
 from keras import ops
 
@@ -6,19 +6,19 @@ from convzoo.layers.target import get_target
 
 
 def mix(coefficients, weight, fused=False):
-    """Sums of sets of weights, [rows, *weight shape], each with its own coefficients.
+    """Returns `mixed[b] = sum_i coefficients[b, i] * weight[i]`, a tensor [rows, *kernel shape].
 
     Args:
-        coefficients: [rows, sets].
-        weight: [sets, *weight shape].
-        fused: True where the mixture is an operand of a matrix product. By the estimates of the TPU compiler an
-            explicit sum over the sets is then fused into the product, and neither the mixture nor its gradient reaches
-            memory; everywhere else one matrix product mixes at once.
+        coefficients: [rows, n], for example one row of routing weights per example.
+        weight: [n, *kernel shape], for example the kernels of n experts.
+        fused: True if the result is an operand of a matrix product. For the TPU target the sum is then written out,
+            because XLA fuses an element-wise sum into the product, so that neither the mixed kernels nor their
+            gradient reach memory. Otherwise, and for other targets, one matrix product computes all sums.
     """
-    sets = weight.shape[0]
+    n = weight.shape[0]
     if fused and get_target() == "tpu":
         shape = (-1, *[1] * (len(weight.shape) - 1))
-        columns = [ops.reshape(coefficients[:, i], shape) for i in range(sets)]
+        columns = [ops.reshape(coefficients[:, i], shape) for i in range(n)]
         return sum(a * w for a, w in zip(columns, ops.unstack(ops.convert_to_tensor(weight)), strict=True))
-    mixed = ops.matmul(coefficients, ops.reshape(weight, (sets, -1)))
+    mixed = ops.matmul(coefficients, ops.reshape(weight, (n, -1)))
     return ops.reshape(mixed, (-1, *weight.shape[1:]))

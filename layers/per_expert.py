@@ -1,7 +1,7 @@
-"""Initialisers, regularisers and constraints of a kernel, applied to each expert's kernel by itself.
+"""Initializers, regularizers and constraints that act on each expert's kernel separately.
 
-A weight of experts has the shape [num_experts, *kernel shape]. Handed to Keras as it is, an initialiser would take the
-experts for part of the kernel: Glorot's fans would be wrong, and a norm would run over the wrong axes.
+A weight of experts is [num_experts, *kernel shape]. A Keras initializer would count the experts as part of the kernel,
+so that Glorot's fans would be wrong, and a norm would run over the wrong axes.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ from keras import ops, random
 
 
 def initializer(base):
-    """An initialiser of shape [num_experts, *kernel shape] that draws each expert from `base` by itself.
+    """Returns an initializer of [num_experts, *kernel shape] that draws each expert's kernel from `base`.
 
-    Experts are independent draws. For an integer seed they are the same on every call, as in Keras itself.
+    Experts are independent draws. As in Keras, an integer seed gives the same values in every call.
     """
 
     def initialize(shape, dtype=None, **kwargs):
@@ -21,24 +21,25 @@ def initializer(base):
 
 
 def regularizer(base):
-    """A regulariser that sums `base` over the experts' kernels, or None."""
+    """Returns a regularizer that sums `base` over the experts' kernels; None for None."""
     if base is None:
         return None
-    # Unstacked, not sliced: the gradient of a slice is a kernel-sized array of zeros for each expert.
+    # ops.unstack, because the gradient of indexing is a zero tensor of the whole weight for each expert.
     return lambda kernels: sum(base(kernel) for kernel in ops.unstack(ops.convert_to_tensor(kernels)))
 
 
 def constraint(base):
-    """A constraint that applies `base` to each expert's kernel, or None."""
+    """Returns a constraint that applies `base` to each expert's kernel; None for None."""
     if base is None:
         return None
     return lambda kernels: ops.stack([base(kernel) for kernel in ops.unstack(ops.convert_to_tensor(kernels))])
 
 
 def nth(base, number):
-    """The initialiser of one of several kernels: `base` with a seed of its own.
+    """Returns the initializer of kernel `number`: `base` with a seed derived from its own seed and `number`.
 
-    A Keras initialiser draws the same values on every call, and so would make all kernels alike.
+    A Keras initializer draws the same values in every call, so that without this all kernels would be equal. An
+    initializer without a seed, or with a `SeedGenerator`, is returned unchanged.
     """
     config = base.get_config() if hasattr(base, "get_config") else {}
     if "seed" not in config or isinstance(getattr(base, "seed", None), random.SeedGenerator):

@@ -1,28 +1,33 @@
-"""The device that `form="auto"` is chosen for."""
+"""The device for which `implementation="auto"` chooses."""
 
 TARGETS = ("cpu", "gpu", "tpu")
 _target = "cpu"
 
 
 def set_target(target):
-    """Says which kind of device layers traced from now on will run on.
+    """Sets the kind of device for which layers with `implementation="auto"` choose their implementation.
 
-    The cheapest way to compute a conditional layer on a CPU is the dearest on a TPU, and the other way round, and a
-    layer cannot see where its graph will run: a SavedModel for a TPU is traced on a CPU. The program knows, and tells.
-    Layers that were traced before keep their form.
+    The fastest implementation on CPU is often the slowest on TPU, and a layer cannot see where its graph will run: a
+    SavedModel for TPU is traced on a CPU. Functions traced before the call keep their implementations.
 
     Args:
         target: "cpu", "gpu" or "tpu".
 
     Raises:
-        ValueError: for any other value.
+        ValueError: target is unknown.
+
+    Example:
+        >>> set_target("tpu")
+        >>> get_target()
+        'tpu'
+        >>> set_target("cpu")
     """
     global _target
     if target not in TARGETS:
-        raise ValueError(f"target {target!r} is not known: use one of {', '.join(TARGETS)}")
+        raise ValueError(f"target={target!r} is unknown; use one of {', '.join(TARGETS)}")
     _target = target
 
 
 def get_target():
-    """The kind of device that `form="auto"` is chosen for; "cpu" until `set_target` says otherwise."""
+    """Returns the kind of device that `set_target` set; "cpu" by default."""
     return _target

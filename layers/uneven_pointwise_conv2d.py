@@ -1,58 +1,62 @@
-"""A point-wise convolution in groups of unequal size."""
+"""Pointwise convolution in groups of unequal width."""
 
 import itertools
 import math
 
 import keras
-from keras import activations, constraints, initializers, ops, regularizers
+from keras import ops
 
-from convzoo.layers import per_expert
-from convzoo.layers.checks import positive
-from convzoo.layers.forms import Forms
-from convzoo.layers.image_window import ImageWindow
+from convzoo.layers import per_expert, window
+from convzoo.layers.custom_kernel_conv2d import CustomKernelConv2D
 from convzoo.layers.target import get_target
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
-class UnevenPointwiseConv2D(ImageWindow, Forms, keras.layers.Layer):
-    """1x1 convolutions of contiguous groups of channels, whose shares of the inputs and of the outputs are `ratio`.
+class UnevenPointwiseConv2D(CustomKernelConv2D):
+    """1x1 convolution in contiguous groups of channels, whose widths have the given ratio.
 
-    Seesaw-Net (arXiv 1905.03672): with a ratio of 1:3 the first quarter of the inputs makes the first quarter of the
-    outputs, the other three quarters make the rest, for 1/16 + 9/16 of a dense convolution's weights. Equal shares are
-    an ordinary grouped convolution.
+    Seesaw-Net (arXiv 1905.03672). With ratio (1, 3) the first quarter of the input channels makes the first quarter of
+    the output channels, and the other three quarters make the rest:
+
+        outputs[..., group] = inputs[..., group] @ kernel_group + bias[group]
+
+    These are 1/16 + 9/16 of the weights and multiply-adds of a dense 1x1 convolution. Equal shares are a
+    `keras.layers.Conv2D` with groups. Use `ChannelShuffle` between two layers, or the other `order`, to mix the groups.
 
     Call arguments:
-        inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first".
+        inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first". The layer
+            computes in channels-last and transposes the other format.
 
     Returns:
-        [batch, output height, output width, filters], or with the filters first: the groups' outputs in order.
+        [batch, output height, output width, filters], or [batch, filters, output height, output width].
 
     Args:
-        filters: number of output channels; like the channels a multiple of the ratio's sum.
-        ratio: shares of the groups, positive integers without a common divisor, as (1, 3) or (1, 1, 2).
-        order: "given", or "reversed" for the last share first: with (1, 3) a network can tip the split from one
-            quarter to three and back.
-        strides: a positive integer or a pair of them.
-        data_format: "channels_last" or "channels_first"; Keras's own setting by default. The second is transposed to
-            the first inside.
-        activation, use_bias: as in `keras.layers.Conv2D`.
-        kernel_initializer, kernel_regularizer, kernel_constraint: of each group's kernel [1, 1, its channels, its
-            filters] by itself; groups are independent draws.
-        bias_initializer, bias_regularizer, bias_constraint: of the bias [filters].
-        activity_regularizer: of the outputs.
-        form: how it is computed; all forms agree.
-            "slices": a convolution of each group's slice of the channels, put together.
-            "dense": one convolution with a kernel that is zero between the groups: no slices and no copies, for more
-                arithmetic.
-            "grouped": equal shares only: one grouped convolution.
-            "auto": by the shapes, `training` and `convzoo.layers.set_target`.
+        filters: Number of output channels. It and the number of input channels are multiples of sum(ratio).
+        ratio: Shares of the groups, positive integers without a common divisor, for example (1, 3) or (1, 1, 2).
+        order: "given", or "reversed" to begin with the last share.
+        strides, data_format, activation, use_bias: As in `keras.layers.Conv2D`.
+        **kwargs: Further arguments of `keras.layers.Conv2D`, except kernel_size, padding, dilation_rate and groups, and
+            `implementation`. Kernel initializer, regularizer and constraint apply to each group's kernel [1, 1, its
+            channels, its filters] separately; the groups are independent draws.
+        implementation: How the outputs are computed; all implementations compute the same.
+            "slices": Splits the channels, computes one convolution per group, and concatenates their outputs.
+            "dense": Computes one convolution with the kernel `to_dense()`, which is zero between the groups. No copies
+                of the inputs and outputs, but the multiply-adds of a dense convolution.
+            "auto": The fastest one by shapes, `training` and `convzoo.layers.set_target`.
 
     Raises:
-        ValueError: sizes below 1, a ratio that is none or has a common divisor, channels or filters that the ratio
-            does not divide, an unknown order, an unknown form or one that does not apply.
+        ValueError: An argument is out of range, the implementation is unknown, or sum(ratio) does not divide the
+            channels or filters.
+
+    Example:
+        >>> layer = UnevenPointwiseConv2D(16, ratio=(1, 3))
+        >>> outputs = layer(keras.ops.ones((2, 8, 8, 4)))
+        >>> [tuple(kernel.shape) for kernel in layer.kernels]
+        [(1, 1, 1, 4), (1, 1, 3, 12)]
     """
 
-    FORMS = ("slices", "dense", "grouped")
+    IMPLEMENTATIONS = ("slices", "dense")
+    FIXED_ARGUMENTS = ("groups", "kernel_size", "padding", "dilation_rate")
 
     def __init__(
         self,
@@ -63,99 +67,70 @@ class UnevenPointwiseConv2D(ImageWindow, Forms, keras.layers.Layer):
         data_format=None,
         activation=None,
         use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        form="auto",
         **kwargs,
     ):
         super().__init__(
-            (1, 1),
+            filters,
+            1,
             strides,
-            "valid",
-            data_format,
-            (1, 1),
-            form=form,
-            activity_regularizer=activity_regularizer,
+            padding="valid",
+            data_format=data_format,
+            dilation_rate=1,
+            activation=activation,
+            use_bias=use_bias,
             **kwargs,
         )
-        self.filters = positive(filters, "filters")
-        self.ratio = _checked(ratio)
-        self.order = order
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        _check_ratio(ratio)
         if order not in ("given", "reversed"):
-            raise ValueError(f"order {order!r} is neither 'given' nor 'reversed'")
-        if len(set(self.ratio)) > 1:
-            self.refuse_form("grouped", f"it is for equal shares, ratio is {self.ratio}")
+            raise ValueError(f"order={order!r} is unknown; use 'given' or 'reversed'")
+        self.ratio = tuple(ratio)
+        self.order = order
 
     @property
     def shares(self):
-        """The ratio in the order in which it is taken."""
+        """The ratio, reversed if `order` says so."""
         return self.ratio if self.order == "given" else self.ratio[::-1]
 
-    def split(self, width, what):
-        """Widths of the groups along an axis of `width` channels. Raises, saying `what` they are, if it cannot be."""
-        whole = sum(self.ratio)
-        if width % whole:
+    def _split(self, width, name):
+        """Returns the widths of the groups of `width` channels; `name` says in the error which channels these are."""
+        total = sum(self.ratio)
+        if width % total:
             raise ValueError(
-                f"{width} {what} of {self.name} do not divide by ratio {':'.join(map(str, self.ratio))}: give a "
-                f"multiple of {whole}"
+                f"{width} {name} of {self.name} are not divisible by the sum of ratio={self.ratio}; use a multiple of "
+                f"{total}"
             )
-        return [share * width // whole for share in self.shares]
+        return [share * width // total for share in self.shares]
 
     def build(self, inputs_shape):
-        self.check_inputs(inputs_shape)
-        self.channels = inputs_shape[self.channel_axis]
-        self.compute_output_shape(inputs_shape)
-        widths = zip(self.split(self.channels, "input channels"), self.split(self.filters, "filters"), strict=True)
+        self.set_channels(inputs_shape)
+        widths = zip(self._split(self.channels, "input channels"), self._split(self.filters, "filters"), strict=True)
         self.kernels = [
             self.add_weight(
                 name=f"kernel_{group}",
-                shape=(1, 1, *pair),
+                shape=(1, 1, channels, filters),
                 initializer=per_expert.nth(self.kernel_initializer, group),
                 regularizer=self.kernel_regularizer,
                 constraint=self.kernel_constraint,
             )
-            for group, pair in enumerate(widths)
+            for group, (channels, filters) in enumerate(widths)
         ]
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
+        self.add_bias()
 
-    def choose_form(self, images_shape, training=False):
-        """The form that "auto" stands for, for channels-last inputs of this shape, in training or out of it."""
-        if self.form != "auto":
-            return self.form
+    def choose_implementation(self, images_shape, training=False):
+        """Returns the implementation that the layer uses for channels-last images of this shape.
+
+        The choices are measured on CPU and estimated by the TPU compiler; see docs/implementations.md.
+        """
+        if self.implementation != "auto":
+            return self.implementation
         if len(self.ratio) == 1 or get_target() != "cpu":
-            # By the TPU compiler's estimates (scripts/tpu_forms.py, v5e) "dense" takes 1.0 of the dense layer, "slices"
-            # 1.2 by cost and 2 by schedule. Nothing was measured on a GPU.
-            return "dense"
-        # By scripts/benchmark_layers.py on two CPU cores (batch 32, oneDNN), 1:3 as multiples of the dense layer,
-        # forward: 28x28 192->32 "slices" 1.8, "dense" 1.2; 14x14 576->96 1.3 and 1.0; 7x7 160->960 1.0 and 1.1; with
-        # the backward pass 1.25 and 1.04, 1.0 and 1.04, 0.8 and 1.1. Slicing copies channels + filters values for
-        # channels * filters products. "grouped" takes up to 12 times the dense layer, and never the least in training.
-        products = self.channels * self.filters / (self.channels + self.filters)
-        return "slices" if products > (60 if training else 120) else "dense"
+            return "dense"  # not measured on GPU
+        # Slices copy channels + filters values per position and save a share of channels * filters products.
+        products_per_copy = self.channels * self.filters / (self.channels + self.filters)
+        return "slices" if products_per_copy > (60 if training else 120) else "dense"
 
     def to_dense(self):
-        """The kernel [1, 1, channels, filters] of the dense convolution that the layer equals."""
+        """Returns the kernel [1, 1, channels, filters] of the dense convolution that computes the same."""
         rows = []
         before = 0
         for kernel in self.kernels:
@@ -165,56 +140,23 @@ class UnevenPointwiseConv2D(ImageWindow, Forms, keras.layers.Layer):
         return ops.concatenate(rows, axis=2)
 
     def call(self, inputs, training=None):
-        self.check_inputs(inputs.shape)
-        images = self.to_last(inputs)
-        form = self.choose_form(images.shape, bool(training))
-        if form == "dense":
-            outputs = self._conv(images, self.to_dense())
-        elif form == "grouped":
-            outputs = self._conv(images, ops.concatenate(self.kernels, axis=3))
+        images = window.to_channels_last(inputs, self.data_format)
+        if self.choose_implementation(images.shape, bool(training)) == "dense":
+            outputs = self.convolve(images, self.to_dense())
         else:
-            bounds = list(itertools.accumulate(kernel.shape[2] for kernel in self.kernels))
-            slices = ops.split(images, bounds[:-1], axis=3) if len(bounds) > 1 else [images]
-            outputs = [self._conv(part, kernel) for part, kernel in zip(slices, self.kernels, strict=True)]
+            ends = list(itertools.accumulate(kernel.shape[2] for kernel in self.kernels))
+            slices = ops.split(images, ends[:-1], axis=3) if len(ends) > 1 else [images]
+            outputs = [self.convolve(part, kernel) for part, kernel in zip(slices, self.kernels, strict=True)]
             outputs = ops.concatenate(outputs, axis=3)
-        if self.use_bias:
-            outputs = outputs + self.bias
-        outputs = self.from_last(outputs)
-        return outputs if self.activation is None else self.activation(outputs)
-
-    def _conv(self, images, kernel):
-        return ops.conv(images, kernel, self.strides, "valid", data_format="channels_last")
-
-    def compute_output_shape(self, inputs_shape):
-        return self.shape_of_outputs(inputs_shape, self.filters)
+        return self.add_bias_and_activate(outputs)
 
     def get_config(self):
-        config = super().get_config()
-        for name in ("kernel_size", "padding", "dilation_rate"):
-            del config[name]
-        return {
-            **config,
-            "filters": self.filters,
-            "ratio": self.ratio,
-            "order": self.order,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-        }
+        return {**super().get_config(), "ratio": self.ratio, "order": self.order}
 
 
-def _checked(ratio):
-    shares = tuple(ratio) if isinstance(ratio, (list, tuple)) else ()
-    if not shares or not all(isinstance(share, int) and share > 0 for share in shares):
-        raise ValueError(f"ratio {ratio!r} is no sequence of positive integers, as (1, 3)")
-    if (divisor := math.gcd(*shares)) > 1:
-        raise ValueError(
-            f"ratio {ratio!r} has the common divisor {divisor}: write {tuple(s // divisor for s in shares)}"
-        )
-    return shares
+def _check_ratio(ratio):
+    if not isinstance(ratio, (list, tuple)) or not ratio or not all(isinstance(s, int) and s > 0 for s in ratio):
+        raise ValueError(f"ratio={ratio!r} is invalid; use a sequence of positive integers such as (1, 3)")
+    if (divisor := math.gcd(*ratio)) > 1:
+        reduced = tuple(share // divisor for share in ratio)
+        raise ValueError(f"ratio={ratio!r} has the common divisor {divisor}; use {reduced}")

@@ -1,6 +1,6 @@
-"""The networks and their registry. Keras 3 alone: runs on any of its backends."""
+"""Networks and their registry. They need Keras 3 and run on any of its backends."""
 
-from convzoo.models import (  # noqa: F401  each registers its networks
+from convzoo.models import (  # noqa: F401  imported to register their networks
     efficientnet,
     mnasnet,
     mobilenet_v1,
@@ -10,18 +10,16 @@ from convzoo.models import (  # noqa: F401  each registers its networks
     shufflenet_v2,
 )
 from convzoo.models.count import LayerCount, ModelCount, count
-from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.lean import to_lean
-from convzoo.models.regions import region_maps
+from convzoo.models.region_masks import region_maps
 from convzoo.models.registry import create_model, info, list_models, register_model
 from convzoo.models.segmentation import create_segmenter
-from convzoo.models.weights import load_weights, read_record, save_weights
+from convzoo.models.weights import load_weights, read_metadata, save_weights
 
 __all__ = [
     "LayerCount",
     "ModelCount",
-    "ModelError",
     "ModelInfo",
     "Preprocessing",
     "Published",
@@ -32,7 +30,7 @@ __all__ = [
     "info",
     "list_models",
     "load_weights",
-    "read_record",
+    "read_metadata",
     "region_maps",
     "register_model",
     "save_weights",

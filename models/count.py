@@ -7,6 +7,7 @@ import math
 
 import keras
 
+from convzoo.errors import ModelError
 from convzoo.layers import (
     CondConv2D,
     CondDense,
@@ -16,13 +17,20 @@ from convzoo.layers import (
     LeanConv2D,
     UnevenPointwiseConv2D,
 )
-from convzoo.models.errors import ModelError
 from convzoo.models.graph import calls
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerCount:
-    """One layer: its name and class, output shape [batch, ...], trainable parameters, multiply-adds of one example."""
+    """Size of one layer.
+
+    Attributes:
+        name: Name of the layer.
+        kind: Name of the layer's class.
+        output_shape: Output shape [batch, ...].
+        params: Trainable parameters.
+        madds: Multiply-adds per example.
+    """
 
     name: str
     kind: str
@@ -33,13 +41,13 @@ class LayerCount:
 
 @dataclasses.dataclass(frozen=True)
 class ModelCount:
-    """A network's figures.
+    """Size of a network.
 
     Attributes:
-        layers: One `LayerCount` for each layer that has parameters or multiply-adds, in order.
+        layers: One `LayerCount` for each layer that has parameters or multiply-adds, in network order.
         params: Trainable parameters.
-        non_trainable_params: Moving statistics of batch normalisation and the like.
-        madds: Multiply-adds of one example.
+        non_trainable_params: Non-trainable parameters, for example moving statistics of batch normalization.
+        madds: Multiply-adds per example.
     """
 
     layers: tuple[LayerCount, ...]
@@ -49,21 +57,27 @@ class ModelCount:
 
 
 def count(model: keras.Model) -> ModelCount:
-    """Counts what the papers count: the multiply-adds of convolutions, matrix products and kernel mixing.
+    """Counts parameters and the multiply-adds of convolutions, matrix products and kernel mixing.
 
-    Pooling, normalisation, activations, biases and element-wise sums are left out, as the papers do. A conditional
-    layer costs its convolution once, plus one multiply-add per expert and weight for the mixed kernel
-    (arXiv 1904.04971, section 3), whatever form computes it. A region-aware layer likewise costs its convolution once
-    and each region's generated kernel (arXiv 2003.12243).
+    Pooling, normalization, activations, biases and element-wise sums are not counted, as in the papers. A CondConv
+    layer costs its convolution once, plus one multiply-add per expert and kernel weight (arXiv 1904.04971, section 3),
+    for every implementation. A DRConv layer costs its convolution once, plus the generated kernel of each region
+    (arXiv 2003.12243).
 
     Raises:
-        ModelError: The model's height or width is unknown, or it has a layer that this file does not know.
+        ModelError: The model's height or width is unknown, or it has a layer without a counting rule.
+
+    Example:
+        >>> from convzoo import models
+        >>> size = models.count(models.create_model("mobilenet_v1_x0_25", 10, (32, 32, 3)))
+        >>> size.params, size.madds
+        (215642, 834688)
     """
     rows = []
-    uses = collections.Counter(id(call.operation) for call in calls(model))
+    num_calls = collections.Counter(id(call.operation) for call in calls(model))
     for layer in model.layers:
         params = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
-        madds = _madds(layer) * max(uses[id(layer)], 1)  # a layer may be used more than once
+        madds = _madds(layer) * max(num_calls[id(layer)], 1)
         if params or madds:
             rows.append(LayerCount(layer.name, type(layer).__name__, tuple(layer.output.shape), params, madds))
     return ModelCount(
@@ -75,15 +89,13 @@ def count(model: keras.Model) -> ModelCount:
 
 
 def _positions(layer) -> int:
-    """Output positions of a convolution."""
-    axes = slice(2, None) if layer.data_format == "channels_first" else slice(1, -1)
-    positions = layer.output.shape[axes]
-    if None in positions:
+    """Returns the number of output positions of a convolution."""
+    shape = layer.output.shape[slice(2, None) if layer.data_format == "channels_first" else slice(1, -1)]
+    if None in shape:
         raise ModelError(
-            f"cannot count {layer.name!r} with unknown size {tuple(positions)}; "
-            "build the network with a fixed input_shape"
+            f"cannot count {layer.name!r} with unknown size {tuple(shape)}; build the network with a fixed input_shape"
         )
-    return math.prod(positions)
+    return math.prod(shape)
 
 
 @functools.singledispatch
@@ -101,8 +113,8 @@ def _(layer: keras.layers.BatchNormalization) -> int:
 @_madds.register(keras.layers.Conv2D)
 @_madds.register(keras.layers.DepthwiseConv2D)
 def _(layer) -> int:
-    # A depthwise kernel [kh, kw, channels, multiplier] and an ordinary one [kh, kw, channels / groups, filters] alike
-    # hold every weight that one position multiplies.
+    # Each position multiplies every weight of the kernel once, depthwise [kh, kw, channels, multiplier] or dense
+    # [kh, kw, channels / groups, filters].
     return _positions(layer) * math.prod(layer.kernel.shape)
 
 
@@ -123,28 +135,21 @@ def _(layer: keras.layers.Dense) -> int:
 
 @_madds.register(CondConv2D)
 @_madds.register(DepthwiseCondConv2D)
+@_madds.register(CondDense)
 def _(layer) -> int:
-    return _positions(layer) * math.prod(_experts(layer).shape[1:]) + math.prod(_experts(layer).shape)
-
-
-@_madds.register
-def _(layer: CondDense) -> int:
-    positions = math.prod(layer.output.shape[1:-1])
-    return positions * math.prod(_experts(layer).shape[1:]) + math.prod(_experts(layer).shape)
+    # The kernel is [num_experts, ...]: one application of the mixed kernel, and the mixing.
+    positions = math.prod(layer.output.shape[1:-1]) if isinstance(layer, CondDense) else _positions(layer)
+    return positions * math.prod(layer.kernel.shape[1:]) + math.prod(layer.kernel.shape)
 
 
 @_madds.register
 def _(layer: DRConv2D) -> int:
-    cells = math.prod(layer.kernel_size)
-    weights = cells * layer.channels * layer.filters
-    routing = math.prod(layer.routing_kernel.shape) * (1 if layer.generator == "shared_bank" else cells)
+    area = math.prod(layer.kernel_size)
+    weights = area * layer.channels * layer.filters
+    routing = math.prod(layer.routing_kernel.shape) * (1 if layer.generator == "shared_bank" else area)
     return _positions(layer) * weights + layer.regions * layer.bank_size * weights + routing
 
 
 @_madds.register
 def _(layer: ExpertRouting) -> int:
     return math.prod(layer.kernel.shape)
-
-
-def _experts(layer):
-    return layer.depthwise_kernel if isinstance(layer, DepthwiseCondConv2D) else layer.kernel

@@ -4,10 +4,9 @@ Seven stages of MBConv blocks with squeeze-and-excitation and swish. In the Cond
 three stages are conditional.
 """
 
-from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
+from convzoo.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.mbconv import mbconv_network
 from convzoo.models.papers import CONDCONV
-from convzoo.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from convzoo.models.registry import register_model
 
 BLOCKS = (
@@ -24,11 +23,29 @@ CONDCONV_BLOCKS = (*BLOCKS[:4], *(f"{stage}_cc" for stage in BLOCKS[4:]))
 _PAPER = "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, arXiv 1905.11946"
 _MMPRETRAIN = "the authors' AutoAugment weights, re-evaluated by MMPretrain"
 _README = "the authors' README for their CondConv weights"
-# Others reproduced it with these weights at 240 pixels; what they give at 224 was not published.
+# Others reproduced the accuracy with these weights at 240 pixels; nobody published it at 224.
 _README_DEPTH = f"{_README}; reproduced by others at 240 pixels"
+_NOTE = (
+    "the authors publish 5 to 8 M more than the stage table has, for B0 and for its CondConv variants; the difference "
+    "between them agrees"
+)
 
-# name: width, depth, input size, dropout, parameters, multiply-adds, reported top-1
-_STATIC = {
+
+def _register(
+    name, paper, params, madds, reported, published=None, size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, **arguments
+):
+    # The published evaluation crops size / (size + 32) of the shorter side.
+    preprocessing = Preprocessing(mean, std, crop_fraction=size / (size + 32))
+    info = ModelInfo(name, "efficientnet", paper, params, madds, size, preprocessing, reported, published)
+    register_model(mbconv_network, info, activation="silu", survival_prob=0.8, **arguments)
+
+
+_PUBLISHED = {
+    "efficientnet_b0": Published(5.3e6, 391e6, _README, _NOTE),
+    "efficientnet_b1": Published(7.8e6, 700e6, _README, "the stage table at 240 pixels has 2 % less than 700 M"),
+}
+# Name: width, depth, input size, dropout rate, parameters, multiply-adds, reported top-1.
+for _name, (_width, _depth, _size, _dropout, _params, _madds, _top1) in {
     "efficientnet_b0": (1.0, 1.0, 224, 0.2, 5_288_548, 385_814_752, 77.26),
     "efficientnet_b1": (1.0, 1.1, 240, 0.2, 7_794_184, 686_802_832, 79.20),
     "efficientnet_b2": (1.1, 1.2, 260, 0.3, 9_109_994, 993_561_872, 80.21),
@@ -37,63 +54,28 @@ _STATIC = {
     "efficientnet_b5": (1.6, 2.2, 456, 0.4, 30_389_784, 10_266_384_752, 83.82),
     "efficientnet_b6": (1.8, 2.6, 528, 0.5, 43_040_704, 19_067_593_536, 84.05),
     "efficientnet_b7": (2.0, 3.1, 600, 0.5, 66_347_960, 37_745_884_192, 84.38),
-}
-# name: depth, experts, parameters, multiply-adds, reported top-1, printed parameters and multiply-adds
-_CONDITIONAL = {
-    "efficientnet_condconv_b0_4e": (1.0, 4, 13_314_116, 396_513_888, 77.8, 13.3e6, 402e6),
-    "efficientnet_condconv_b0_8e": (1.0, 8, 24_013_284, 407_213_024, 78.3, 24.0e6, 413e6),
-    "efficientnet_condconv_b0_8e_depth": (1.1, 8, 39_715_968, 606_131_552, 79.5, 39.7e6, 614e6),
-}
-_SAME_EXCESS = (
-    "the authors print 5 to 8 M more than the stage table gives, for B0 and its CondConv forms alike; what the experts "
-    "add agrees"
-)
-_PUBLISHED = {
-    "efficientnet_b0": Published(5.3e6, 391e6, _README, _SAME_EXCESS),
-    "efficientnet_b1": Published(7.8e6, 700e6, _README, "the stage table at 240 pixels gives 2 % less than the 700 M"),
-}
+}.items():
+    _arguments = {"width_coefficient": _width, "depth_coefficient": _depth, "dropout_rate": _dropout, "blocks": BLOCKS}
+    _reported = Reported(_top1, _MMPRETRAIN)
+    _register(_name, _PAPER, _params, _madds, _reported, _PUBLISHED.get(_name), _size, **_arguments)
 
-for _name, (_width, _depth, _size, _dropout, _params, _madds, _top1) in _STATIC.items():
-    register_model(
-        mbconv_network,
-        ModelInfo(
-            name=_name,
-            family="efficientnet",
-            paper=_PAPER,
-            params=_params,
-            madds=_madds,
-            input_size=_size,
-            # The published evaluation crops size / (size + 32) of the shorter side.
-            preprocessing=Preprocessing(IMAGENET_MEAN, IMAGENET_STD, crop_fraction=_size / (_size + 32)),
-            reported=Reported(_top1, _MMPRETRAIN),
-            published=_PUBLISHED.get(_name),
-        ),
-        blocks=BLOCKS,
-        activation="silu",
-        width_coefficient=_width,
-        depth_coefficient=_depth,
-        dropout_rate=_dropout,
-        survival_prob=0.8,
-    )
-
-for _name, (_depth, _experts, _params, _madds, _top1, *_printed) in _CONDITIONAL.items():
-    register_model(
-        mbconv_network,
-        ModelInfo(
-            name=_name,
-            family="efficientnet",
-            paper=CONDCONV,
-            params=_params,
-            madds=_madds,
-            input_size=224,
-            preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, crop_fraction=224 / (224 + 32)),
-            reported=Reported(_top1, _README_DEPTH if _depth > 1 else _README),
-            published=Published(*_printed, _README, _SAME_EXCESS),
-        ),
+# Name: depth, experts, parameters, multiply-adds, reported top-1 and source, published parameters and multiply-adds.
+for _name, (_depth, _experts, _params, _madds, _top1, _source, *_published) in {
+    "efficientnet_condconv_b0_4e": (1.0, 4, 13_314_116, 396_513_888, 77.8, _README, 13.3e6, 402e6),
+    "efficientnet_condconv_b0_8e": (1.0, 8, 24_013_284, 407_213_024, 78.3, _README, 24.0e6, 413e6),
+    "efficientnet_condconv_b0_8e_depth": (1.1, 8, 39_715_968, 606_131_552, 79.5, _README_DEPTH, 39.7e6, 614e6),
+}.items():
+    _register(
+        _name,
+        CONDCONV,
+        _params,
+        _madds,
+        Reported(_top1, _source),
+        Published(*_published, _README, _NOTE),
+        mean=(127.0,) * 3,
+        std=(128.0,) * 3,
         blocks=CONDCONV_BLOCKS,
-        activation="silu",
         depth_coefficient=_depth,
         num_experts=_experts,
         dropout_rate=0.25,
-        survival_prob=0.8,
     )

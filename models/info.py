@@ -1,16 +1,16 @@
-"""What is known of a registered network without building it."""
+"""Facts about a registered network that are known without building it."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What the network expects of a picture: (x - mean) / std on the scale 0 to 255, channel by channel.
+    """Preprocessing that the network expects: (x - mean) / std per channel, for x from 0 to 255.
 
     Attributes:
-        mean: Three numbers, red, green, blue, on the scale 0 to 255.
-        std: Three numbers on the same scale.
-        crop_fraction: Side of the square centre crop that evaluation takes, as a share of the picture's shorter side.
+        mean: Mean of red, green and blue, from 0 to 255.
+        std: Standard deviation of red, green and blue, on the same scale.
+        crop_fraction: Side of the square center crop in evaluation, as a fraction of the image's shorter side.
         interpolation: "bicubic" or "bilinear".
     """
 
@@ -20,12 +20,17 @@ class Preprocessing:
     interpolation: str = "bicubic"
 
 
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+IMAGENET = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, crop_fraction=0.875)
+IMAGENET_BILINEAR = dataclasses.replace(IMAGENET, interpolation="bilinear")
+
+
 @dataclasses.dataclass(frozen=True)
 class Reported:
-    """A figure that others published: nothing that convzoo measured.
+    """An accuracy that others reported; convzoo did not measure it.
 
     Attributes:
-        top1: Accuracy in percent, single crop; on ImageNet's validation split unless the source says otherwise.
+        top1: Single-crop accuracy in percent, on ImageNet's validation split unless `source` names another data set.
         source: Who reported it, and for which weights.
     """
 
@@ -35,13 +40,13 @@ class Reported:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """The network's size as others printed it, to hold beside what `count` finds.
+    """The network's size as others published it, for comparison with `count`.
 
     Attributes:
-        params: Parameters, as many digits as were printed; None where none were.
-        madds: Multiply-adds of one example, likewise.
-        source: Who printed them.
-        note: Why `count` finds something else, where it does.
+        params: Number of parameters with the published digits, or None.
+        madds: Multiply-adds per example with the published digits, or None.
+        source: Who published them.
+        note: Why `count` differs, if it does.
     """
 
     params: float | None
@@ -52,19 +57,19 @@ class Published:
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """The record of one registered network.
+    """Facts about one registered network.
 
     Attributes:
         name: The name that `create_model` takes.
-        family: The room of the zoo, as "efficientnet".
-        paper: Where the network was published, with its arXiv number.
-        params: Trainable parameters with `num_classes`; a test holds it to what is built.
-        madds: Multiply-adds of one example at `input_size` with `num_classes` (see `count`); held likewise.
+        family: The network family, for example "efficientnet".
+        paper: Title and arXiv number of the paper that published the network.
+        params: Trainable parameters with `num_classes` classes; a test compares it with `count`.
+        madds: Multiply-adds per example at `input_size` with `num_classes` classes; a test compares it with `count`.
         input_size: Published height and width in pixels.
-        preprocessing: What the network expects of a picture.
-        reported: The published accuracy with its source, or None.
-        published: Its size as others printed it, or None.
-        num_classes: Published width of the logits.
+        preprocessing: Preprocessing that the network expects.
+        reported: Reported accuracy with its source, or None.
+        published: Published size with its source, or None.
+        num_classes: Published number of classes.
     """
 
     name: str
@@ -72,8 +77,16 @@ class ModelInfo:
     paper: str
     params: int
     madds: int
-    input_size: int
-    preprocessing: Preprocessing
+    input_size: int = 224
+    preprocessing: Preprocessing = IMAGENET
     reported: Reported | None = None
     published: Published | None = None
     num_classes: int = 1000
+
+
+# Fields of ModelInfo for networks of 32x32 images.
+CIFAR = {
+    "input_size": 32,
+    "preprocessing": Preprocessing((125.3, 123.0, 113.9), (63.0, 62.1, 66.7), crop_fraction=1.0),
+    "num_classes": 10,
+}

@@ -1,8 +1,8 @@
-"""Networks of MBConv blocks: MobileNetV2, MnasNet, EfficientNet and their CondConv forms.
+"""Networks of MBConv blocks: MobileNetV2, MnasNet, EfficientNet and their CondConv and DRConv variants.
 
-A network is stages of MBConv blocks (1x1 expansion, depthwise convolution, squeeze-and-excitation, 1x1 projection)
-between a 3x3 stem and a 1x1 head. In a conditional block one routing vector, computed from the block's input, mixes the
-experts of its three convolutions.
+A network is a 3x3 stem, stages of MBConv blocks (1x1 expansion, depthwise convolution, squeeze-and-excitation, 1x1
+projection) and a 1x1 head. In a CondConv block one routing vector, computed from the block's input, mixes the experts
+of its three convolutions.
 """
 
 import math
@@ -12,16 +12,16 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from convzoo.models.errors import ModelError
-from convzoo.models.parts import Endpoints, Parts
-from convzoo.models.regions import Guides
-from convzoo.models.routing import Router, first_block
+from convzoo.errors import ModelError
+from convzoo.models.blocks import ConvBlockBuilder
+from convzoo.models.region_masks import RegionMask, RegionMaskBuilder
+from convzoo.models.routing import RoutingBuilder, first_conditional_index
 
 STEM_FILTERS, HEAD_FILTERS, WIDTH_DIVISOR = 32, 1280, 8
 
 
 class Stage(NamedTuple):
-    """One stage of MBConv blocks, before scaling. `strides` are of its first block."""
+    """One stage of MBConv blocks before scaling. `strides` apply to its first block."""
 
     repeats: int
     kernel_size: int
@@ -33,36 +33,36 @@ class Stage(NamedTuple):
     conditional: bool
 
 
-# r: repeats, k: kernel, s: stride in height and width, e: expansion, i and o: channels in and out, se: share of the
-# input channels that squeeze-and-excitation keeps, cc: conditional. The notation is that of the published code.
-_STAGE = re.compile(
-    r"r(?P<r>\d+)_k(?P<k>\d+)_s(?P<s1>\d)(?P<s2>\d)_e(?P<e>\d+)_i(?P<i>\d+)_o(?P<o>\d+)(_se(?P<se>\d*\.?\d+))?(?P<cc>_cc)?"
-)
+# Repeats, kernel size, strides of height and width, expansion ratio, input and output channels, squeeze-and-excitation
+# channels as a fraction of the input channels, CondConv. This is the notation of the published code.
+_STAGE = re.compile(r"r(\d+)_k(\d+)_s(\d)(\d)_e(\d+)_i(\d+)_o(\d+)(?:_se(\d*\.?\d+))?(_cc)?")
 
 
 def decode_stage(text: str) -> Stage:
-    """Reads a stage from its published notation, as "r3_k5_s11_e6_i80_o112_se0.25_cc".
+    """Parses a stage in the notation of the published code.
 
     Raises:
-        ModelError: The text is not of that form.
+        ModelError: The text is not in this notation.
+
+    Example:
+        >>> stage = decode_stage("r3_k5_s11_e6_i80_o112_se0.25_cc")
+        >>> stage.repeats, stage.output_filters, stage.conditional
+        (3, 112, True)
     """
     match = _STAGE.fullmatch(text)
     if match is None:
-        raise ModelError(f"cannot read the stage {text!r}; write it as 'r3_k5_s11_e6_i80_o112_se0.25_cc'")
-    return Stage(
-        repeats=int(match["r"]),
-        kernel_size=int(match["k"]),
-        strides=(int(match["s1"]), int(match["s2"])),
-        expand_ratio=int(match["e"]),
-        input_filters=int(match["i"]),
-        output_filters=int(match["o"]),
-        se_ratio=float(match["se"] or 0.0),
-        conditional=match["cc"] is not None,
-    )
+        raise ModelError(f"cannot parse the stage {text!r}; write it as 'r3_k5_s11_e6_i80_o112_se0.25_cc'")
+    repeats, kernel_size, height, width, *channels = map(int, match.groups()[:7])
+    return Stage(repeats, kernel_size, (height, width), *channels, float(match[8] or 0), match[9] is not None)
 
 
 def round_filters(filters: int, width_coefficient: float) -> int:
-    """Channels after scaling: a multiple of 8, rounded to the nearest but never down by more than a tenth."""
+    """Scales a channel count to a multiple of 8: the nearest one, but at least 90 % of the scaled count.
+
+    Example:
+        >>> round_filters(32, 1.1), round_filters(16, 1.4)
+        (32, 24)
+    """
     if width_coefficient == 1.0:
         return filters
     scaled = filters * width_coefficient
@@ -71,31 +71,30 @@ def round_filters(filters: int, width_coefficient: float) -> int:
 
 
 def _mbconv(
-    parts: Parts,
+    block: ConvBlockBuilder,
     x,
     name: str,
     stage: Stage,
     filters: int,
     strides: tuple[int, int],
     drop_rate: float,
-    router: Router | None,
-    guides: Guides,
+    routing,
+    mask: RegionMask | None,
 ):
+    """One MBConv block."""
     inputs, input_filters = x, x.shape[-1]
-    routing = None if router is None else router(inputs, name)
-    guide = guides(inputs, name)
     if stage.expand_ratio != 1:
-        x = parts.conv(x, f"{name}_expand_conv", input_filters * stage.expand_ratio, routing=routing, guide=guide)
-        x = parts.norm(x, f"{name}_expand")
-    x = parts.depthwise(x, f"{name}_depthwise_conv", stage.kernel_size, strides, routing=routing)
-    x = parts.norm(x, f"{name}_depthwise")
+        x = block.conv(x, f"{name}_expand_conv", input_filters * stage.expand_ratio, routing=routing, mask=mask)
+        x = block.norm(x, f"{name}_expand")
+    x = block.depthwise(x, f"{name}_depthwise_conv", stage.kernel_size, strides, routing=routing)
+    x = block.norm(x, f"{name}_depthwise")
     if stage.se_ratio:
-        x = parts.squeeze_excite(x, name, max(1, int(input_filters * stage.se_ratio)))
-    x = parts.conv(x, f"{name}_project_conv", filters, routing=routing, guide=guide)
-    x = parts.norm(x, f"{name}_project", activation=False)
+        x = block.squeeze_excite(x, name, max(1, int(input_filters * stage.se_ratio)))
+    x = block.conv(x, f"{name}_project_conv", filters, routing=routing, mask=mask)
+    x = block.norm(x, f"{name}_project", activation=False)
     if strides == (1, 1) and input_filters == filters:
         if drop_rate:
-            # Drop-connect: the whole branch of one example is dropped, and the kept ones are scaled up.
+            # Drop-connect drops the whole branch of an example and scales up the kept ones.
             x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop_connect")(x)
         x = layers.Add(name=f"{name}_add")([x, inputs])
     return x
@@ -129,79 +128,62 @@ def mbconv_network(
     bn_epsilon: float = 1e-3,
     name: str = "mbconv",
 ) -> keras.Model:
-    """Builds a network of MBConv blocks.
+    """Builds a network of MBConv blocks. See `convzoo.models.blocks` for the arguments that all builders share.
 
     Args:
-        num_classes: Width of the logits.
-        input_shape: Height, width and channels of one image; height and width may be None.
-        blocks: One text a stage, in the published notation (see `decode_stage`); "_cc" makes a stage conditional.
-        activation: After normalisations, as "silu".
-        include_top: False ends the network at the head's feature map, float [batch, h, w, head channels].
-        features: True returns a dict of feature maps instead: "reduction_1" .. "reduction_5", the last block's output
-            at each resolution (at 1/2 to 1/32 of the input where `stem_strides` is 2), and "head".
-        width_coefficient: Factor on every channel count, rounded to multiples of 8.
+        blocks: One string per stage, see `decode_stage`; "_cc" makes a stage conditional unless
+            `first_conditional_block` is set.
+        activation: Activation after normalization, for example "silu".
+        width_coefficient: Factor on the channel counts, which are rounded to multiples of 8.
         depth_coefficient: Factor on the repeats of every stage, rounded up.
         narrow_head: Whether a width_coefficient below 1 narrows the head too.
-        num_experts: Experts of each conditional layer (n in CondConv, arXiv 1904.04971).
-        first_conditional_block: Blocks from this one on are conditional, counted from 0 over the whole network as in
-            the layers' names, whatever `blocks` say; -1 makes the stem conditional too.
-        conditional_head: Whether the head's 1x1 convolution is conditional.
-        conditional_classifier: Whether the classifier is conditional.
-        routing, expert_dropout: See `convzoo.models.routing.Router`.
-        regions, bank_size, generator: Of the blocks' region-aware 1x1 convolutions, see
-            `convzoo.models.regions.Guides`; without regions they are not region-aware.
-        dropout_rate: Dropout before the classifier.
-        survival_prob: Share of examples that keep the last block's branch; earlier blocks keep more, linearly.
-        stem_strides: 2 as published; 1 keeps small pictures (32x32) from vanishing.
-        padding, bn_momentum, bn_epsilon: See `convzoo.models.parts.Parts`.
-        name: Name of the model.
-
-    Returns:
-        A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes].
+        conditional_head: Whether the head's 1x1 convolution is a CondConv.
+        survival_prob: Probability that an example keeps the last block's branch; it falls linearly from 1 at the first
+            block.
 
     Raises:
-        ModelError: A stage that cannot be read, or that does not fit the one before; an unknown routing, padding or
-            generator, a first conditional block that there is not, or a convolution that would be conditional and
-            region-aware.
+        ModelError: A stage cannot be parsed or does not fit the previous one, or a convolution would be conditional
+            and region-aware.
+
+    Example:
+        >>> blocks = ("r1_k3_s11_e1_i32_o16", "r2_k3_s22_e6_i16_o24_se0.25_cc")
+        >>> mbconv_network(num_classes=10, input_shape=(32, 32, 3), blocks=blocks, activation="silu").output_shape
+        (None, 10)
     """
-    parts = Parts(activation, padding, bn_momentum, bn_epsilon, num_experts)
-    router = Router(routing, num_experts, expert_dropout)
-    guides = Guides(regions, bank_size, generator)
+    block = ConvBlockBuilder(activation, padding, bn_momentum, bn_epsilon, num_experts)
+    routing_builder = RoutingBuilder(routing, num_experts, expert_dropout)
+    mask_builder = RegionMaskBuilder(regions, bank_size, generator)
     stages = [decode_stage(text) for text in blocks]
-    given = STEM_FILTERS
+    filters = STEM_FILTERS
     for text, stage in zip(blocks, stages, strict=True):
-        if stage.input_filters != given:
-            raise ModelError(f"stage {text!r} wants i{stage.input_filters}, but gets {given} channels; write i{given}")
-        given = stage.output_filters
+        if stage.input_filters != filters:
+            raise ModelError(f"stage {text!r} has i{stage.input_filters} after {filters} channels; write i{filters}")
+        filters = stage.output_filters
     repeats = [math.ceil(stage.repeats * depth_coefficient) for stage in stages]
-    first = first_block(first_conditional_block, sum(repeats))
+    first = first_conditional_index(first_conditional_block, sum(repeats))
 
     images = keras.Input(input_shape, name="images")
-    stem_routing = router(images, "stem") if first_conditional_block == -1 else None
+    stem_routing = routing_builder(images, "stem") if first == -1 else None
     filters = round_filters(STEM_FILTERS, width_coefficient)
-    x = parts.norm(parts.conv(images, "stem_conv", filters, 3, stem_strides, routing=stem_routing), "stem")
+    x = block.norm(block.conv(images, "stem_conv", filters, 3, stem_strides, routing=stem_routing), "stem")
 
-    endpoints = Endpoints()
     index = 0
     for stage, count in zip(stages, repeats, strict=True):
         for repeat in range(count):
             strides = stage.strides if repeat == 0 else (1, 1)
             if strides != (1, 1):
-                endpoints.before_downsampling(x)
-            # Linear in the block's index, so the first block always survives and the last falls just short of the end.
+                block.add_reduction(x)
             drop_rate = (1.0 - survival_prob) * index / sum(repeats)
             filters = round_filters(stage.output_filters, width_coefficient)
             conditional = stage.conditional if first_conditional_block is None else index >= first
-            of_block = router if conditional else None
-            x = _mbconv(parts, x, f"block{index}", stage, filters, strides, drop_rate, of_block, guides)
+            weights = routing_builder(x, f"block{index}") if conditional else None
+            mask = mask_builder(x, f"block{index}")
+            x = _mbconv(block, x, f"block{index}", stage, filters, strides, drop_rate, weights, mask)
             index += 1
-    endpoints.before_downsampling(x)
+    block.add_reduction(x)
 
     filters = round_filters(HEAD_FILTERS, width_coefficient if narrow_head else max(1.0, width_coefficient))
-    head_routing = router(x, "head") if conditional_head else None
-    x = parts.norm(parts.conv(x, "head_conv", filters, routing=head_routing), "head")
-
-    def classifier(x):
-        return parts.classifier(x, num_classes, dropout_rate, router if conditional_classifier else None)
-
-    return endpoints.model(images, x, name, include_top, features, classifier)
+    head_routing = routing_builder(x, "head") if conditional_head else None
+    x = block.norm(block.conv(x, "head_conv", filters, routing=head_routing), "head")
+    classifier_routing = routing_builder if conditional_classifier else None
+    return block.model(images, x, name, num_classes, include_top, features, dropout_rate, classifier_routing)

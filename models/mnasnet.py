@@ -1,9 +1,8 @@
-"""MnasNet-A1 (arXiv 1807.11626) and its CondConv form (arXiv 1904.04971, section 4.1)."""
+"""MnasNet-A1 (arXiv 1807.11626) and CondConv-MnasNet-A1 (arXiv 1904.04971, section 4.1)."""
 
 from convzoo.models.info import ModelInfo, Published, Reported
 from convzoo.models.mbconv import mbconv_network
 from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1
-from convzoo.models.preprocessing import IMAGENET
 from convzoo.models.registry import register_model
 
 BLOCKS = (
@@ -16,43 +15,27 @@ BLOCKS = (
     "r1_k3_s11_e6_i160_o320",
 )
 CONDCONV_BLOCKS = (*BLOCKS[:4], *(f"{stage}_cc" for stage in BLOCKS[4:]))
-_DEFAULTS = {"activation": "relu", "padding": "symmetric", "bn_momentum": 0.9, "bn_epsilon": 1e-5}
+_PAPER = "MnasNet: Platform-Aware Neural Architecture Search for Mobile, arXiv 1807.11626"
+_NOTE = "only the last three stages are conditional; a conditional classifier would add 10 M more than published"
 
-register_model(
-    mbconv_network,
-    ModelInfo(
-        name="mnasnet_a1",
-        family="mnasnet",
-        paper="MnasNet: Platform-Aware Neural Architecture Search for Mobile, arXiv 1807.11626",
-        params=3_887_038,
-        madds=311_579_072,
-        input_size=224,
-        preprocessing=IMAGENET,
-        reported=Reported(74.9, CONDCONV_TABLE_1),
-        published=Published(None, 312e6, CONDCONV_TABLE_1),
-    ),
-    blocks=BLOCKS,
-    **_DEFAULTS,
-)
-register_model(
-    mbconv_network,
-    ModelInfo(
-        name="mnasnet_a1_condconv",
-        family="mnasnet",
-        paper=CONDCONV,
-        params=14_984_718,
-        madds=324_261_184,
-        input_size=224,
-        preprocessing=IMAGENET,
-        reported=Reported(76.2, CONDCONV_TABLE_1),
-        published=Published(
-            None,
-            325e6,
-            CONDCONV_TABLE_1,
-            "the last three stages alone; a conditional classifier besides would add 10 M and miss what is printed",
-        ),
-    ),
+
+def _register(name, paper, params, madds, top1, published, **arguments):
+    info = ModelInfo(
+        name, "mnasnet", paper, params, madds, reported=Reported(top1, CONDCONV_TABLE_1), published=published
+    )
+    register_model(
+        mbconv_network, info, activation="relu", padding="symmetric", bn_momentum=0.9, bn_epsilon=1e-5, **arguments
+    )
+
+
+_register("mnasnet_a1", _PAPER, 3_887_038, 311_579_072, 74.9, Published(None, 312e6, CONDCONV_TABLE_1), blocks=BLOCKS)
+_register(
+    "mnasnet_a1_condconv",
+    CONDCONV,
+    14_984_718,
+    324_261_184,
+    76.2,
+    Published(None, 325e6, CONDCONV_TABLE_1, _NOTE),
     blocks=CONDCONV_BLOCKS,
     num_experts=8,
-    **_DEFAULTS,
 )

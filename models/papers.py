@@ -1,9 +1,9 @@
-"""Papers that several families name."""
+"""Papers, and the tables of papers, that several families cite."""
 
 CONDCONV = "CondConv: Conditionally Parameterized Convolutions for Efficient Inference, arXiv 1904.04971"
-# Where its baselines and its own figures stand.
+# Baselines and CondConv networks.
 CONDCONV_TABLE_1 = "CondConv (arXiv 1904.04971), table 1"
-CONDCONV_ABLATIONS = "CondConv (arXiv 1904.04971), table 4"
+CONDCONV_TABLE_4 = "CondConv (arXiv 1904.04971), table 4"
 CONDCONV_WIDTHS = "CondConv (arXiv 1904.04971, version 2), figure of widths and experts, read to 2 M"
 
 DRCONV = "Dynamic Region-Aware Convolution, arXiv 2003.12243"

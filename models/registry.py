@@ -1,4 +1,4 @@
-"""Networks by name: register, list, look up and build them."""
+"""Registry of networks: register, list, look up and build them by name."""
 
 import dataclasses
 import difflib
@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import keras
 
+from convzoo.errors import ModelError, first_line
 from convzoo.layers import DRConv2D, ExpertRouting, LeanConv2D
-from convzoo.models import weights as files
-from convzoo.models.errors import ModelError
 from convzoo.models.info import ModelInfo
+from convzoo.models.weights import load_weights, read_metadata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +24,10 @@ class _Entry:
 
 
 _ENTRIES: dict[str, _Entry] = {}
-# Overrides that need a kind of layer, and the overrides that bring it.
-_NEED = {
+# Override: (the layer class that it configures, that class in words, the override that creates such layers).
+_CONFIGURED_LAYERS = {
     **dict.fromkeys(
-        ("num_experts", "routing", "expert_dropout"),
-        (ExpertRouting, "conditional layer", "first_conditional_block"),
+        ("num_experts", "routing", "expert_dropout"), (ExpertRouting, "conditional layer", "first_conditional_block")
     ),
     **dict.fromkeys(("bank_size", "generator"), (DRConv2D, "region-aware layer", "regions")),
     "group_size": (LeanConv2D, "lean layer", "stencil"),
@@ -39,13 +38,21 @@ def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defau
     """Registers `info.name` as `builder` called with `defaults`.
 
     Args:
-        builder: A function of keyword arguments alone, `num_classes` and `input_shape` among them, that returns a
-            `keras.Model`. Its other keywords are what users may override.
-        info: The record of the network.
-        **defaults: What makes this network of the family: widths, blocks, experts.
+        builder: A function of keyword arguments, `num_classes`, `input_shape` and `name` among them, that returns a
+            `keras.Model`. Users can override its other arguments.
+        info: Facts about the network.
+        **defaults: Arguments of `builder` that define this network, for example widths, blocks and experts.
 
     Raises:
-        ModelError: The name is taken, or a default is no argument of `builder`.
+        ModelError: The name is registered already, or a default is not an argument of `builder`.
+
+    Example:
+        >>> from convzoo import models
+        >>> from convzoo.models.resnet import resnet
+        >>> info = models.ModelInfo("resnet10", "resnet", "my paper", params=5_418_792, madds=889_229_312)
+        >>> models.register_model(resnet, info, repeats=(1, 1, 1, 1), bottleneck=False)
+        >>> models.list_models("resnet1?")
+        ['resnet10', 'resnet18']
     """
     if info.name in _ENTRIES:
         raise ModelError(f"a network named {info.name!r} is registered already; choose another name")
@@ -54,12 +61,27 @@ def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defau
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the registered networks that match a shell wildcard such as "*condconv*", sorted."""
+    """Returns the sorted names of the registered networks that match a shell pattern.
+
+    Example:
+        >>> from convzoo import models
+        >>> models.list_models("mobilenet_v2_*conv*")
+        ['mobilenet_v2_condconv_x1_0', 'mobilenet_v2_drconv_x1_0']
+    """
     return sorted(fnmatch.filter(_ENTRIES, pattern))
 
 
 def info(name: str) -> ModelInfo:
-    """The record of network `name`. Raises ModelError, naming the nearest networks, where there is none."""
+    """Returns the facts about network `name`.
+
+    Raises:
+        ModelError: There is no such network; the message names the nearest ones.
+
+    Example:
+        >>> from convzoo import models
+        >>> models.info("resnet50").params
+        25557032
+    """
     return _entry(name).info
 
 
@@ -74,46 +96,55 @@ def create_model(
 
     Args:
         name: One of `list_models()`.
-        num_classes: Width of the logits; by default that of the weights, or the published one. With weights of another
-            number of classes the classifier starts anew, and a warning says so.
-        input_shape: Height, width and channels of one picture; by default the published size and 3 channels. Height
-            and width may be None where the size is not known.
-        weights: A `.weights.h5` file for this network, written by `save_weights` or scripts/import_weights.py (which
-            record the overrides that the weights need: they apply here too, unless given otherwise), or by Keras's
-            `save_weights`; None for the network's own random initialisation.
-        **overrides: Any keyword of the family's builder (`num_experts=4`); `include_top=False` ends the network at
-            its last feature map, `features=True` makes it return a dict of named feature maps.
+        num_classes: Width of the logits; by default that of `weights`, else the published one. If `weights` have a
+            different number of classes, the classifier is initialized randomly, with a warning.
+        input_shape: Height, width and channels of one image; by default the published size and 3 channels. Height
+            and width may be None.
+        weights: A `.weights.h5` file of this network, from `save_weights`, scripts/import_weights.py or
+            `keras.Model.save_weights`; None for random initialization. The overrides in the file's metadata apply
+            unless `overrides` contains them.
+        **overrides: Keywords of the family's builder, for example `num_experts=4`; see `convzoo.models.blocks` for the
+            common ones. `include_top=False` returns the last feature map, `features=True` a dict of feature maps.
 
     Returns:
-        A `keras.Model` from float images [batch, height, width, channels], normalised as `info(name).preprocessing`
-        says, to float32 logits [batch, num_classes].
+        A `keras.Model` from float images [batch, height, width, channels], normalized by `info(name).preprocessing`,
+        to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: Unknown name or override (the nearest known ones are named), an override that cannot be, or weights
-            of another network.
+        ModelError: The name or an override is unknown (the message names the nearest ones), the builder rejects an
+            override, or the weights belong to another network.
+
+    Example:
+        >>> from convzoo import models
+        >>> models.create_model("mobilenet_v1_x0_25", num_classes=10, input_shape=(32, 32, 3)).output_shape
+        (None, 10)
+        >>> backbone = models.create_model("mobilenet_v1_condconv_x0_25", features=True, num_experts=4)
+        >>> backbone.output["reduction_5"].shape
+        (None, 7, 7, 256)
     """
     entry = _entry(name)
     _check_overrides(name, entry.builder, overrides)
     weights = None if weights is None else os.fspath(weights)
-    record = {} if weights is None else files.read_record(weights, name)
+    metadata = {} if weights is None else read_metadata(weights, name)
     if num_classes is None:
-        num_classes = record.get("num_classes") or entry.info.num_classes
+        num_classes = metadata.get("num_classes") or entry.info.num_classes
     if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-        raise ModelError(f"num_classes must be a whole number of at least 1, not {num_classes!r}")
+        raise ModelError(f"num_classes must be an integer of at least 1, not {num_classes!r}")
     if input_shape is None:
         input_shape = (entry.info.input_size, entry.info.input_size, 3)
-    arguments = {**entry.defaults, **record.get("overrides", {}), **overrides}
+    arguments = {**entry.defaults, **metadata.get("overrides", {}), **overrides}
     try:
         model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
     except ModelError:
         raise
-    except (TypeError, ValueError, ZeroDivisionError) as error:  # of a layer deep within, where a value cannot be
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        given = "".join(f", {key}={value!r}" for key, value in overrides.items())
-        raise ModelError(f"{name} cannot be built with input_shape={tuple(input_shape)}{given}: {line}") from error
+    except (TypeError, ValueError, ZeroDivisionError) as error:  # a layer rejects an argument
+        settings = "".join(f", {key}={value!r}" for key, value in overrides.items())
+        raise ModelError(
+            f"{name} cannot be built with input_shape={tuple(input_shape)}{settings}: {first_line(error)}"
+        ) from error
     _check_effect(model, overrides)
     if weights is not None:
-        files.load_weights(model, weights)
+        load_weights(model, weights)
     return model
 
 
@@ -124,6 +155,7 @@ def _entry(name: str) -> _Entry:
 
 
 def _check_overrides(name: str, builder: Callable, overrides: dict) -> None:
+    """Raises ModelError for an override that is not an argument of `builder`."""
     known = [key for key in inspect.signature(builder).parameters if key not in ("num_classes", "input_shape", "name")]
     for key in overrides:
         if key not in known:
@@ -131,11 +163,17 @@ def _check_overrides(name: str, builder: Callable, overrides: dict) -> None:
 
 
 def _check_effect(model: keras.Model, overrides: dict) -> None:
-    """Refuses overrides that do nothing, unless what they need was switched off by another one, as an ablation does."""
+    """Raises ModelError for an override that configures a layer class which the model does not have.
+
+    An ablation may remove the layers and keep their settings: this is allowed if the override that creates such layers
+    is given too.
+    """
     for key in overrides:
-        kind, what, remedy = _NEED.get(key, (keras.layers.Layer, "", ""))
-        if remedy not in overrides and not any(isinstance(layer, kind) for layer in model.layers):
-            raise ModelError(f"{key} would do nothing: {model.name} has no {what}; set {remedy} too")
+        if key not in _CONFIGURED_LAYERS:
+            continue
+        layer_class, kind, creator = _CONFIGURED_LAYERS[key]
+        if creator not in overrides and not any(isinstance(layer, layer_class) for layer in model.layers):
+            raise ModelError(f"{key} has no effect: {model.name} has no {kind}; set {creator} too")
 
 
 def _nearest(word: str, known: list[str]) -> str:

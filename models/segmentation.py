@@ -1,4 +1,4 @@
-"""Encoder and decoder for semantic segmentation on any network of the zoo (DeepLabv3+, arXiv 1802.02611)."""
+"""Semantic segmentation on any registered network: DeepLabv3+ (arXiv 1802.02611)."""
 
 import numbers
 import os
@@ -6,16 +6,16 @@ import os
 import keras
 from keras import layers
 
+from convzoo.errors import ModelError
 from convzoo.layers import BilinearResize
+from convzoo.models.blocks import ConvBlockBuilder
 from convzoo.models.dilation import dilate, strides_of
-from convzoo.models.errors import ModelError
-from convzoo.models.parts import Parts
 from convzoo.models.registry import create_model
-from convzoo.models.weights import SEGMENTER, read_record
+from convzoo.models.weights import SEGMENTER, read_metadata
 
-# The start of the names of all layers behind the backbone.
-HEAD = "segment_"
-# Of the pyramid's windows, at an output stride of 16; at 8 they are twice as wide.
+# Prefix of the names of all layers after the backbone.
+HEAD_PREFIX = "segment_"
+# Dilation rates of the pyramid at an output stride of 16; they scale inversely with the output stride.
 ATROUS_RATES = (6, 12, 18)
 _LOW_LEVEL_STRIDE = 4
 
@@ -33,26 +33,26 @@ def create_segmenter(
     head_dropout_rate: float = 0.1,
     **overrides,
 ) -> keras.Model:
-    """Builds a network that gives every pixel scores of the classes.
+    """Builds a segmenter, which returns class logits for every pixel.
 
-    The backbone's strides beyond `output_stride` become dilation (`convzoo.models.dilation.dilate`). On its last map
-    stands atrous spatial pyramid pooling: a 1x1, separable 3x3 convolutions of several dilations, and the map's
-    average. The decoder brings that to a quarter of the picture's size, puts the backbone's own map of that size beside
-    it through a 1x1, and mixes both in two separable 3x3 convolutions; its scores are interpolated to the picture.
-    A backbone without a finer map, as one for small pictures, has no such step.
+    The encoder is the backbone with dilation in place of the strides beyond `output_stride` (see
+    `convzoo.models.dilation.dilate`), followed by atrous spatial pyramid pooling: a 1x1 convolution, separable 3x3
+    convolutions at several dilation rates, and global average pooling. The decoder resizes the result to the
+    backbone's last feature map of stride 4 or less, concatenates that map after a 1x1 convolution, applies two
+    separable 3x3 convolutions and the 1x1 classifier, and resizes the logits to the image. Resizing and concatenation
+    are left out if the backbone has no such feature map.
 
     Args:
         backbone: One of `list_models()`.
-        num_classes: Scores of each pixel.
+        num_classes: Number of classes.
         input_shape: Height, width and channels; by default the backbone's. Height and width may be None.
-        weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is left out.
-        output_stride: Pixels of the input between two positions of the backbone's last map, at most: 8, 16 or 32. A
-            backbone for small pictures may be finer.
-        filters: Channels of pyramid and decoder.
-        low_level_filters: Channels of the 1x1 on the backbone's finer map.
-        atrous_rates: Dilations of the pyramid; by default 6, 12 and 18 for a last map of stride 16, twice that at 8,
-            half of it at 32.
-        head_dropout_rate: Dropout after the pyramid.
+        weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is not loaded.
+        output_stride: Largest allowed stride of the encoder's last feature map, in pixels: 8, 16 or 32.
+        filters: Channels of the pyramid and the decoder.
+        low_level_filters: Channels of the 1x1 convolution of the backbone's finer feature map.
+        atrous_rates: Dilation rates of the pyramid; by default 6, 12 and 18 for a last feature map of stride 16,
+            twice that at 8, half of it at 32.
+        head_dropout_rate: Dropout rate after the pyramid.
         **overrides: Keywords of the backbone's builder.
 
     Returns:
@@ -60,87 +60,104 @@ def create_segmenter(
         num_classes].
 
     Raises:
-        ModelError: What `create_model` and `dilate` raise; sizes or rates below 1 or given twice; features or
-            include_top among the overrides.
+        ModelError: `create_model` or `dilate` fails, a size or rate is below 1 or given twice, or the overrides
+            contain features or include_top.
+
+    Example:
+        >>> from convzoo import models
+        >>> model = models.create_segmenter("mobilenet_v1_x0_25", 21, (64, 64, 3), filters=8)
+        >>> model.output_shape
+        (None, 64, 64, 21)
     """
     if atrous_rates is not None and len(set(atrous_rates)) < len(atrous_rates):
-        raise ModelError(f"atrous_rates {tuple(atrous_rates)} have a number twice; give different ones")
-    numbers_given = {"num_classes": num_classes, "filters": filters, "low_level_filters": low_level_filters}
-    for what, value in (*numbers_given.items(), *(("atrous_rates", rate) for rate in atrous_rates or ())):
+        raise ModelError(f"atrous_rates={tuple(atrous_rates)} contain a number twice; use different ones")
+    sizes = {"num_classes": num_classes, "filters": filters, "low_level_filters": low_level_filters}
+    for key, value in (*sizes.items(), *(("atrous_rates", rate) for rate in atrous_rates or ())):
         if not isinstance(value, numbers.Integral) or value < 1:
-            raise ModelError(f"{what} must be a whole number of at least 1, not {value!r}")
+            raise ModelError(f"{key} must be an integer of at least 1, not {value!r}")
     if not 0 <= head_dropout_rate < 1:
-        raise ModelError(f"head_dropout_rate must be from 0 up to 1, not {head_dropout_rate!r}")
+        raise ModelError(f"head_dropout_rate must be at least 0 and below 1, not {head_dropout_rate!r}")
     for key in ("features", "include_top"):
         if key in overrides:
-            raise ModelError(f"{key} is no choice of a segmenter, which takes the backbone's maps; leave it out")
+            raise ModelError(f"{key} cannot be overridden in a segmenter; remove it")
     encoder = dilate(create_model(backbone, None, input_shape, weights, features=True, **overrides), output_stride)
-    parts = Parts("relu", "same", overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
-    images, maps = encoder.input, dict(encoder.output)
-    maps.pop("head")
+    block = ConvBlockBuilder("relu", "same", overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
+    images = encoder.input
     strides = strides_of(encoder)
-    *finer, last = maps.values()
+    *finer, last = (x for key, x in encoder.output.items() if key != "head")
     if atrous_rates is None:
         atrous_rates = tuple(max(rate * 16 // strides[id(last)], 1) for rate in ATROUS_RATES)
-    x = _pyramid(parts, last, filters, atrous_rates)
+    x = _pyramid(block, last, filters, atrous_rates)
     if head_dropout_rate:
-        x = layers.Dropout(head_dropout_rate, name=f"{HEAD}pyramid_dropout")(x)
+        x = layers.Dropout(head_dropout_rate, name=f"{HEAD_PREFIX}pyramid_dropout")(x)
     finer = [x for x in finer if strides[id(x)] <= _LOW_LEVEL_STRIDE and strides[id(x)] < strides[id(last)]]
     if finer:
-        low = parts.norm(parts.conv(finer[-1], f"{HEAD}decoder_low_conv", low_level_filters), f"{HEAD}decoder_low")
-        x = BilinearResize("channels_last", name=f"{HEAD}decoder_resize")(x, finer[-1])
-        x = layers.Concatenate(name=f"{HEAD}decoder_concatenate")([x, low])
+        low = _conv_bn(block, finer[-1], f"{HEAD_PREFIX}decoder_low", low_level_filters)
+        x = BilinearResize("channels_last", name=f"{HEAD_PREFIX}decoder_resize")(x, finer[-1])
+        x = layers.Concatenate(name=f"{HEAD_PREFIX}decoder_concatenate")([x, low])
     for step in (0, 1):
-        x = _separable(parts, x, f"{HEAD}decoder{step}", filters)
-    # Scores in float32, as a classifier's: what follows them stays exact under mixed_bfloat16.
-    x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name=f"{HEAD}head_conv")(x)
-    logits = BilinearResize("channels_last", dtype="float32", name=f"{HEAD}head_resize")(x, images)
+        x = _separable(block, x, f"{HEAD_PREFIX}decoder{step}", filters)
+    # Float32 logits under mixed_bfloat16 keep the loss exact.
+    x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_conv")(x)
+    logits = BilinearResize("channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_resize")(x, images)
     return keras.Model(images, logits, name=f"{backbone}{SEGMENTER}")
 
 
 def load_backbone(model: keras.Model, path: str) -> list[str]:
-    """Gives a segmenter's backbone the weights of a `.weights.h5` file, all of them or none.
+    """Loads a `.weights.h5` file into a segmenter's backbone: all of it, or nothing when an error is raised.
 
     Returns:
-        Paths of the weights that were left as they were: those behind the backbone.
+        Paths of the weights that were not loaded: those of the layers after the backbone.
 
     Raises:
-        ModelError: The file does not tell of which network it is, is of another one, or cannot be read.
+        ModelError: The file has no metadata, belongs to another network, or cannot be read.
+
+    Example:
+        >>> from convzoo import models
+        >>> models.save_weights(models.create_model("mobilenet_v1_x0_25", 10, (64, 64, 3)), "net.weights.h5")
+        >>> segmenter = models.create_segmenter("mobilenet_v1_x0_25", 21, (64, 64, 3), filters=8)
+        >>> load_backbone(segmenter, "net.weights.h5")[0]
+        'segment_pyramid_rate6_depthwise_conv/kernel'
     """
     name = model.name.removesuffix(SEGMENTER)
-    if not (record := read_record(path, name)):
-        raise ModelError(f"weights {path!r} do not tell of which network they are; write them with save_weights")
+    if not (metadata := read_metadata(path, name)):
+        raise ModelError(f"weights {path!r} have no metadata that names their network; write them with save_weights")
     backbone = create_model(name, None, model.input_shape[1:], path, features=True)
-    maps = {key: x for key, x in backbone.output.items() if key != "head"}
-    ours = {weight.path: weight for weight in model.weights if not weight.path.startswith(HEAD)}
-    theirs = {weight.path: weight for weight in keras.Model(backbone.input, maps).weights}
-    if {name: weight.shape for name, weight in ours.items()} != {name: w.shape for name, w in theirs.items()}:
+    features = {key: x for key, x in backbone.output.items() if key != "head"}
+    target = {weight.path: weight for weight in model.weights if not weight.path.startswith(HEAD_PREFIX)}
+    stored = {weight.path: weight for weight in keras.Model(backbone.input, features).weights}
+    if {path: weight.shape for path, weight in target.items()} != {path: w.shape for path, w in stored.items()}:
         raise ModelError(
             f"weights {path!r} have other layers than the backbone of {model.name!r} as built here; create it with the "
-            f"overrides of the file, {record['overrides']}"
+            f"overrides of the file, {metadata['overrides']}"
         )
-    for name, weight in ours.items():
-        weight.assign(theirs[name].value)
-    return [weight.path for weight in model.weights if weight.path.startswith(HEAD)]
+    for weight_path, weight in target.items():
+        weight.assign(stored[weight_path].value)
+    return [weight.path for weight in model.weights if weight.path.startswith(HEAD_PREFIX)]
 
 
 def is_segmenter(model: keras.Model) -> bool:
-    """Whether `create_segmenter` made the model."""
+    """Returns True if `create_segmenter` built the model."""
     return model.name.endswith(SEGMENTER)
 
 
-def _pyramid(parts, x, filters, rates):
+def _conv_bn(block, x, name, filters):
+    """A 1x1 convolution, normalized and activated."""
+    return block.norm(block.conv(x, f"{name}_conv", filters), name)
+
+
+def _separable(block, x, name, filters, rate=1):
+    """A depthwise 3x3 and a 1x1 convolution, each normalized and activated."""
+    x = block.norm(block.depthwise(x, f"{name}_depthwise_conv", 3, dilation_rate=rate), f"{name}_depthwise")
+    return _conv_bn(block, x, f"{name}_point", filters)
+
+
+def _pyramid(block, x, filters, rates):
     """Atrous spatial pyramid pooling."""
-    branches = [parts.norm(parts.conv(x, f"{HEAD}pyramid_point_conv", filters), f"{HEAD}pyramid_point")]
-    branches += [_separable(parts, x, f"{HEAD}pyramid_rate{rate}", filters, rate) for rate in rates]
-    average = layers.GlobalAveragePooling2D("channels_last", keepdims=True, name=f"{HEAD}pyramid_pool")(x)
-    average = parts.norm(parts.conv(average, f"{HEAD}pyramid_pool_conv", filters), f"{HEAD}pyramid_pool")
-    branches.append(BilinearResize("channels_last", name=f"{HEAD}pyramid_pool_resize")(average, x))
-    x = layers.Concatenate(name=f"{HEAD}pyramid_concatenate")(branches)
-    return parts.norm(parts.conv(x, f"{HEAD}pyramid_project_conv", filters), f"{HEAD}pyramid_project")
-
-
-def _separable(parts, x, name, filters, rate=1):
-    """A depthwise 3x3 convolution and a 1x1, each normalised and activated."""
-    x = parts.norm(parts.depthwise(x, f"{name}_depthwise_conv", 3, dilation_rate=rate), f"{name}_depthwise")
-    return parts.norm(parts.conv(x, f"{name}_point_conv", filters), f"{name}_point")
+    branches = [_conv_bn(block, x, f"{HEAD_PREFIX}pyramid_point", filters)]
+    branches += [_separable(block, x, f"{HEAD_PREFIX}pyramid_rate{rate}", filters, rate) for rate in rates]
+    pooled = layers.GlobalAveragePooling2D("channels_last", keepdims=True, name=f"{HEAD_PREFIX}pyramid_pool")(x)
+    pooled = _conv_bn(block, pooled, f"{HEAD_PREFIX}pyramid_pool", filters)
+    branches.append(BilinearResize("channels_last", name=f"{HEAD_PREFIX}pyramid_pool_resize")(pooled, x))
+    x = layers.Concatenate(name=f"{HEAD_PREFIX}pyramid_concatenate")(branches)
+    return _conv_bn(block, x, f"{HEAD_PREFIX}pyramid_project", filters)

@@ -1,4 +1,4 @@
-"""Weights of a network in a file of Keras's format, with a record of what they belong to."""
+"""Weight files: the format of `keras.Model.save_weights` plus metadata that names the network and its overrides."""
 
 import hashlib
 import json
@@ -8,51 +8,52 @@ import warnings
 import h5py
 import keras
 
-from convzoo.models.errors import ModelError
+from convzoo.errors import ModelError, first_line
 
 SUFFIX = ".weights.h5"
-# Layers of the classifier: what another number of classes starts anew.
-HEAD = "head_dense"
-# The end of a segmenter's name, behind its backbone's.
+# Name of the classifier layer, and prefix of the layers that belong to it ("head_dense_routing").
+CLASSIFIER = "head_dense"
+# Suffix of a segmenter's name, which starts with its backbone's.
 SEGMENTER = "_segmenter"
-_RECORD = "convzoo"
-_TOLD = 320  # characters of Keras's own complaint
+_ATTRIBUTE = "convzoo"
+_MAX_CHARACTERS = 320
 
 
 def save_weights(model: keras.Model, path: str, overrides: dict | None = None, source: str = "") -> None:
-    """Writes the weights of `model` to `path`, whole or not at all.
-
-    The file is one that `keras.Model.save_weights` writes, plus a record of the network, so that `create_model` can
-    build what the weights fit.
+    """Writes the weights of `model` and their metadata to `path`, atomically.
 
     Args:
         model: A network that `create_model` built.
-        path: Ends in .weights.h5.
-        overrides: What `create_model` was given besides the name and the number of classes; JSON values.
-        source: Where the weights come from, for people.
+        path: File to write; ends in .weights.h5.
+        overrides: The overrides that `create_model` received; JSON values. `create_model` applies them again.
+        source: Where the weights come from, as text.
 
     Raises:
-        ModelError: The path has another ending or cannot be written, the overrides cannot be recorded, or the model is
-            a segmenter.
+        ModelError: The path has another suffix or cannot be written, an override is not JSON, or the model is a
+            segmenter.
+
+    Example:
+        >>> from convzoo import models
+        >>> model = models.create_model("mobilenet_v1_x0_25", 10, (32, 32, 3), stem_strides=1)
+        >>> models.save_weights(model, "net.weights.h5", overrides={"stem_strides": 1})
+        >>> models.create_model("mobilenet_v1_x0_25", weights="net.weights.h5").output_shape
+        (None, 10)
     """
     check_path(path)
     if model.name.endswith(SEGMENTER):
-        raise ModelError(
-            f"{model.name} is no network by name, which such a file is of; save it with keras.Model.save instead"
-        )
+        raise ModelError(f"{model.name} is a segmenter, which create_model cannot rebuild; use keras.Model.save")
+    metadata = {
+        "model": model.name,
+        "num_classes": _num_classes(model),
+        "overrides": dict(overrides or {}),
+        "source": source,
+        "fingerprint": _fingerprint(model),
+    }
     try:
-        record = json.dumps(
-            {
-                "model": model.name,
-                "num_classes": _classes(model),
-                "overrides": dict(overrides or {}),
-                "source": source,
-                "body": _body(model),
-            }
-        )
+        text = json.dumps(metadata)
     except TypeError as error:
         raise ModelError(
-            f"the overrides of {model.name} cannot be recorded ({error}); use numbers and texts"
+            f"overrides of {model.name} cannot be saved as JSON ({first_line(error)}); use numbers and strings"
         ) from error
     part = f"{path.removesuffix(SUFFIX)}.{os.getpid()}.part{SUFFIX}"
     try:
@@ -60,128 +61,146 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
             os.makedirs(os.path.dirname(path), exist_ok=True)
         model.save_weights(part)
         with h5py.File(part, "r+") as file:
-            file.attrs[_RECORD] = record
+            file.attrs[_ATTRIBUTE] = text
         os.replace(part, path)
     except OSError as error:
-        raise ModelError(f"cannot write {path!r} ({str(error).splitlines()[0]}); choose another path") from error
+        raise ModelError(f"cannot write {path!r} ({first_line(error)}); choose another path") from error
     finally:
         if os.path.exists(part):
             os.remove(part)
 
 
-def read_record(path: str, name: str | None = None) -> dict:
-    """What `save_weights` recorded of the weights at `path`; {} for a file of Keras's own making.
+def read_metadata(path: str, name: str | None = None) -> dict:
+    """Returns the metadata that `save_weights` wrote, or {} for a file that Keras wrote.
 
-    The record is {"model", "num_classes", "overrides", "source", "body"}, the last of them a fingerprint of the layers.
+    The keys are "model", "num_classes", "overrides", "source" and "fingerprint", a hash of the weight paths outside
+    the classifier.
 
     Args:
         path: A `.weights.h5` file.
-        name: The network that they must be of, where they tell; None for any.
+        name: The network that the file must belong to; None accepts any.
 
     Raises:
-        ModelError: There is no such file, it is not an HDF5 file, or it is of another network.
+        ModelError: The file does not exist, is not HDF5, or belongs to another network.
+
+    Example:
+        >>> from convzoo import models
+        >>> model = models.create_model("mobilenet_v1_x0_25", 10, (32, 32, 3))
+        >>> models.save_weights(model, "net.weights.h5", source="my training")
+        >>> metadata = models.read_metadata("net.weights.h5")
+        >>> metadata["model"], metadata["num_classes"], metadata["source"]
+        ('mobilenet_v1_x0_25', 10, 'my training')
     """
     check_path(path)
     if not os.path.isfile(path):
-        advice = "copy them to this machine first" if "://" in path else "check the path"
-        raise ModelError(f"weights {path!r} are not there; {advice}")
+        advice = "copy it to this machine first" if "://" in path else "check the path"
+        raise ModelError(f"weights {path!r} do not exist; {advice}")
     try:
         with h5py.File(path, "r") as file:
-            record = json.loads(file.attrs.get(_RECORD, "{}"))
+            metadata = json.loads(file.attrs.get(_ATTRIBUTE, "{}"))
     except OSError as error:
-        raise ModelError(f"weights {path!r} cannot be read ({str(error).splitlines()[0]}); make them anew") from error
-    if "model" not in record:
+        raise ModelError(f"weights {path!r} cannot be read ({first_line(error)}); write the file again") from error
+    if "model" not in metadata:
         return {}
-    if name is not None and record["model"] != name:
-        raise ModelError(f"weights {path!r} are of {record['model']!r}, not of {name!r}; create that one")
-    record["overrides"] = {key: _tuples(value) for key, value in record.get("overrides", {}).items()}
-    return record
+    if name is not None and metadata["model"] != name:
+        raise ModelError(f"weights {path!r} belong to {metadata['model']!r}, not to {name!r}; create that network")
+    metadata["overrides"] = {key: _to_tuple(value) for key, value in metadata.get("overrides", {}).items()}
+    return metadata
 
 
-def load_weights(model: keras.Model, path: str, new_head: bool = False) -> list[str]:
-    """Gives `model` the weights at `path`, all of them or none.
+def load_weights(model: keras.Model, path: str, new_classifier: bool = False) -> list[str]:
+    """Loads the weights at `path` into `model`: all of them, or none when an error is raised.
 
     Args:
-        model: The network, as `create_model` builds it with the overrides of the file's record.
+        model: The network, built by `create_model` with the overrides in the file's metadata.
         path: A file of `save_weights`, or of `keras.Model.save_weights` for the same network.
-        new_head: Whether to leave the classifier as it is. It is left so in any case, with a warning, where the file
-            has another number of classes.
+        new_classifier: Whether the classifier keeps its current weights. It also keeps them, with a warning, if the
+            file has a different number of classes.
 
     Returns:
-        Paths of the weights that were left as they were: those of the classifier, or none.
+        Paths of the weights that were not loaded: those of the classifier, or none.
 
     Raises:
-        ModelError: The file is of another network, or cannot be read.
+        ModelError: The file belongs to another network or cannot be read.
+
+    Example:
+        >>> from convzoo import models
+        >>> model = models.create_model("mobilenet_v1_x0_25", 10, (32, 32, 3))
+        >>> models.save_weights(model, "net.weights.h5")
+        >>> models.load_weights(model, "net.weights.h5", new_classifier=True)
+        ['head_dense/kernel', 'head_dense/bias']
     """
-    record = read_record(path, model.name)
-    if record.get("body", body := _body(model)) != body:
-        # Keras takes what a smaller network needs from the file of a larger one, and says nothing.
+    metadata = read_metadata(path, model.name)
+    fingerprint = _fingerprint(model)
+    if metadata.get("fingerprint", fingerprint) != fingerprint:
+        # Keras would load a smaller network from the file of a larger one without an error.
         raise ModelError(
             f"weights {path!r} have other layers than {model.name!r} as built here; create it with the overrides of "
-            f"the file, {record['overrides']}"
+            f"the file, {metadata['overrides']}"
         )
-    classes, other = _classes(model), record.get("num_classes")
-    differs = None not in (classes, other) and classes != other
-    # Into a copy first: a file that does not fit must not leave the network half loaded.
-    copy = _copy(model, other if differs else classes)
+    classes, file_classes = _num_classes(model), metadata.get("num_classes")
+    differs = None not in (classes, file_classes) and classes != file_classes
+    # Loads into a copy first: a file that does not fit must not change the network.
+    copy = _clone(model, file_classes if differs else classes)
     try:
         with warnings.catch_warnings():
-            # Keras 3.15 looks for each layer a second time in the model's own lists, and warns that it is not there.
+            # Keras 3.15 looks for every layer a second time in the model's own lists, and warns about it.
             warnings.filterwarnings("ignore", message="Skipping nested container at '_operations")
             copy.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
-        # The shapes that differ stand behind Keras's first line.
-        line = " ".join((str(error) or type(error).__name__).split())[:_TOLD]
-        raise ModelError(f"weights {path!r} are not of {model.name!r} as built here: {line}") from error
+        # Keras names the shapes after its first line.
+        text = " ".join((str(error) or type(error).__name__).split())[:_MAX_CHARACTERS]
+        raise ModelError(f"weights {path!r} do not fit {model.name!r} as built here: {text}") from error
     loaded = {weight.path: weight for weight in copy.weights}
-    left = []
+    skipped = []
     for weight in model.weights:
-        if (new_head or differs) and weight.path.startswith(HEAD):
-            left.append(weight.path)
+        if (new_classifier or differs) and weight.path.startswith(CLASSIFIER):
+            skipped.append(weight.path)
         else:
             weight.assign(loaded[weight.path].value)
-    if differs and not new_head:
+    if differs and not new_classifier:
         warnings.warn(
-            f"weights {path!r} are for {other} classes: {model.name} keeps their body and starts a new classifier for "
-            f"{classes} classes",
+            f"weights {path!r} have {file_classes} classes: {model.name} loads the backbone and starts a new "
+            f"classifier for {classes} classes",
             stacklevel=3,
         )
-    return left
+    return skipped
 
 
 def check_path(path: str) -> None:
-    """Raises ModelError unless `path` ends as a file of weights does."""
+    """Raises ModelError unless `path` ends in .weights.h5."""
     if not path.endswith(SUFFIX):
-        raise ModelError(f"weights {path!r} do not end in {SUFFIX}; give a file of save_weights or import_weights.py")
+        raise ModelError(f"weights {path!r} do not end in {SUFFIX}; use save_weights or scripts/import_weights.py")
 
 
-def _classes(model: keras.Model) -> int | None:
-    """Width of the classifier, or None for a network without one."""
-    heads = [layer for layer in model.layers if layer.name == HEAD]
-    return heads[0].units if heads else None
+def _num_classes(model: keras.Model) -> int | None:
+    """Returns the width of the classifier, or None for a network without one."""
+    return next((layer.units for layer in model.layers if layer.name == CLASSIFIER), None)
 
 
-def _body(model: keras.Model) -> str:
-    """Fingerprint of the weights outside the classifier, in the order by which Keras finds them in a file: that of the
-    layers of each class."""
+def _fingerprint(model: keras.Model) -> str:
+    """Returns a hash of the weight paths outside the classifier.
+
+    The paths are sorted by layer class only, which is the order in which Keras assigns them from a file.
+    """
     paths = [
         (type(layer).__name__, weight.path)
         for layer in model.layers
         for weight in layer.weights
-        if not layer.name.startswith(HEAD)
+        if not layer.name.startswith(CLASSIFIER)
     ]
     return hashlib.sha256(json.dumps(sorted(paths, key=lambda entry: entry[0])).encode()).hexdigest()[:16]
 
 
-def _copy(model: keras.Model, classes: int | None) -> keras.Model:
-    def clone(layer):
+def _clone(model: keras.Model, num_classes: int | None) -> keras.Model:
+    def clone_layer(layer):
         config = layer.get_config()
-        if layer.name == HEAD:
-            config["units"] = classes
+        if layer.name == CLASSIFIER:
+            config["units"] = num_classes
         return type(layer).from_config(config)
 
-    return keras.models.clone_model(model, clone_function=clone)
+    return keras.models.clone_model(model, clone_function=clone_layer)
 
 
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _to_tuple(value):
+    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value

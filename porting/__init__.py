@@ -1,6 +1,5 @@
-"""Other people's weights into our networks."""
+"""Conversion of published weights of other implementations into our networks."""
 
-from convzoo.porting.errors import PortingError
-from convzoo.porting.sources import SOURCES, Imported, import_weights
+from convzoo.porting.importer import SOURCES, Imported, import_weights
 
-__all__ = ["SOURCES", "Imported", "PortingError", "import_weights"]
+__all__ = ["SOURCES", "Imported", "import_weights"]

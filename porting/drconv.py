@@ -1,41 +1,34 @@
-"""Weights of the authors' PyTorch code for DRConv (github.com/megvii-research/DRConv), its ShuffleNetV2.
+"""Weights of ShuffleNetV2 from the authors' PyTorch code for DRConv (github.com/megvii-research/DRConv).
 
-Its generator is our "shared_bank". Other numbers of regions or base kernels than 8 are overrides, `regions` and
+Its generator is our "shared_bank". For other numbers of regions or base kernels than 8, override `regions` and
 `bank_size`.
 """
 
 from convzoo.porting import readers
-from convzoo.porting.base import Source
-from convzoo.porting.layouts import TORCH
-from convzoo.porting.naming import Naming
+from convzoo.porting.frameworks import TORCH
+from convzoo.porting.weight_source import LayerNameMap, WeightSource, conv_bn
 
 
 def _conv_bn(theirs, ours):
-    return {f"{theirs}.conv": f"{ours}_conv", f"{theirs}.bn": f"{ours}_bn"}
+    return conv_bn(f"{theirs}.conv", f"{theirs}.bn", ours)
 
 
-def _region_aware(theirs, ours):
+def _drconv_bn(theirs, ours):
     return {**_conv_bn(theirs, ours), f"{theirs}.conv.routing_fc": f"{ours}_conv/routing_{{}}"}
 
 
-_SHUFFLENET_V2 = Naming(
+_BLOCK = {
+    "masknet": "mask",
+    **_drconv_bn("conva_right", "right_expand"),
+    **_conv_bn("convb_right", "right_depthwise"),
+    **_drconv_bn("convc_right", "right_project"),
+    **_conv_bn("conva_left", "left_depthwise"),
+    **_conv_bn("convb_left", "left_project"),
+}
+_SHUFFLENET_V2 = LayerNameMap(
     {**_conv_bn("conv_first", "stem"), **_conv_bn("conv_last", "head"), "classifier": "head_dense"},
     r"stage(\d+)_block(\d+)",
-    (
-        (
-            "",
-            {
-                "masknet": "mask",
-                **_region_aware("conva_right", "right_expand"),
-                **_conv_bn("convb_right", "right_depthwise"),
-                **_region_aware("convc_right", "right_project"),
-                **_conv_bn("conva_left", "left_depthwise"),
-                **_conv_bn("convb_left", "left_project"),
-            },
-        ),
-    ),
+    (("", _BLOCK),),
 )
 
-SOURCE = Source(
-    title="the authors' DRConv code", read=readers.read, layout=TORCH, namings={"shufflenet_v2": _SHUFFLENET_V2}
-)
+SOURCE = WeightSource("the authors' DRConv code", readers.read, TORCH, {"shufflenet_v2": _SHUFFLENET_V2})

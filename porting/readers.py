@@ -1,4 +1,4 @@
-"""Files of PyTorch's weights as NumPy arrays; nothing in a file is ever executed."""
+"""Readers of PyTorch weight files, which return NumPy arrays. No code in a file is executed."""
 
 import argparse
 import os
@@ -7,61 +7,67 @@ import zipfile
 import numpy as np
 import safetensors
 
-from convzoo.porting.errors import PortingError
+from convzoo.errors import ModelError, first_line
 
-# What training programs wrap weights in: of timm, torchvision and many others.
+# Keys under which timm, torchvision and other training programs save weights, and their moving averages.
 _WEIGHTS = ("state_dict", "model", "model_state_dict")
 _AVERAGES = ("state_dict_ema", "model_ema")
-# What torch's wrappers for several devices and for compilation put before every name.
+# Prefixes that DataParallel and torch.compile add to every name.
 _PREFIXES = ("module.", "_orig_mod.")
 _COUNTERS = ("num_batches_tracked", "n_averaged")
-# Below, weights_only=True could be made to execute code (CVE-2025-32434).
+# In earlier versions a file can execute code in spite of weights_only=True (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
 
-_SAFETENSORS = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U8": "u1",
+_SAFETENSORS_DTYPES = {
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2"},
+    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"},
 }
 
 
 def read(path: str, ema: bool = False) -> tuple[dict[str, np.ndarray], int]:
-    """Reads a `.safetensors`, `.npz` or (where PyTorch is installed) `.pth` file.
+    """Reads a `.safetensors`, `.npz` or, if PyTorch is installed, `.pth` file.
 
     Args:
-        path: The file. A `.pth` may wrap its weights, as {"state_dict": ...} or {"model": ...}.
-        ema: Take the moving averages that a `.pth` of a training holds beside the weights.
+        path: The file. A `.pth` file may contain {"state_dict": ...} or {"model": ...}.
+        ema: Whether to read the moving averages that a training program saved in a `.pth` file.
 
     Returns:
-        {name: array}, floating-point numbers as float32, and how many counters were left aside.
+        {name: array}, with floating-point arrays as float32, and the number of ignored counters.
 
     Raises:
-        PortingError: No such file, another suffix, not what its suffix says, no weights or no averages in it.
+        ModelError: The file does not exist, has another suffix or another format, or contains no weights or no moving
+            averages.
+
+    Example:
+        >>> np.savez("net.npz", **{"module.fc.weight": np.ones((2, 4), "float16"), "module.fc.num_batches_tracked": 7})
+        >>> weights, num_ignored = read("net.npz")
+        >>> list(weights), weights["fc.weight"].dtype, num_ignored
+        (['fc.weight'], dtype('float32'), 1)
     """
     reader = next((reader for suffix, reader in _READERS.items() if path.endswith(suffix)), None)
     if reader is None:
-        raise PortingError(f"checkpoint {path!r} ends in none of {', '.join(_READERS)}; give such a file")
+        raise ModelError(f"checkpoint {path!r} does not end in {', '.join(_READERS)}; use such a file")
     if not os.path.isfile(path):
-        raise PortingError(f"checkpoint {path!r} is not there; check the path")
+        raise ModelError(f"checkpoint {path!r} does not exist; check the path")
     if ema and reader is not _read_pth:
-        raise PortingError(f"{path!r} holds one set of weights, no moving averages beside them; leave out --ema")
+        raise ModelError(f"{path!r} has one set of weights and no moving averages; remove --ema")
     arrays = reader(path, ema)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in arrays if name not in _COUNTERS):
             arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
     weights = {name: value for name, value in arrays.items() if name.rpartition(".")[2] not in _COUNTERS}
     if not weights:
-        raise PortingError(f"{path!r} holds no weights")
+        raise ModelError(f"{path!r} contains no weights")
     return {name: as_float32(value) for name, value in weights.items()}, len(arrays) - len(weights)
 
 
 def as_float32(value: np.ndarray) -> np.ndarray:
-    """`value` in float32 where it is of floating-point numbers, else as it is."""
+    """Converts a floating-point array to float32 and returns any other array unchanged.
+
+    Example:
+        >>> as_float32(np.ones(2, "float64")).dtype, as_float32(np.ones(2, "int64")).dtype
+        (dtype('float32'), dtype('int64'))
+    """
     return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
 
 
@@ -77,10 +83,10 @@ def _read_safetensors(path, ema):
 def _from_bytes(path, name, dtype, shape, data):
     if dtype == "BF16":  # the upper half of a float32
         values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    elif dtype in _SAFETENSORS:
-        values = np.frombuffer(data, _SAFETENSORS[dtype])
+    elif dtype in _SAFETENSORS_DTYPES:
+        values = np.frombuffer(data, _SAFETENSORS_DTYPES[dtype])
     else:
-        raise PortingError(f"{name} of {path!r} is of {dtype}; give weights in F16, BF16, F32 or F64")
+        raise ModelError(f"{name} of {path!r} has dtype {dtype}; use F16, BF16, F32 or F64")
     return values.reshape(shape)
 
 
@@ -88,7 +94,7 @@ def _read_npz(path, ema):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    # An .npy file under this name is no context manager; a damaged archive fails in many ways.
+    # A renamed .npy file is not a context manager, and a damaged archive raises many types of errors.
     except (OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, zipfile.BadZipFile) as error:
         raise _unreadable(path, "NumPy archive of arrays", error) from error
 
@@ -97,27 +103,23 @@ def _read_pth(path, ema):
     try:
         import torch
     except ImportError as error:
-        raise PortingError(
-            f"{path!r} needs PyTorch to be read; install torch, or give the weights as .safetensors"
-        ) from error
+        raise ModelError(f"{path!r} needs PyTorch; install torch, or convert the weights to .safetensors") from error
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _SAFE_TORCH:
-        raise PortingError(
-            f"PyTorch {torch.__version__} can be made to execute what a .pth file says; install torch 2.6 or newer"
-        )
+        raise ModelError(f"PyTorch {torch.__version__} can execute code of a .pth file; install torch 2.6 or newer")
     try:
-        # Training programs put their command line beside the weights: a record of values, which executes nothing.
+        # Training programs save their command line next to the weights. A Namespace holds values and runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or foreign pickle provokes in torch
-        # Not in torch's words, which advise to execute what the file says.
-        raise PortingError(
-            f"{path!r} is no PyTorch file of nothing but weights, or a damaged one; save its state_dict() alone"
+    except Exception as error:  # a damaged or malicious pickle raises any type of error
+        # torch's own message recommends weights_only=False, which would execute the file's code.
+        raise ModelError(
+            f"{path!r} is damaged or contains more than tensors; save the model's state_dict() only"
         ) from error
     loaded = _unwrap(path, loaded, ema)
     tensors = {name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
     if len(tensors) < len(loaded):
         other = next(name for name in loaded if name not in tensors)
-        raise PortingError(f"{other!r} in {path!r} is no tensor; give a file of weights alone")
+        raise ModelError(f"{other!r} in {path!r} is not a tensor; use a file that contains only weights")
     return {
         name: (value.float() if value.is_floating_point() else value).detach().numpy()
         for name, value in tensors.items()
@@ -125,19 +127,17 @@ def _read_pth(path, ema):
 
 
 def _unwrap(path, loaded, ema):
+    """Returns the dict of weights or moving averages inside what a training program saved."""
     if not isinstance(loaded, dict):
-        raise PortingError(f"{path!r} holds a {type(loaded).__name__}, no dictionary of weights; give a state dict")
-    kept = [key for key in (_AVERAGES if ema else _WEIGHTS) if isinstance(loaded.get(key), dict)]
-    if kept:
-        return loaded[kept[0]]
-    if ema:
-        raise PortingError(f"{path!r} holds no moving averages ({' or '.join(_AVERAGES)}); leave out --ema")
-    return loaded
+        raise ModelError(f"{path!r} contains a {type(loaded).__name__} instead of a dict of weights; use a state dict")
+    key = next((key for key in (_AVERAGES if ema else _WEIGHTS) if isinstance(loaded.get(key), dict)), None)
+    if key is None and ema:
+        raise ModelError(f"{path!r} has no moving averages ({' or '.join(_AVERAGES)}); remove --ema")
+    return loaded if key is None else loaded[key]
 
 
 def _unreadable(path, kind, error):
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return PortingError(f"{path!r} is no {kind}, or a damaged one ({line})")
+    return ModelError(f"{path!r} is damaged or not a {kind} ({first_line(error)})")
 
 
 _READERS = {

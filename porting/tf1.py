@@ -3,16 +3,15 @@
 import os
 import re
 
-from convzoo.porting.base import Source
-from convzoo.porting.errors import PortingError
-from convzoo.porting.layouts import TENSORFLOW
-from convzoo.porting.naming import Naming
+from convzoo.errors import ModelError, first_line
+from convzoo.porting.frameworks import TENSORFLOW
 from convzoo.porting.readers import as_float32
+from convzoo.porting.weight_source import LayerNameMap, WeightSource, conv_bn
 
 _AVERAGE = "/ExponentialMovingAverage"
 _STATISTICS = ("/moving_mean", "/moving_variance")
 
-# NETWORK/[model/]SCOPE/[se/]LAYER[_NUMBER]/VARIABLE: Keras layers of the code got the scope "model", others did not.
+# NETWORK/[model/]SCOPE/[se/]LAYER[_NUMBER]/VARIABLE: only some layers of the code are in the scope "model".
 _NAME = re.compile(r"(?:.*/)?(stem|head|blocks_\d+)/(se/)?([a-z]\w*?)(?:_(\d+))?/(\w+)")
 _KINDS = {
     "conv2d": "conv",
@@ -24,89 +23,90 @@ _KINDS = {
     "sync_batch_normalization": "bn",
     "dense": "dense",
 }
-_SHARED = {"depthwise0": "depthwise_conv", "se/conv0": "se_reduce", "se/conv1": "se_expand", "dense0": "routing"}
 
 
 def read(path: str, ema: bool = False):
-    """Reads a TensorFlow 1 checkpoint; see `Source.read`.
+    """Reads a TensorFlow 1 checkpoint; see `WeightSource.read`.
 
-    Left aside are the slots of optimizers and the moving averages (what is named below a weight and has its shape) and
-    scalars (steps, powers of Adam's betas).
+    Ignored are optimizer slots and moving averages (variables whose name starts with a weight's name and whose shape is
+    that weight's) and scalars (the global step, powers of Adam's betas).
 
     Args:
         path: PREFIX of PREFIX.index and PREFIX.data-..., one of these files, or a folder with one checkpoint.
-        ema: Take each weight's moving average.
+        ema: Whether to read each weight's moving average.
 
     Returns:
-        ({name without "/ExponentialMovingAverage": float32 array}, number of variables left aside).
+        ({name without "/ExponentialMovingAverage": float32 array}, number of ignored variables).
 
     Raises:
-        PortingError: No checkpoint there, a damaged one, one of TensorFlow 2, or no moving averages in it.
+        ModelError: The checkpoint does not exist, is damaged, was written by TensorFlow 2, or has no moving averages.
+
+    Example:
+        >>> read("nowhere.ckpt")
+        Traceback (most recent call last):
+        convzoo.errors.ModelError: checkpoint 'nowhere.ckpt' does not exist ...
     """
     import tensorflow as tf
 
-    # Not all that a damaged file provokes in TensorFlow is an error of its own kind.
+    # TensorFlow also raises these built-in errors for damaged files.
     unreadable = (tf.errors.OpError, RuntimeError, IndexError, ValueError)
     prefix = _prefix(path, tf)
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-    except unreadable as error:
-        raise _damaged(path, error) from error
-    names = _choose(path, shapes, ema)
-    try:
+        names = _select_weights(path, shapes, ema)
         values = {name: as_float32(reader.get_tensor(stored)) for name, stored in names.items()}
+    except ModelError:
+        raise
     except unreadable as error:
-        raise _damaged(path, error) from error
+        raise ModelError(f"checkpoint {path!r} cannot be read ({first_line(error)})") from error
     return values, len(shapes) - len(values)
 
 
-def _damaged(path, error):
-    return PortingError(f"checkpoint {path!r} cannot be read ({str(error).splitlines()[0]})")
-
-
 def _prefix(path, tf):
+    """Returns the checkpoint prefix for a prefix, one of its files, or a folder."""
     if tf.io.gfile.isdir(path):
-        found = tf.io.gfile.glob(os.path.join(path, "*.index"))
-        latest = tf.train.latest_checkpoint(path) or (found[0].removesuffix(".index") if len(found) == 1 else None)
+        indexes = tf.io.gfile.glob(os.path.join(path, "*.index"))
+        latest = tf.train.latest_checkpoint(path) or (indexes[0].removesuffix(".index") if len(indexes) == 1 else None)
         if latest is None:
-            raise PortingError(f"folder {path!r} holds {len(found)} checkpoints; give the path of one, without .index")
+            raise ModelError(f"folder {path!r} has {len(indexes)} checkpoints; use the path of one, without .index")
         return latest
     prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
     if not tf.io.gfile.exists(f"{prefix}.index"):
-        raise PortingError(f"no checkpoint {path!r} is there (no {prefix + '.index'!r}); check the path")
+        raise ModelError(f"checkpoint {path!r} does not exist (no file {prefix + '.index'!r}); check the path")
     return prefix
 
 
-def _choose(path, shapes, ema):
-    """{weight: the stored variable that gives it}."""
+def _select_weights(path, shapes, ema):
+    """Returns {weight: name of the stored variable with its values}."""
     if any("/.ATTRIBUTES/" in name for name in shapes):
-        raise PortingError(f"{path!r} is a checkpoint of TensorFlow 2; give one of the TensorFlow 1 code")
+        raise ModelError(f"{path!r} is a checkpoint of TensorFlow 2; use one of the TensorFlow 1 code")
     averages = {name.removesuffix(_AVERAGE) for name in shapes if name.endswith(_AVERAGE)}
-    weights = {name for name, shape in shapes.items() if shape and not _is_below(name, shapes)}
+    weights = {name for name, shape in shapes.items() if shape and not _is_slot(name, shapes)}
     weights = {name for name in weights if not name.endswith(_AVERAGE)}
     if not ema:
         if averages and not weights:
-            raise PortingError(f"{path!r} holds moving averages alone; give --ema")
+            raise ModelError(f"{path!r} has only moving averages; add --ema")
         return {name: name for name in weights}
     if not averages:
-        raise PortingError(f"{path!r} holds no moving averages; leave out --ema")
-    # TensorFlow's own averages are of what is trained: statistics of normalisations are averages as they are.
-    averaged_statistics = any(name.endswith(_STATISTICS) for name in averages)
-    kept = {name for name in weights if name.endswith(_STATISTICS)} if not averaged_statistics else set()
+        raise ModelError(f"{path!r} has no moving averages; remove --ema")
+    # TensorFlow averages trainable variables only; the moving statistics are averages themselves.
+    kept = set()
+    if not any(name.endswith(_STATISTICS) for name in averages):
+        kept = {name for name in weights if name.endswith(_STATISTICS)}
     return {name: name + _AVERAGE for name in averages} | {name: name for name in kept}
 
 
-def _is_below(name, shapes):
-    parent = name.rpartition("/")[0]
-    return shapes.get(parent) == shapes[name]
+def _is_slot(name, shapes):
+    """Returns True for a variable below another one of the same shape: an optimizer slot or a moving average."""
+    return shapes.get(name.rpartition("/")[0]) == shapes[name]
 
 
 def _canonical(names):
-    """{name: "SCOPE.[se/]KIND<rank>.VARIABLE"} for names of the code's form.
+    """Returns {name: "SCOPE.[se/]KIND<rank>.VARIABLE"} for the names of the code's layers.
 
-    TensorFlow tells layers of one kind apart by numbers that count on, within a scope or over the whole network, in
-    the order of their making; a rank counts them within their scope.
+    TensorFlow numbers layers of one kind in the order of their creation, within a scope or over the whole network. The
+    rank counts them within their scope.
     """
     split = {}
     for name in names:
@@ -117,50 +117,36 @@ def _canonical(names):
     layers = {}
     for kind, layer, _ in split.values():
         layers.setdefault(kind, set()).add(layer)
-    ranks = {kind: sorted(found) for kind, found in layers.items()}
     return {
-        name: f"{scope}.{kind}{ranks[scope, kind].index(layer)}.{variable}"
-        for name, ((scope, kind), layer, variable) in split.items()
+        name: f"{kind[0]}.{kind[1]}{sorted(layers[kind]).index(layer)}.{variable}"
+        for name, (kind, layer, variable) in split.items()
     }
 
 
-class _Tf1Naming(Naming):
-    """A naming of ranks, from the variables' full names."""
+class _CanonicalNameMap(LayerNameMap):
+    """A map from canonical names, applied to the stored ones."""
 
-    def paths(self, names, layout):
+    def variable_paths(self, names, framework):
         canonical = _canonical(names)
-        paths = super().paths(canonical.values(), layout)
-        return {name: paths[rank] for name, rank in canonical.items() if rank in paths}
+        paths = super().variable_paths(canonical.values(), framework)
+        return {name: paths[key] for name, key in canonical.items() if key in paths}
 
 
-_EFFICIENTNET = _Tf1Naming(
+_SHARED = {"depthwise0": "depthwise_conv", "se/conv0": "se_reduce", "se/conv1": "se_expand", "dense0": "routing"}
+_EXPANDED = {
+    **conv_bn("conv0", "bn0", "expand"),
+    "bn1": "depthwise_bn",
+    **conv_bn("conv1", "bn2", "project"),
+    **_SHARED,
+}
+_EFFICIENTNET = _CanonicalNameMap(
     {
-        "stem.conv0": "stem_conv",
-        "stem.bn0": "stem_bn",
-        "head.conv0": "head_conv",
-        "head.bn0": "head_bn",
+        **conv_bn("stem.conv0", "stem.bn0", "stem"),
+        **conv_bn("head.conv0", "head.bn0", "head"),
         "head.dense0": "head_dense",
     },
     r"blocks_(\d+)",
-    (
-        (
-            "conv1",
-            {
-                "conv0": "expand_conv",
-                "bn0": "expand_bn",
-                "bn1": "depthwise_bn",
-                "conv1": "project_conv",
-                "bn2": "project_bn",
-                **_SHARED,
-            },
-        ),
-        ("", {"bn0": "depthwise_bn", "conv0": "project_conv", "bn1": "project_bn", **_SHARED}),
-    ),
+    (("conv1", _EXPANDED), ("", {"bn0": "depthwise_bn", **conv_bn("conv0", "bn1", "project"), **_SHARED})),
 )
 
-SOURCE = Source(
-    title="the TensorFlow 1 EfficientNet code",
-    read=read,
-    layout=TENSORFLOW,
-    namings={"efficientnet": _EFFICIENTNET},
-)
+SOURCE = WeightSource("the TensorFlow 1 EfficientNet code", read, TENSORFLOW, {"efficientnet": _EFFICIENTNET})

@@ -1,84 +1,66 @@
-"""Weights of timm, the PyTorch Image Models (github.com/huggingface/pytorch-image-models).
+"""Weights of timm, PyTorch Image Models (github.com/huggingface/pytorch-image-models).
 
-Its `tf_efficientnet_*` are our EfficientNets as they are. Its own `efficientnet_b0` ... `_b7` differ in padding and
-epsilon, which no file of weights tells: import them with the overrides padding=symmetric and bn_epsilon=1e-5.
+Its `tf_efficientnet_*` are the same networks as ours. Its own `efficientnet_b0` to `_b7` differ in padding and epsilon,
+which no weight file contains: import them with the overrides padding=symmetric and bn_epsilon=1e-5.
 """
 
 from convzoo.porting import readers
-from convzoo.porting.base import Source
-from convzoo.porting.layouts import TORCH
-from convzoo.porting.naming import Naming
+from convzoo.porting.frameworks import TORCH
+from convzoo.porting.weight_source import LayerNameMap, WeightSource, conv_bn
 
-_ENDS = {
-    "conv_stem": "stem_conv",
-    "bn1": "stem_bn",
-    "conv_head": "head_conv",
-    "bn2": "head_bn",
+_OUTER = {
+    **conv_bn("conv_stem", "bn1", "stem"),
+    **conv_bn("conv_head", "bn2", "head"),
     "classifier": "head_dense",
 }
 _SHARED = {"se.conv_reduce": "se_reduce", "se.conv_expand": "se_expand", "routing_fn": "routing"}
 _EXPANDED = {
-    "conv_pw": "expand_conv",
-    "bn1": "expand_bn",
-    "conv_dw": "depthwise_conv",
-    "bn2": "depthwise_bn",
-    "conv_pwl": "project_conv",
-    "bn3": "project_bn",
+    **conv_bn("conv_pw", "bn1", "expand"),
+    **conv_bn("conv_dw", "bn2", "depthwise"),
+    **conv_bn("conv_pwl", "bn3", "project"),
     **_SHARED,
 }
 
 
-def _separable(second):
-    """A block without expansion; its 1x1 convolution is our `second`."""
-    return {
-        "conv_dw": "depthwise_conv",
-        "bn1": "depthwise_bn",
-        "conv_pw": f"{second}_conv",
-        "bn2": f"{second}_bn",
-        **_SHARED,
-    }
+def _separable(pointwise):
+    """A block without expansion; `pointwise` is our name of its 1x1 convolution."""
+    return {**conv_bn("conv_dw", "bn1", "depthwise"), **conv_bn("conv_pw", "bn2", pointwise), **_SHARED}
 
 
-_BLOCK = r"blocks\.(\d+)\.(\d+)"
-_MBCONV = Naming(_ENDS, _BLOCK, (("conv_pwl", _EXPANDED), ("", _separable("project"))))
+_BLOCK_PATTERN = r"blocks\.(\d+)\.(\d+)"
+_MBCONV = LayerNameMap(_OUTER, _BLOCK_PATTERN, (("conv_pwl", _EXPANDED), ("", _separable("project"))))
 
-# torchvision's names too.
-RESNET = Naming(
-    {"conv1": "stem_conv", "bn1": "stem_bn", "fc": "head_dense"},
-    r"layer(\d+)\.(\d+)",
-    (
-        (
-            "",
-            {
-                **{f"conv{k}": f"{k}_conv" for k in (1, 2, 3)},
-                **{f"bn{k}": f"{k}_bn" for k in (1, 2, 3)},
-                "downsample.0": "shortcut_conv",
-                "downsample.1": "shortcut_bn",
-            },
-        ),
-    ),
+# torchvision uses the same names.
+_RESNET_BLOCK = {
+    **conv_bn("conv1", "bn1", "1"),
+    **conv_bn("conv2", "bn2", "2"),
+    **conv_bn("conv3", "bn3", "3"),
+    **conv_bn("downsample.0", "downsample.1", "shortcut"),
+}
+RESNET = LayerNameMap(
+    {**conv_bn("conv1", "bn1", "stem"), "fc": "head_dense"}, r"layer(\d+)\.(\d+)", (("", _RESNET_BLOCK),)
 )
 
 
-def _doubt(name, overrides):
+def _assumption(name, overrides):
     if not name.startswith("efficientnet") or {"padding", "bn_epsilon"} & set(overrides):
         return ""
     return (
-        f"taken for a tf_{name} of timm, which no file of weights tells: timm's own efficientnet_* need "
+        f"assuming timm's tf_{name}, which the file does not say; timm's own efficientnet_* need "
         "--override=padding=symmetric --override=bn_epsilon=1e-5"
     )
 
 
-SOURCE = Source(
+SOURCE = WeightSource(
     title="timm",
     read=readers.read,
-    layout=TORCH,
-    namings={
+    framework=TORCH,
+    layer_names={
         "efficientnet": _MBCONV,
-        "mobilenet_v1": Naming(_ENDS, _BLOCK, (("", _separable("pointwise")),)),
+        "mobilenet_v1": LayerNameMap(_OUTER, _BLOCK_PATTERN, (("", _separable("pointwise")),)),
         "mobilenet_v2": _MBCONV,
         "mnasnet": _MBCONV,
         "resnet": RESNET,
     },
-    doubt=_doubt,
+    assumption=_assumption,
 )

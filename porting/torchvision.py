@@ -1,101 +1,78 @@
 """Weights of torchvision (github.com/pytorch/vision)."""
 
 from convzoo.porting import readers
-from convzoo.porting.base import Source
-from convzoo.porting.layouts import TORCH
-from convzoo.porting.naming import Naming
+from convzoo.porting.frameworks import TORCH
 from convzoo.porting.timm import RESNET
+from convzoo.porting.weight_source import LayerNameMap, WeightSource, conv_bn
 
 
 def _conv_bn(theirs, ours):
-    """A convolution and its normalisation, which torchvision numbers within one module."""
-    return {f"{theirs}.0": f"{ours}_conv", f"{theirs}.1": f"{ours}_bn"}
+    """A convolution and its normalization, which are 0 and 1 of one module."""
+    return conv_bn(f"{theirs}.0", f"{theirs}.1", ours)
 
 
-def _squeeze(theirs):
+def _squeeze_excite(theirs):
     return {f"{theirs}.fc1": "se_reduce", f"{theirs}.fc2": "se_expand"}
 
 
 _STEM, _CLASSIFIER = _conv_bn("features.0", "stem"), {"classifier.1": "head_dense"}
 
-_MOBILENET_V2 = Naming(
+_MOBILENET_V2 = LayerNameMap(
     {**_STEM, **_conv_bn("features.18", "head"), **_CLASSIFIER},
     r"features\.(\d+)\.conv",
     (
-        (
-            "3",
-            {
-                **_conv_bn("0", "expand"),
-                **_conv_bn("1", "depthwise"),
-                "2": "project_conv",
-                "3": "project_bn",
-            },
-        ),
-        ("", {**_conv_bn("0", "depthwise"), "1": "project_conv", "2": "project_bn"}),
+        ("3", {**_conv_bn("0", "expand"), **_conv_bn("1", "depthwise"), **conv_bn("2", "3", "project")}),
+        ("", {**_conv_bn("0", "depthwise"), **conv_bn("1", "2", "project")}),
     ),
 )
 
-_EFFICIENTNET = Naming(
+_EXPANDED = {
+    **_conv_bn("0", "expand"),
+    **_conv_bn("1", "depthwise"),
+    **_squeeze_excite("2"),
+    **_conv_bn("3", "project"),
+}
+_EFFICIENTNET = LayerNameMap(
     {**_STEM, **_conv_bn("features.8", "head"), **_CLASSIFIER},
     r"features\.(\d+)\.(\d+)\.block",
     (
-        (
-            "3.0",
-            {
-                **_conv_bn("0", "expand"),
-                **_conv_bn("1", "depthwise"),
-                **_squeeze("2"),
-                **_conv_bn("3", "project"),
-            },
-        ),
-        ("", {**_conv_bn("0", "depthwise"), **_squeeze("1"), **_conv_bn("2", "project")}),
+        ("3.0", _EXPANDED),
+        ("", {**_conv_bn("0", "depthwise"), **_squeeze_excite("1"), **_conv_bn("2", "project")}),
     ),
 )
 
-# Between a convolution's normalisation and the next convolution lies a ReLU, except after a depthwise one.
-_SHUFFLENET_V2 = Naming(
+# The missing numbers are ReLUs, which follow every normalization except the depthwise one's.
+_SHUFFLENET_BLOCK = {
+    **conv_bn("branch1.0", "branch1.1", "left_depthwise"),
+    **conv_bn("branch1.2", "branch1.3", "left_project"),
+    **conv_bn("branch2.0", "branch2.1", "right_expand"),
+    **conv_bn("branch2.3", "branch2.4", "right_depthwise"),
+    **conv_bn("branch2.5", "branch2.6", "right_project"),
+}
+_SHUFFLENET_V2 = LayerNameMap(
     {**_conv_bn("conv1", "stem"), **_conv_bn("conv5", "head"), "fc": "head_dense"},
     r"stage(\d+)\.(\d+)",
-    (
-        (
-            "",
-            {
-                "branch1.0": "left_depthwise_conv",
-                "branch1.1": "left_depthwise_bn",
-                "branch1.2": "left_project_conv",
-                "branch1.3": "left_project_bn",
-                "branch2.0": "right_expand_conv",
-                "branch2.1": "right_expand_bn",
-                "branch2.3": "right_depthwise_conv",
-                "branch2.4": "right_depthwise_bn",
-                "branch2.5": "right_project_conv",
-                "branch2.6": "right_project_bn",
-            },
-        ),
-    ),
+    (("", _SHUFFLENET_BLOCK),),
 )
 
-# B5 to B7 keep the published epsilon; the smaller ones have PyTorch's.
-_PUBLISHED_EPSILON = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
 
-
-def _implied(name):
+def _required_overrides(name):
     if name.startswith("efficientnet"):
-        return {"padding": "symmetric", "bn_epsilon": 1e-3 if name in _PUBLISHED_EPSILON else 1e-5}
-    if name.startswith("shufflenet_v2"):
-        return {"layout": "torchvision"}
-    return {}
+        # B5 to B7 have the published epsilon, the smaller networks PyTorch's default.
+        published = name in ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
+        return {"padding": "symmetric", "bn_epsilon": 1e-3 if published else 1e-5}
+    return {"layout": "torchvision"} if name.startswith("shufflenet_v2") else {}
 
 
-SOURCE = Source(
+SOURCE = WeightSource(
     title="torchvision",
     read=readers.read,
-    layout=TORCH,
-    namings={
+    framework=TORCH,
+    layer_names={
         "efficientnet": _EFFICIENTNET,
         "mobilenet_v2": _MOBILENET_V2,
         "resnet": RESNET,
         "shufflenet_v2": _SHUFFLENET_V2,
     },
-    implied=_implied,
+    required_overrides=_required_overrides,
 )

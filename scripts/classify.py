@@ -1,6 +1,6 @@
-"""Classifies pictures with an exported SavedModel. Needs TensorFlow alone: neither convzoo nor Keras.
+"""Classifies images with an exported SavedModel. Needs TensorFlow only, neither convzoo nor Keras.
 
-python scripts/classify.py --saved_model=runs/quickstart/saved_model picture.png [more.jpg ...]
+python scripts/classify.py --saved_model=runs/quickstart/saved_model image.png [more.jpg ...]
 """
 
 import argparse
@@ -13,8 +13,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--saved_model", required=True, help="folder of the SavedModel")
-    parser.add_argument("--top", type=int, default=3, help="classes to show for each picture")
-    parser.add_argument("pictures", nargs="+", help="JPEG or PNG files")
+    parser.add_argument("--top", type=int, default=3, help="number of classes to print for each image")
+    parser.add_argument("images", nargs="+", help="JPEG or PNG files")
     options = parser.parse_args()
 
     import tensorflow as tf
@@ -26,27 +26,27 @@ def main():
     try:
         loaded = tf.saved_model.load(options.saved_model)
     except (OSError, tf.errors.OpError):
-        stop(f"{options.saved_model!r} is no SavedModel; give the folder that export_saved_model.py wrote")
+        stop(f"cannot load {options.saved_model!r} as a SavedModel; give a folder that export_saved_model.py wrote")
     try:
         classify = loaded.signatures["serving_default"]
         with tf.io.gfile.GFile(os.path.join(options.saved_model, "assets", "labels.txt")) as file:
             labels = file.read().splitlines()
     except (KeyError, tf.errors.NotFoundError):
-        stop(f"{options.saved_model!r} is a SavedModel of another kind; give one that export_saved_model.py wrote")
-    for path in options.pictures:
+        stop(f"SavedModel {options.saved_model!r} has no class names; give a folder that export_saved_model.py wrote")
+    for path in options.images:
         try:
             encoded = tf.io.read_file(path)
         except tf.errors.OpError:
-            stop(f"{path!r} cannot be read; give a JPEG or PNG file")
+            stop(f"cannot read {path!r}; give a JPEG or PNG file")
         try:
-            answer = classify(image_bytes=tf.stack([encoded]))
+            outputs = classify(image_bytes=tf.stack([encoded]))
         except tf.errors.InvalidArgumentError:
-            stop(f"{path!r} is not a JPEG or PNG picture, or a damaged one")
-        probabilities = answer["probabilities"][0].numpy()
+            stop(f"{path!r} is not a JPEG or PNG image or is corrupt")
+        probabilities = outputs["probabilities"][0].numpy()
         if probabilities.ndim > 1:
-            stop(f"{options.saved_model!r} gives each pixel a class; its signatures are for programs")
-        ranked = probabilities.argsort()[::-1][: options.top]
-        print(f"{path}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in ranked))
+            stop(f"SavedModel {options.saved_model!r} classifies pixels, not images; call its signatures instead")
+        top = probabilities.argsort()[::-1][: options.top]
+        print(f"{path}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in top))
 
 
 if __name__ == "__main__":

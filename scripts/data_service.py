@@ -1,8 +1,8 @@
-"""A data server: decodes and augments the pictures of trainings that run elsewhere, see `config.data.service`.
+"""A data server: decodes and augments the images of trainings that run elsewhere, see `config.data.service`.
 
     scripts/data_service.sh --port=5050             # makes sure of an environment, and runs this there
 
-It is a dispatcher of tf.data's service with one worker, so that pictures come in the order in which one process makes
+It is a dispatcher of tf.data's service with one worker, so that images come in the order in which one process makes
 them. It serves any trainings, reads their data by the paths that they name, keeps nothing, and ends with SIGTERM or
 Ctrl-C. It listens on all networks of the machine and asks nobody for a password.
 """
@@ -14,22 +14,22 @@ import time
 
 from absl import flags
 
-from convzoo.training import program
+from convzoo.cli import program
+from convzoo.errors import ConfigError, first_line
 
 PORT = flags.DEFINE_integer("port", 5050, "Where trainings find it.", lower_bound=1, upper_bound=65535)
 WORKER_PORT = flags.DEFINE_integer(
-    "worker_port", 0, "Where they fetch pictures, for firewalls; 0: any free one.", lower_bound=0, upper_bound=65535
+    "worker_port", 0, "Where they fetch images, for firewalls; 0: any free one.", lower_bound=0, upper_bound=65535
 )
 HOST = flags.DEFINE_string("host", None, "The name or address by which they reach this machine; default: its name.")
 
-_ABANDONED = 60_000  # milliseconds after which the pictures of a training that is gone are given up
+_ABANDONED = 60_000  # milliseconds after which the images of a training that is gone are given up
 
 
 def main():
     import tensorflow as tf
 
-    from convzoo.data.service import answers
-    from convzoo.training.config import ConfigError, first_line
+    from convzoo.data.service import is_reachable
     from convzoo.training.signals import StopRequest
 
     host = _own_name() if HOST.value is None else HOST.value
@@ -64,12 +64,12 @@ def main():
         except (tf.errors.OpError, RuntimeError) as error:
             raise ConfigError(f"cannot serve at --port={PORT.value} ({first_line(error)}); choose another") from error
         address = f"{host}:{PORT.value}"
-        if not answers(address):
+        if not is_reachable(address):
             raise ConfigError(f"this machine is not reached as {address}; give --host, its name or address for others")
         print(f"data server at {address}; train with --config.data.service={address},...", flush=True)
         while request.number is None:
             time.sleep(0.2)
-        # There is nothing to save, and a stop in good order waits for trainings that wait for pictures.
+        # There is nothing to save, and a stop in good order waits for trainings that wait for images.
         os._exit(128 + request.number)
 
 
@@ -81,7 +81,6 @@ def _own_name():
 
 def _check_free(name, port):
     """Stops where somebody listens at a port: TensorFlow's servers would share it with him, and with each other."""
-    from convzoo.training.config import ConfigError
 
     with socket.socket() as probe:
         # A port that another server has just left is free, and Linux holds it for a minute without this.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A data server, which makes the pictures of trainings on other machines. Flags are those of scripts/data_service.py.
+# A data server, which makes the images of trainings on other machines. Flags are those of scripts/data_service.py.
 #
 #   ./scripts/data_service.sh --port=5050
 #   ./scripts/data_service.sh --port=5050 --host=10.0.0.7    # where others do not know this machine by its name

@@ -1,42 +1,44 @@
-r"""Draws a study: the top-1 of every row over what it costs.
+r"""Plots the top-1 accuracy of each row of a study over its cost.
 
     python scripts/draw_study.py --workdir=runs/studies/experts --output=experts.png
     python scripts/draw_study.py --workdir=runs/studies/experts --across=images_per_second --output=experts.png
 
-A point is a row of the study's table, the mean of its finished runs; its bar reaches one sample standard deviation to
-both sides.
+Each point is the mean of a row's finished runs, with a bar of one sample standard deviation to each side.
 """
 
 from absl import flags
 
-from convzoo.training import program
+from convzoo.cli import program
+from convzoo.errors import ConfigError
 
-ACROSS = {
+_LABELS = {
     "madds": "multiply-adds",
     "params": "parameters",
-    "images_per_second": "images per second, training",
+    "images_per_second": "images per second in training",
 }
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study, local or gs://.")
-COST = flags.DEFINE_enum("across", "madds", list(ACROSS), "The cost to draw over, on a logarithmic axis.")
-OUTPUT = flags.DEFINE_string("output", "study.png", "The PNG file to write.")
+COST = flags.DEFINE_enum("across", "madds", list(_LABELS), "Cost on the logarithmic x axis.")
+OUTPUT = flags.DEFINE_string("output", "study.png", "PNG file to write.")
 
 
 def main():
     program.require("workdir")
-    from convzoo.training.config import ConfigError
-    from convzoo.training.drawing import scatter, write
-    from convzoo.training.study import FILE, Study
+
+    from convzoo.cli.plots import plot_accuracy
+    from convzoo.cli.study import Study
+    from convzoo.tasks.drawing import write_png
 
     study = Study(WORKDIR.value)
     points = {}
     for row in study.rows:
-        figures = study.figures(row)
-        if figures["top1"] and figures[COST.value]:
-            points[row["name"]] = (figures[COST.value], figures["top1"])
+        results = study.results(row)
+        if results["top1"] and results[COST.value]:
+            points[row["name"]] = (results[COST.value], results["top1"])
     if not points:
-        raise ConfigError(f"--workdir={WORKDIR.value} holds no finished run with {ACROSS[COST.value]} in its {FILE}")
-    write(OUTPUT.value, scatter(points, ACROSS[COST.value], f"top-1 on {study.about['split']}, %"))
+        raise ConfigError(f"the study in --workdir={WORKDIR.value} has no finished run with {_LABELS[COST.value]}")
+    png = plot_accuracy(points, _LABELS[COST.value], f"top-1 on {study.about['split']}, %")
+    write_png(OUTPUT.value, png)
     print(f"{len(points)} rows: written to {OUTPUT.value}")
 
 

@@ -1,14 +1,14 @@
-"""Turns published weights of other people's code into a file that `create_model(NAME, weights=FILE)` loads.
+"""Converts the published weights of other projects to a file for `create_model(NAME, weights=FILE)`.
 
 python scripts/import_weights.py --source=timm --checkpoint=tf_efficientnet_b0.safetensors --model=efficientnet_b0 \
     --output=efficientnet_b0.weights.h5
 
 Sources:
-  tf1: a checkpoint of the TensorFlow 1 EfficientNet code (the path before .index); --ema takes its moving averages.
-  timm: .safetensors, .npz or .pth (with PyTorch 2.6 or newer installed). timm's own efficientnet_b0 ... _b7, unlike its
+  tf1: a checkpoint of the TensorFlow 1 EfficientNet code (the path before .index); --ema imports the moving averages.
+  timm: .safetensors, .npz or .pth (which requires PyTorch 2.6 or newer). timm's efficientnet_b0 ... _b7, unlike its
     tf_efficientnet_*, need --override padding=symmetric --override bn_epsilon=1e-5.
-  torchvision: the same kinds of files; what its EfficientNets and ShuffleNets need is added without being asked for.
-  drconv, seesaw: the same kinds of files, as the authors' code for DRConv-ShuffleNetV2 and Seesaw-Net saves them.
+  torchvision: the same file formats; overrides for its EfficientNets and ShuffleNets are added automatically.
+  drconv, seesaw: the same file formats, saved by the authors' code for DRConv-ShuffleNetV2 and Seesaw-Net.
 
 The number of classes is read from the checkpoint. Nothing is downloaded.
 """
@@ -18,14 +18,15 @@ import os
 
 from absl import flags
 
-from convzoo.training import program
+from convzoo.cli import program
+from convzoo.errors import ModelError
 
-SOURCE = flags.DEFINE_string("source", None, "Whose weights: tf1, timm, torchvision, drconv or seesaw.")
+SOURCE = flags.DEFINE_string("source", None, "Origin of the weights: tf1, timm, torchvision, drconv or seesaw.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file, or the prefix of a TensorFlow 1 checkpoint.")
-MODEL = flags.DEFINE_string("model", None, "Our name of the network.")
-OUTPUT = flags.DEFINE_string("output", None, "The file to write; ends in .weights.h5.")
-OVERRIDE = flags.DEFINE_multi_string("override", [], "KEY=VALUE of the network: a Python literal, or a text.")
-EMA = flags.DEFINE_bool("ema", False, "Take the moving averages that the checkpoint holds beside the weights.")
+MODEL = flags.DEFINE_string("model", None, "Name of the network in convzoo.")
+OUTPUT = flags.DEFINE_string("output", None, "File to write, with the suffix .weights.h5.")
+OVERRIDE = flags.DEFINE_multi_string("override", [], "KEY=VALUE of the network: a Python literal or a string.")
+EMA = flags.DEFINE_bool("ema", False, "Import the moving averages in the checkpoint instead of the weights.")
 
 
 def main():
@@ -34,32 +35,30 @@ def main():
     from convzoo.models.weights import check_path
 
     check_path(OUTPUT.value)
-    given = _overrides(OVERRIDE.value)
-    imported = porting.import_weights(SOURCE.value, CHECKPOINT.value, MODEL.value, given, ema=EMA.value)
+    overrides = _parse_overrides(OVERRIDE.value)
+    imported = porting.import_weights(SOURCE.value, CHECKPOINT.value, MODEL.value, overrides, ema=EMA.value)
     kind = "moving averages" if EMA.value else "weights"
     origin = f"{SOURCE.value}: {kind} of {os.path.basename(CHECKPOINT.value)}"
     models.save_weights(imported.model, OUTPUT.value, overrides=imported.overrides, source=origin)
     for key, value in imported.overrides.items():
-        print(f"override {key}={value!r}{'' if key in given else f', which the weights of {SOURCE.value} need'}")
-    if imported.doubt:
-        print(imported.doubt)
+        print(f"override {key}={value!r}{'' if key in overrides else f', added for {SOURCE.value}'}")
+    if imported.assumption:
+        print(imported.assumption)
     print(
-        f"{MODEL.value}: {imported.carried} variables ({kind}), {imported.num_classes} classes, "
-        f"{imported.left_aside} others left aside; written to {OUTPUT.value}"
+        f"{MODEL.value}: {imported.num_assigned} variables ({kind}), {imported.num_classes} classes, "
+        f"{imported.num_ignored} other variables ignored; written to {OUTPUT.value}"
     )
 
 
-def _overrides(texts):
-    """{key: value} of KEY=VALUE texts; what is no Python literal is a text."""
-    from convzoo.porting import PortingError
-
+def _parse_overrides(texts):
+    """Returns {key: value} of KEY=VALUE texts. A value that is not a Python literal is a string."""
     overrides = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
-            raise PortingError(f"cannot read --override={text}; write KEY=VALUE")
+            raise ModelError(f"cannot read --override={text}; write KEY=VALUE")
         if key in overrides:
-            raise PortingError(f"--override {key} is given twice; give it once")
+            raise ModelError(f"--override={text} sets {key} a second time; set it once")
         try:
             overrides[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

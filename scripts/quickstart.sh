@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains a small CondConv-EfficientNet on handwritten digits, evaluates it, exports it, and classifies one picture.
+# Trains a small CondConv-EfficientNet on handwritten digits, evaluates it, exports it, and classifies one image.
 # Run it again and it goes on where it stopped. Another folder for the results: ./scripts/quickstart.sh FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,19 +12,19 @@ use_environment cpu
 
 echo "== training on the digits of scikit-learn"
 python train.py --config=configs/quickstart.py --workdir="$workdir"
-echo "== evaluating the best checkpoint on pictures that it never saw"
+echo "== evaluating the best checkpoint on images that it never saw"
 python eval.py --workdir="$workdir" --checkpoint=best --split=test
 echo "== exporting it as a SavedModel"
 python scripts/export_saved_model.py --workdir="$workdir" --checkpoint=best
-echo "== classifying one of the unseen pictures"
-python scripts/save_picture.py --source=digits --split='test[7:8]' --output="$workdir/picture.png"
-python scripts/classify.py --saved_model="$workdir/saved_model" "$workdir/picture.png"
+echo "== classifying one of the unseen images"
+python scripts/save_image.py --source=digits --split='test[7:8]' --output="$workdir/image.png"
+python scripts/classify.py --saved_model="$workdir/saved_model" "$workdir/image.png"
 
 cat <<EOF
 
 Everything lies in $workdir:
   config.json    the experiment           checkpoints/  the newest states    best/         the best state
   metrics.jsonl  losses and accuracies    tensorboard/  the same, to look at  evaluations/  what eval.py found
-  classes.txt    the classes' names       saved_model/  for serving           picture.png   what was classified
+  classes.txt    the classes' names       saved_model/  for serving           image.png   what was classified
 Next: python eval.py --workdir=$workdir --help, and README.md.
 EOF

@@ -1,10 +1,10 @@
-"""Draws what a training feeds its network: the first pictures of an epoch, augmented, below the names of their classes.
+"""Draws the batches that the network receives in training: the first augmented images of an epoch, with class names.
 
     python scripts/show_batch.py --config=configs/quickstart.py --config.data.mixup=0.2 --output=batch.png
 
-They come by the training's own way, with its order and its draws. Mixed pictures tell both classes and their shares;
-only their partners may be others than in training, where they depend on the size of its batches. Pictures whose every
-pixel has a class have the map of these beside them.
+The images have the order and the random augmentation of the training run. The title of a mixed image has both classes
+and their shares; its partner can differ from the training run, where it depends on the batch size. Images with dense
+labels are drawn beside their label map.
 """
 
 import math
@@ -12,29 +12,30 @@ import math
 from absl import flags
 from ml_collections import config_flags
 
-from convzoo.training import program
+from convzoo.cli import program
 
 config_flags.DEFINE_config_file("config", None, "The experiment, as configs/quickstart.py or FILE:VARIANT.")
-COUNT = flags.DEFINE_integer("count", 16, "Pictures to draw.", lower_bound=1)
-EPOCH = flags.DEFINE_integer("epoch", 0, "The epoch whose first pictures are drawn, from 0.", lower_bound=0)
-OUTPUT = flags.DEFINE_string("output", "batch.png", "The PNG file to write.")
+COUNT = flags.DEFINE_integer("count", 16, "Number of images.", lower_bound=1)
+EPOCH = flags.DEFINE_integer("epoch", 0, "Epoch whose first images are drawn, from 0.", lower_bound=0)
+OUTPUT = flags.DEFINE_string("output", "batch.png", "PNG file to write.")
 
 
 def main():
     config = program.config()
     from convzoo import data
-    from convzoo.data.service import addresses
-    from convzoo.training import drawing, experiment
-    from convzoo.training.config import validate
+    from convzoo.configs.schema import validate
+    from convzoo.data.service import parse_addresses
+    from convzoo.tasks import drawing
+    from convzoo.training import experiment
 
     validate(config, num_replicas=1)
     source, settings = experiment.open_source(config), experiment.train_settings(config)
-    settings["augmentation"].check(source.has_maps)
+    settings["augmentation"].check(source.dense_labels)
     data.check_servers(config.data.service)
-    split, repeats = config.data.train_split, config.data.repeats
+    split, repeats = config.data.train_split, config.data.repeated_augmentation
     first = EPOCH.value * source.num_examples(split)
-    # With less than twice the repeats a picture could be its own partner.
-    step = 2 * repeats * max(len(addresses(config.data.service)), 1)
+    # In a smaller batch an image could be mixed with itself.
+    step = 2 * repeats * max(len(parse_addresses(config.data.service)), 1)
     batches = data.train_dataset(
         source,
         split,
@@ -42,17 +43,17 @@ def main():
         first_example=first - first % repeats,
         **settings,
     )
-    with data.input_errors():
+    with data.reraise_data_errors():
         batch = next(iter(batches))
-    pictures, labels = (batch[name].numpy()[: COUNT.value] for name in ("image", "label"))
-    normalisation = {"mean": settings["mean"], "std": settings["std"]}
-    if source.has_maps:
+    images, labels = (batch[name].numpy()[: COUNT.value] for name in ("image", "label"))
+    normalization = {"mean": settings["mean"], "std": settings["std"]}
+    if source.dense_labels:
         numbers = {"labels": source.num_classes}
-        picture = drawing.draw(pictures, {"labels": labels}, numbers, names=source.class_names, **normalisation)
+        image = drawing.draw_label_maps(images, {"labels": labels}, numbers, names=source.class_names, **normalization)
     else:
-        picture = drawing.grid(pictures, drawing.titles_of(labels, source.class_names), **normalisation)
-    drawing.write(OUTPUT.value, picture)
-    print(f"{len(pictures)} pictures of epoch {EPOCH.value} of {split} of {source.spec}: written to {OUTPUT.value}")
+        image = drawing.draw_grid(images, drawing.label_titles(labels, source.class_names), **normalization)
+    drawing.write_png(OUTPUT.value, image)
+    print(f"{len(images)} images of epoch {EPOCH.value} of {split} of {source.spec} written to {OUTPUT.value}")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
-r"""Compiles the step of an experiment with the TPU compiler, on a machine without a TPU, and says what it would cost.
+r"""Compiles the step of an experiment with the TPU compiler, on a machine without a TPU, and prints estimated costs.
 
     pip install -e ".[tpu-compile]"
     python scripts/tpu_compile.py --config=configs/efficientnet_condconv_imagenet.py:b0_8e --topology=v5e --batch=128
 
 Several --config, or --set='NAME: config.FIELD=VALUE ...', make a table with ratios to the first row, as in
-scripts/study.py. --by_layer lists what each layer takes; --largest_batch searches the largest batch that fits;
---chips=8 tells the hours of the whole schedule. --output keeps everything as JSON.
+scripts/study.py. --by_layer prints the cost of each layer, --largest_batch searches the largest batch that fits, and
+--chips=8 prints the hours of the whole schedule. --output writes all results as JSON.
 
-Compiling a large network takes minutes. Nothing runs on a TPU: all times are estimates, for one chip alone, without
-sums over chips, input, evaluation and checkpoints. There are three, which are blind in different places. "By cost" is
-the compiler's cost analysis: bytes over bandwidth or operations over the peak, whichever takes longer, for each fusion;
-it sees no work within one, and is rounded where many operations have no cost. "By bytes" is all the bytes that it
-counts over the chip's bandwidth, or the operations over the peak if that takes longer. "By schedule" is the sum of the
-cycles that its scheduler expects: it sees the work within fusions, is hard on depthwise convolutions, and leaves out
-copies that run beside the rest. Trust a ratio on which they agree. None counts the turns of a loop: of a program with
-loops no times are told.
+Compiling a large network takes minutes. Nothing runs on a TPU: all times are estimates for a single chip, without
+collective operations, input, evaluation and checkpoints. There are three estimates with different blind spots:
+
+- Cost-analysis time: for each fusion, the longer of bytes over bandwidth and operations over peak. It does not count
+  work within a fusion and is rounded where many operations have no cost.
+- Bandwidth-bound time: all bytes of the cost analysis over the chip's bandwidth, or operations over peak if longer.
+- Scheduled time: the cycles that the compiler's scheduler expects. It counts work within fusions, overestimates
+  depthwise convolutions, and omits asynchronous copies.
+
+Trust a ratio on which they agree. No estimate knows the trip count of a loop, so a program with loops has no times.
 """
 
-import collections
 import json
 import os
 import sys
@@ -25,66 +26,69 @@ import sys
 import tabulate
 from absl import flags
 
-from convzoo.training import program
+from convzoo.cli import program
+from convzoo.errors import ConfigError, DataError
 
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # a GPU would have the step lowered for itself
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # with a GPU, TensorFlow would lower the step for it
 
-CONFIG = flags.DEFINE_multi_string("config", [], "A row's config, as configs/x.py or FILE:VARIANT; repeat it.")
-OVERRIDE = flags.DEFINE_multi_string("override", [], "A changed field of all rows, as config.precision=float32.")
-SET = flags.DEFINE_multi_string("set", [], "Further rows: 'NAME: config.FIELD=VALUE ...', with every config.")
+CONFIG = flags.DEFINE_multi_string("config", [], "Config of a row, such as configs/x.py or FILE:VARIANT; repeatable.")
+OVERRIDE = flags.DEFINE_multi_string("override", [], "Override of all rows, such as config.precision=float32.")
+SET = flags.DEFINE_multi_string("set", [], "Further rows: 'NAME: config.FIELD=VALUE ...', for every config.")
 TOPOLOGY = flags.DEFINE_enum("topology", "v5e", ["v4", "v5e", "v5p", "v6e"], "The chip.")
-BATCH = flags.DEFINE_integer("batch", 128, "Examples on the chip.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 128, "Examples per chip.", lower_bound=1)
 PRECISION = flags.DEFINE_enum(
-    "precision", "mixed_bfloat16", ["mixed_bfloat16", "float32"], "Of the computation; an --override goes before."
+    "precision", "mixed_bfloat16", ["mixed_bfloat16", "float32"], "config.precision of all rows; an --override wins."
 )
-WHAT = flags.DEFINE_enum(
-    "what", "train", ["train", "eval", "serve"], "A whole training step, a step of evaluation, or the network alone."
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "serve"], "A training step, an evaluation step, or the forward pass only."
 )
-CLASSES = flags.DEFINE_integer("classes", None, "Default: those of the data, else the network's own.", lower_bound=1)
-BY_LAYER = flags.DEFINE_bool("by_layer", False, "What each layer takes, dearest first.")
+CLASSES = flags.DEFINE_integer(
+    "classes", None, "Number of classes. Default: that of the data, else that of the published network.", lower_bound=1
+)
+BY_LAYER = flags.DEFINE_bool("by_layer", False, "Print the cost of each layer, most expensive first.")
 LARGEST_BATCH = flags.DEFINE_bool("largest_batch", False, "Search the largest batch that fits; compiles several times.")
-CHIPS = flags.DEFINE_integer("chips", None, "Tell the hours of the whole schedule on so many chips.", lower_bound=1)
-EXAMPLES = flags.DEFINE_integer("examples", None, "Of the training split; default: those of the data.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file for all that is known.")
+CHIPS = flags.DEFINE_integer("chips", None, "Print the hours of the whole schedule on so many chips.", lower_bound=1)
+EXAMPLES = flags.DEFINE_integer("examples", None, "Training examples. Default: those of the data.", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", None, "JSON file for all results.")
 
-# The embedded knowledge of a data set that few have on the machine on which they ask.
-_KNOWN = {"tfds:imagenet2012": (1000, 1_281_167)}
-_SHOWN_LAYERS = 40
+# Classes and training examples of data that need not be on this machine.
+_DATA_SIZES = {"tfds:imagenet2012": (1000, 1_281_167)}
+_MAX_LAYERS = 40
+_ESTIMATES = {
+    "cost_analysis_seconds": "cost analysis",
+    "bandwidth_bound_seconds": "bandwidth-bound",
+    "scheduled_seconds": "scheduled",
+}
 
 
 def main():
     program.require("config")
+    from convzoo.cli.study_rows import check_unique, expand_rows
+    from convzoo.configs.schema import validate
     from convzoo.tpu import compiler
     from convzoo.training import experiment
-    from convzoo.training.config import ConfigError, validate
-    from convzoo.training.rows import rows
 
-    try:
-        if told := compiler.check_installed():
-            print(told, flush=True)
-    except compiler.CompilerError as error:
-        raise ConfigError(str(error)) from error
-    named = []
-    for name, path, fields in rows(CONFIG.value, SET.value, OVERRIDE.value):
+    if warning := compiler.check_installed():
+        print(warning, flush=True)
+    rows = []
+    for name, path, fields in expand_rows(CONFIG.value, SET.value, OVERRIDE.value):
         if any(field.startswith("config.batch_size=") for field in fields):
-            raise ConfigError("config.batch_size is that of all chips; --batch tells the examples on one")
-        own = [f"config.precision={PRECISION.value}", f"config.batch_size={BATCH.value}"]
-        config = program.read_config(path, [*own, *fields])
+            raise ConfigError("config.batch_size counts the examples of all chips; use --batch, the examples per chip")
+        defaults = [f"config.precision={PRECISION.value}", f"config.batch_size={BATCH.value}"]
+        config = program.read_config(path, [*defaults, *fields])
         validate(config, num_replicas=1)
-        named.append((name, config, *_data(config)))
-    twice = [name for name, times in collections.Counter(name for name, *_ in named).items() if times > 1]
-    if twice:
-        raise ConfigError(f"two rows would be called {twice[0]!r}; rename a config file, its variant or a --set")
-    if CHIPS.value and WHAT.value != "train":
-        raise ConfigError(f"--chips={CHIPS.value} tells of a training and --what={WHAT.value} is none; leave one out")
-    for _, config, classes, _ in named:
-        experiment.build_model(config, classes)  # a mistake in the last row is told before the first is compiled
+        rows.append((name, config, *_data_size(config)))
+    check_unique(name for name, *_ in rows)
+    if CHIPS.value and MODE.value != "train":
+        raise ConfigError(f"--chips={CHIPS.value} applies to training, not to --mode={MODE.value}; leave one out")
+    for _, config, classes, _ in rows:
+        experiment.build_model(config, classes)  # reports mistakes in all rows before the first is compiled
     if OUTPUT.value:
         program.check_folder(OUTPUT.value)
     records = []
-    for name, config, classes, examples in named:
-        record = {"name": name, "batch": BATCH.value, "what": WHAT.value, "precision": config.precision}
-        records.append({**record, **_look_at(name, config, classes, examples)})
+    for name, config, classes, examples in rows:
+        record = {"name": name, "batch": BATCH.value, "mode": MODE.value, "precision": config.precision}
+        records.append({**record, **_estimate_row(name, config, classes, examples)})
         if OUTPUT.value:
             program.write_output(OUTPUT.value, json.dumps(records, indent=2) + "\n")
     if len(records) > 1:
@@ -93,136 +97,135 @@ def main():
         sys.exit(1)
 
 
-def _data(config):
-    """Number of classes, and of training examples if it is known."""
-    from convzoo import data, models
+def _data_size(config):
+    """Returns the number of classes, and the number of training examples or None."""
+    from convzoo import models
     from convzoo.training import experiment
-    from convzoo.training.config import ConfigError
 
-    known = config.data.train_split == "train" and config.data.source in _KNOWN
-    classes, examples = _KNOWN[config.data.source] if known else (None, None)
-    missing = None
+    is_known = config.data.train_split == "train" and config.data.source in _DATA_SIZES
+    classes, examples = _DATA_SIZES[config.data.source] if is_known else (None, None)
+    data_error = None
     if classes is None:
         try:
             source = experiment.open_source(config)
             classes, examples = source.num_classes, source.num_examples(config.data.train_split)
-        except data.DataError as error:
-            missing = error
+        except DataError as error:
+            data_error = error
             classes = models.info(config.model.name).num_classes
     examples = EXAMPLES.value or examples
     if CHIPS.value and examples is None:
-        raise ConfigError(f"--chips={CHIPS.value} needs the number of training examples: {missing}; or tell --examples")
+        raise ConfigError(
+            f"--chips={CHIPS.value} requires the number of training examples ({data_error}); set --examples"
+        )
     return CLASSES.value or classes, examples
 
 
-def _look_at(name, config, classes, examples):
-    """Compiles one row and prints what came of it; returns its record."""
-    from convzoo.tpu import estimate
-    from convzoo.tpu.chips import CHIPS as KNOWN_CHIPS
+def _estimate_row(name, config, classes, examples):
+    """Compiles one row, prints its costs and returns its record."""
+    from convzoo.tpu import chips, estimate
     from convzoo.tpu.compiler import CompilerError, DoesNotFitError
     from convzoo.tpu.lowering import NotForTPUError
 
-    chip = KNOWN_CHIPS[TOPOLOGY.value]
-    print(f"{name}: {config.model.name}, {WHAT.value}, batch {BATCH.value}, {config.precision}, one {chip.name} chip")
-    sys.stdout.flush()
+    chip = chips.CHIPS[TOPOLOGY.value]
+    print(
+        f"{name}: {config.model.name}, {MODE.value}, batch {BATCH.value}, {config.precision}, one {chip.name} chip",
+        flush=True,
+    )
     record, fits = {"chip": chip.name}, True
     try:
-        found = estimate.estimate(config, classes, chip, BATCH.value, WHAT.value)
+        result = estimate.estimate(config, classes, chip, BATCH.value, MODE.value)
     except (CompilerError, NotForTPUError) as error:
         print(f"not compiled: {error}", file=sys.stderr, flush=True)
         record["error"], fits = str(error), False
         if not (LARGEST_BATCH.value and isinstance(error, DoesNotFitError)):
             return record
     else:
-        record = found.as_json()
-        print(_table(found), flush=True)
+        record = result.as_json()
+        print(_table(result), flush=True)
         if BY_LAYER.value:
-            print(_layers(found), flush=True)
+            print(_layer_table(result), flush=True)
         if CHIPS.value:
-            record["chips"], record["hours"] = CHIPS.value, found.hours(config.epochs * examples, CHIPS.value)
-            told = ", ".join(
-                f"{hours:.3g} hours and {hours * CHIPS.value:.3g} chip-hours {by.replace('_', ' ')}"
-                for by, hours in record["hours"].items()
+            record["chips"], record["hours"] = CHIPS.value, result.hours(config.epochs * examples, CHIPS.value)
+            times = "; ".join(
+                f"{estimate_name.replace('_', ' ')}: {hours:.3g} hours, {hours * CHIPS.value:.3g} chip-hours"
+                for estimate_name, hours in record["hours"].items()
             )
-            told = told or "not known"
-            print(f"{config.epochs:g} epochs of {examples} examples on {CHIPS.value} chips: {told}", flush=True)
+            print(
+                f"{config.epochs:g} epochs of {examples} examples on {CHIPS.value} chips: {times or 'unknown'}",
+                flush=True,
+            )
     if LARGEST_BATCH.value:
         try:
-            largest = estimate.largest_batch(config, classes, chip, BATCH.value, WHAT.value, fits)
+            largest = estimate.largest_batch(config, classes, chip, BATCH.value, MODE.value, fits)
         except (CompilerError, NotForTPUError) as error:
             print(f"no largest batch: {error}", file=sys.stderr, flush=True)
             record["largest_batch_error"] = str(error)
         else:
-            print(f"largest batch that fits, to an eighth: {largest}", flush=True)
+            print(f"largest batch that fits, to one eighth: {largest}", flush=True)
             record["largest_batch"] = largest
     return record
 
 
-def _table(found):
-    rates = found.images_per_second
-    share = found.memory_used / found.chip.memory
-    blind = ", ".join(f"{name} {number}" for name, number in found.uncosted.items()) or "nothing"
-    once = ", of each loop one turn" if found.loops else ""
-    words = {"batch": "batch and padding", "temporaries": "activations and temporaries"}
+def _table(result):
+    without_cost = ", ".join(f"{name} {number}" for name, number in result.ops_without_cost.items()) or "none"
+    loops = ", one iteration of each loop" if result.loops else ""
+    names = {"batch": "batch and padding", "temporaries": "activations and temporaries"}
     rows = [
-        ("compiled in", f"{found.compile_seconds:.0f} s, not run"),
-        *((f"memory: {words.get(name, name)}", f"{size / 2**20:,.1f} MiB") for name, size in found.memory.items()),
-        ("memory: all", f"{found.memory_used / 2**30:.2f} GiB, {share:.0%} of the chip's"),
-        ("operations", f"{found.flops / 1e9:,.1f} GFLOP{once}"),
-        ("bytes by the cost analysis", f"{found.bytes_accessed / 1e9:.3f} GB{once}"),
-        ("bytes to and from memory, counted", f"{found.memory_traffic / 1e9:.3f} GB, without padding{once}"),
+        ("compiled in", f"{result.compile_seconds:.0f} s, not run"),
+        *((f"memory: {names.get(name, name)}", f"{size / 2**20:,.1f} MiB") for name, size in result.memory.items()),
+        (
+            "memory: total",
+            f"{result.memory_used / 2**30:.2f} GiB, {result.memory_used / result.chip.memory:.0%} of the chip's memory",
+        ),
+        ("operations", f"{result.flops / 1e9:,.1f} GFLOP{loops}"),
+        ("bytes by the cost analysis", f"{result.bytes_accessed / 1e9:.3f} GB{loops}"),
+        ("bytes to and from memory", f"{result.memory_traffic / 1e9:.3f} GB, without padding{loops}"),
     ]
-    if found.loops:
-        rows.append(("estimated step", f"not known: {found.loops} loops, and no estimate counts their turns"))
+    if result.loops:
+        rows.append(("estimated step", f"unknown: {result.loops} loops of unknown trip counts"))
     else:
         rows += [
-            (
-                "estimated step, by cost",
-                f"{_step(found.cost_seconds, rates.get('by_cost'))}; "
-                f"each operation to {1e6 * found.cost_resolution:.1f} us",
-            ),
-            ("estimated step, by bytes", _step(found.bytes_seconds, rates["by_bytes"])),
-            ("estimated step, by schedule", _step(found.scheduled_seconds, rates["by_schedule"])),
+            *((f"estimated step, {name.replace('_', ' ')}", _step(result, name)) for name in result.seconds),
+            ("resolution of the cost analysis", f"{1e6 * result.cost_analysis_resolution:.1f} us per operation"),
             (
                 "roofline of the compiled program",
-                f"{1e3 * found.floor_seconds:.3f} ms, bound by {found.bound}: "
-                f"{found.floor_seconds / found.bytes_seconds:.0%} of the time by bytes, "
-                f"{found.floor_seconds / found.scheduled_seconds:.0%} by schedule",
+                f"{1e3 * result.roofline_seconds:.3f} ms, bound by {result.bound}: "
+                f"{result.roofline_seconds / result.bandwidth_bound_seconds:.0%} of the bandwidth-bound time, "
+                f"{result.roofline_seconds / result.scheduled_seconds:.0%} of the scheduled time",
             ),
         ]
-    rows.append(("without a cost", blind))
+    rows.append(("operations without a cost", without_cost))
     return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
-def _step(seconds, rate):
-    return f"{1e3 * seconds:.3f} ms, {rate:,.0f} images/s" if seconds else "not known"
+def _step(result, name):
+    seconds = result.seconds[name]
+    return f"{1e3 * seconds:.3f} ms, {result.images_per_second[name]:,.0f} images/s" if seconds else "unknown"
 
 
-def _layers(found):
+def _layer_table(result):
     rows = [
-        (part.layer, f"{1e3 * part.seconds:.3f}", f"{part.share:.1%}", f"{part.bytes / 1e6:.1f}")
-        for part in found.parts[:_SHOWN_LAYERS]
+        (cost.layer, f"{1e3 * cost.seconds:.3f}", f"{cost.share:.1%}", f"{cost.bytes / 1e6:.1f}")
+        for cost in result.layers[:_MAX_LAYERS]
     ]
-    left = len(found.parts) - len(rows)
-    table = tabulate.tabulate(
-        rows, headers=["layer", "ms by schedule", "share", "MB to and from memory"], disable_numparse=True
-    )
-    return table + (f"\nand {left} more (--output has them)" if left > 0 else "")
+    headers = ["layer", "ms, scheduled", "share", "MB to and from memory"]
+    table = tabulate.tabulate(rows, headers=headers, disable_numparse=True)
+    hidden = len(result.layers) - len(rows)
+    return table + (f"\nand {hidden} more (--output contains all)" if hidden > 0 else "")
 
 
 def _comparison(records):
     first, rows = records[0], []
-    estimates = ("cost_seconds", "bytes_seconds", "scheduled_seconds")
     for record in records:
         if "error" in record:
             rows.append((record["name"], "not compiled"))
             continue
         cells = [record["name"], f"{record['memory_used'] / 2**30:.2f}", f"{record['flops'] / 1e9:,.1f}"]
-        cells += [f"{1e3 * record[name]:.3f}" if record[name] else "" for name in estimates]
-        cells += [f"{record[name] / first[name]:.2f}" if record[name] and first.get(name) else "" for name in estimates]
+        cells += [f"{1e3 * record[key]:.3f}" if record[key] else "" for key in _ESTIMATES]
+        cells += [f"{record[key] / first[key]:.2f}" if record[key] and first.get(key) else "" for key in _ESTIMATES]
         rows.append(cells)
-    by = ("cost", "bytes", "schedule")
-    headers = ["", "GiB", "GFLOP", *(f"ms by {name}" for name in by), *(f"ratio by {name}" for name in by)]
+    names = _ESTIMATES.values()
+    headers = ["", "GiB", "GFLOP", *(f"ms, {name}" for name in names), *(f"ratio, {name}" for name in names)]
     return tabulate.tabulate(rows, headers=headers, disable_numparse=True)
 
 

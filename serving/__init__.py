@@ -1,5 +1,5 @@
-"""Export of trained networks. Needs TensorFlow; what it exports needs nothing of ours."""
+"""Export of trained networks. The exported models need TensorFlow only, neither convzoo nor Keras."""
 
-from convzoo.serving.saved_model import ExportError, check_target, export_saved_model
+from convzoo.serving.saved_model import check_output_folder, export_saved_model
 
-__all__ = ["ExportError", "check_target", "export_saved_model"]
+__all__ = ["check_output_folder", "export_saved_model"]

@@ -37,3 +37,12 @@ def _data_sets_in_a_folder_of_the_tests(tmp_path_factory):
         del os.environ["TFDS_DATA_DIR"]
     else:
         os.environ["TFDS_DATA_DIR"] = before
+
+
+@pytest.fixture
+def broken_compiler(tmp_path):
+    """Environment variables with which the process of the TPU compiler crashes."""
+    broken = tmp_path / "broken"
+    (broken / "jax").mkdir(parents=True)
+    (broken / "jax" / "__init__.py").write_text("raise RuntimeError('JAX is broken')\n")
+    return {"PYTHONPATH": str(broken)}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.programs import TINY, complaint, run
+from helpers.programs import TINY, run, usage_error
 
 FREEZE = "('stem_*', 'block0_*')"
 
@@ -45,12 +45,12 @@ def tuned(source, tmp_path_factory):
     for name, devices in (("one", "cpu"), ("two", "cpu:2")):
         result = tune(
             folder / name, source, f"--devices={devices}", "--mode=train", "--config.epochs=1.0",
-            f"--config.init.freeze={FREEZE}", "--config.init.body_rate=0.1",
+            f"--config.init.freeze={FREEZE}", "--config.init.backbone_lr_multiplier=0.1",
             "--config.model.overrides.dropout_rate=0.0", "--config.model.overrides.survival_prob=1.0",
             "--config.weight_decay=0.1", "--config.clip_norm=0.5",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
-        assert "head_dense/kernel, head_dense/bias started anew" in result.stdout
+        assert "randomly initialized: head_dense/kernel, head_dense/bias" in result.stdout
         assert "those outside head_dense at 0.1 of the learning rate; frozen: stem_conv, stem_bn" in result.stdout
     return folder
 
@@ -83,11 +83,11 @@ def test_a_tuned_run_is_evaluated_and_exported(tuned):
 def test_mistakes_are_answered_in_one_line(source, tmp_path):
     workdir = tmp_path / "run"
     for weights, argument, message in (
-        ("/nowhere", "--config.seed=0", "config.init.weights '/nowhere' is not there; give a .weights.h5 file"),
+        ("/nowhere", "--config.seed=0", "config.init.weights='/nowhere'"),
         (source, "--config.init.freeze=stam_*", "'stam_*' matches no layer with weights of"),
         (source, "--config.model.overrides.num_experts=3", "is of another network: 0 of "),
     ):
-        line = complaint(tune(workdir, weights, argument))
+        line = usage_error(tune(workdir, weights, argument))
         assert line.startswith("train.py: ")
         assert message in line
         assert not workdir.exists()
@@ -106,7 +106,7 @@ origin = build_model(tiny.get_config(), 4)
 models.save_weights(origin, sys.argv[1], tiny.OVERRIDES)
 with strategy.scope():
     model = build_model(tiny.get_config(), 6)
-    fine_tuning.load(fine_tuning.Start(sys.argv[1], {}, 4), model, 6, False)
+    fine_tuning.load(fine_tuning.Initialization(sys.argv[1], {}, 4), model, 6, False)
 for weight, want in zip(model.weights, origin.weights, strict=True):
     if not fine_tuning.is_head(weight):
         for value in strategy.experimental_local_results(weight.value):

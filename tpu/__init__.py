@@ -1,6 +1,7 @@
-"""What a training step would cost on a Cloud TPU, asked of the TPU compiler itself on a machine without a TPU.
+"""The cost of a training step on a Cloud TPU, estimated by the TPU compiler on a machine without a TPU.
 
-`lowering` turns the step of an experiment into XLA's HLO, `compiler` compiles it in a process of its own, `compiled`
-reads the compiled program, `estimate` puts both into one report. Nothing here runs on a TPU: all times are estimates of
-the compiler's.
+`lowering` turns the step of an experiment into XLA's HLO, `compiler` compiles it in a separate process, `hlo_text`
+parses the compiled program, and `estimate` combines the results. No step runs on a TPU: all times are the compiler's
+estimates. `kernel_support` checks a network against TensorFlow's TPU kernels, and `status` queries the state of a
+Cloud TPU.
 """

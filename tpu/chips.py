@@ -1,27 +1,27 @@
-"""The chips that a step can be compiled for."""
+"""TPU chips that a step can be compiled for."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip, which is one replica of a training.
+    """One TPU chip, which is one replica in training.
 
     Attributes:
-        name: As in `--topology`.
-        slice: The smallest slice that the compiler knows by name; the step is compiled for one chip of it.
-        accelerator: Type of such a slice, as Cloud names it.
-        joins_cores: Whether the compiler has to be told that the cores of a chip are one device.
-        flops: Most bfloat16 operations a second; a multiply-add is two.
-        bandwidth: Most bytes a second between the chip and its memory.
-        memory: Bytes of the memory.
-        clock: Cycles a second: `flops` over the operations of all matrix units in a cycle.
+        name: Name of the chip, the value of `--topology`.
+        slice: Smallest slice that the compiler knows by name; a step is compiled for one chip of it.
+        accelerator: Cloud TPU accelerator type of that slice.
+        megacore: True if the compiler must be configured to treat the cores of a chip as one device.
+        flops: Peak bfloat16 operations per second; a multiply-add counts as two.
+        bandwidth: Peak bytes per second between the chip and its memory (HBM).
+        memory: Bytes of HBM.
+        clock: Cycles per second: `flops` divided by the operations of all matrix units in a cycle.
     """
 
     name: str
     slice: str
     accelerator: str
-    joins_cores: bool
+    megacore: bool
     flops: float
     bandwidth: float
     memory: int
@@ -30,11 +30,12 @@ class Chip:
 
 _GIB = 1024**3
 
-# Peak, bandwidth, memory and number of matrix units: the tables of specifications on docs.cloud.google.com/tpu/docs/v4,
-# /v5e, /v5p and /v6e. Copies of 2026 round the bandwidths of v5e and v6e in several ways (819 and 800, 1640 and 1600).
-# The compiler keeps a part of the memory, and knows best what fits. The pages give no clock: it is the peak over the
-# multiply-adds of all matrix units in a cycle. Those are two cores of four 128x128 (v4, v5p), four 128x128 (v5e), two
-# 256x256 (v6e, counted twice each: counted once, the peak would need 3.5 GHz).
+# Peak, bandwidth, memory and number of matrix units are from the specification tables of
+# docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e. Versions of 2026 round the bandwidths of v5e and v6e
+# differently (819 and 800, 1640 and 1600). The compiler reserves a part of the memory and decides what fits. The pages
+# state no clock rate; it is the peak divided by the operations of all matrix units in a cycle: two cores of four
+# 128x128 units (v4, v5p), four 128x128 (v5e), two 256x256 (v6e, counted twice; counted once, the peak would need
+# 3.5 GHz).
 CHIPS = {
     chip.name: chip
     for chip in (

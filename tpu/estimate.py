@@ -1,4 +1,4 @@
-"""What the compiler says of a step, put together for people."""
+"""Estimated cost of a step on one TPU chip: times, memory, and the share of each layer."""
 
 import dataclasses
 import math
@@ -8,16 +8,20 @@ from collections.abc import Callable, Sequence
 import ml_collections
 import tensorflow as tf
 
-from convzoo.tpu import compiled, compiler
+from convzoo.tpu import compiler, hlo_text
 from convzoo.tpu.chips import Chip
-from convzoo.tpu.lowering import Lowered, lower, lower_step
+from convzoo.tpu.lowering import LoweredStep, lower, lower_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """What a layer takes of a step: seconds by scheduled cycles, bytes to and from memory, and its share of the cycles.
+class LayerCost:
+    """Cost of one layer in a step. A fusion counts for the layer of its last operation.
 
-    A fusion counts for the layer of its last operation.
+    Attributes:
+        layer: Name of the layer, or a part of the step in parentheses.
+        seconds: Scheduled cycles as time.
+        bytes: Bytes to and from the chip's memory.
+        share: Fraction of all scheduled cycles.
     """
 
     layer: str
@@ -28,28 +32,29 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A step that was compiled for one chip and not run. All seconds are estimates.
+    """Cost of a step that was compiled for one chip and not run. All times are estimates.
 
     Attributes:
         chip: The chip.
-        batch_size: Examples on it.
-        loops: Loops in the program. Their turns are not known to any estimate, so that with loops all times are None,
-            and everything but the memory counts one turn of each.
+        batch_size: Examples per step.
+        loops: Number of loops in the program. Trip counts are unknown, so with loops all times are None, and every
+            other value except memory counts one iteration of each loop.
         flops: Floating-point operations, by the cost analysis.
-        bytes_accessed: Bytes, by the cost analysis, which counts those that stay in the vector memory too.
-        memory_traffic: Bytes to and from the chip's memory, counted in the compiled program.
-        cost_seconds: The cost analysis's time: mostly bytes over bandwidth; blind to work within a fusion. None where
-            operations without a cost leave it unclear.
-        cost_resolution: Seconds to which the cost analysis rounds each operation's time. It adds them up in single
-            precision, with -1 second for each operation without a cost: small operations vanish in a large program.
-        scheduled_seconds: The sum of the cycles that the scheduler expects: sees work within fusions, and is hard on
-            depthwise convolutions; leaves out copies that run beside the rest.
-        memory: Bytes: "weights", "optimizer", "average", "batch" (the step's other arguments, and padding), "outputs",
-            "temporaries" (activations among them) and "code".
-        uncosted: Operations without a cost, by name; "(others)" are those that the compiler does not tell of.
-        parts: The layers, dearest first.
-        compile_seconds: What compiling took.
-        versions: Of jax and libtpu.
+        bytes_accessed: Bytes by the cost analysis, which includes bytes that stay in vector memory (VMEM).
+        memory_traffic: Bytes to and from the chip's memory (HBM), counted in the compiled program.
+        cost_analysis_seconds: Time by the cost analysis: mostly bytes over bandwidth. It does not count work within a
+            fusion. None where operations without a cost make it ambiguous.
+        cost_analysis_resolution: Seconds to which the cost analysis rounds the time of each operation. It sums in
+            single precision and adds -1 second for each operation without a cost, so that a large program loses small
+            operations.
+        scheduled_seconds: Sum of the cycles that the scheduler expects, divided by the clock rate. It counts work
+            within fusions, overestimates depthwise convolutions, and omits asynchronous copies.
+        memory: Bytes of "weights", "optimizer", "ema", "batch" (all other arguments of the step, and padding),
+            "outputs", "temporaries" (including activations) and "code".
+        ops_without_cost: Number of operations without a cost, by name; "(others)" are those of unknown name.
+        layers: Cost of each layer, most expensive first.
+        compile_seconds: Duration of the compilation.
+        versions: Versions of "jax" and "libtpu".
     """
 
     chip: Chip
@@ -58,95 +63,102 @@ class Estimate:
     flops: float
     bytes_accessed: float
     memory_traffic: int
-    cost_seconds: float | None
-    cost_resolution: float
+    cost_analysis_seconds: float | None
+    cost_analysis_resolution: float
     scheduled_seconds: float | None
     memory: dict[str, int]
-    uncosted: dict[str, int]
-    parts: tuple[Part, ...]
+    ops_without_cost: dict[str, int]
+    layers: tuple[LayerCost, ...]
     compile_seconds: float
     versions: dict[str, str]
 
     @property
     def memory_used(self) -> int:
-        """Bytes of the chip's memory, all together."""
+        """Total bytes of the chip's memory."""
         return sum(self.memory.values())
 
     @property
-    def bytes_seconds(self) -> float | None:
-        """What the bytes of the cost analysis take at the chip's bandwidth, or its operations at the peak if longer."""
-        return None if self.loops else max(self.bytes_accessed / self.chip.bandwidth, self.flops / self.chip.flops)
+    def bandwidth_bound_seconds(self) -> float | None:
+        """`bytes_accessed` over the chip's bandwidth, or `flops` over its peak if that takes longer."""
+        return self._bound_seconds(self.bytes_accessed)
 
     @property
-    def floor_seconds(self) -> float | None:
-        """The least that the compiled program can take: at the chip's peak, or at its bandwidth."""
-        return None if self.loops else max(self.flops / self.chip.flops, self.memory_traffic / self.chip.bandwidth)
+    def roofline_seconds(self) -> float | None:
+        """Lower bound of the compiled program: `memory_traffic` over the bandwidth, or `flops` over the peak."""
+        return self._bound_seconds(self.memory_traffic)
 
     @property
     def bound(self) -> str:
-        """What sets the floor, "compute" or "memory"."""
-        of_compute = self.flops / self.chip.flops >= self.memory_traffic / self.chip.bandwidth
-        return "compute" if of_compute else "memory"
+        """The resource that sets `roofline_seconds`: "compute" or "memory"."""
+        is_compute = self.flops / self.chip.flops >= self.memory_traffic / self.chip.bandwidth
+        return "compute" if is_compute else "memory"
+
+    @property
+    def seconds(self) -> dict[str, float | None]:
+        """Time of a step by each of the three estimates: "cost_analysis", "bandwidth_bound" and "scheduled"."""
+        return {
+            "cost_analysis": self.cost_analysis_seconds,
+            "bandwidth_bound": self.bandwidth_bound_seconds,
+            "scheduled": self.scheduled_seconds,
+        }
 
     @property
     def images_per_second(self) -> dict[str, float]:
-        """Of one chip, by each of the three estimates that is known: "by_cost", "by_bytes" and "by_schedule"."""
-        estimates = {
-            "by_cost": self.cost_seconds,
-            "by_bytes": self.bytes_seconds,
-            "by_schedule": self.scheduled_seconds,
-        }
-        return {by: self.batch_size / seconds for by, seconds in estimates.items() if seconds}
+        """Images per second of one chip by each known estimate of `seconds`."""
+        return {name: self.batch_size / seconds for name, seconds in self.seconds.items() if seconds}
 
     def hours(self, images: float, chips: int) -> dict[str, float]:
-        """Hours that so many images take on so many chips, by each estimate; sums over chips take no time here."""
-        return {by: images / (rate * chips) / 3600 for by, rate in self.images_per_second.items()}
+        """Returns the hours for `images` images on `chips` chips by each estimate, without collective operations."""
+        return {name: images / (rate * chips) / 3600 for name, rate in self.images_per_second.items()}
 
     def as_json(self) -> dict:
-        """All of it, as JSON has it."""
+        """Returns all attributes and properties as JSON values."""
         return {
             **dataclasses.asdict(self),
             "chip": self.chip.name,
             "memory_used": self.memory_used,
             "memory_of_chip": self.chip.memory,
-            "floor_seconds": self.floor_seconds,
+            "roofline_seconds": self.roofline_seconds,
             "bound": self.bound,
-            "bytes_seconds": self.bytes_seconds,
+            "bandwidth_bound_seconds": self.bandwidth_bound_seconds,
             "images_per_second": self.images_per_second,
         }
 
+    def _bound_seconds(self, num_bytes):
+        return None if self.loops else max(self.flops / self.chip.flops, num_bytes / self.chip.bandwidth)
+
 
 def estimate(
-    config: ml_collections.ConfigDict, num_classes: int, chip: Chip, batch_size: int, what: str = "train"
+    config: ml_collections.ConfigDict, num_classes: int, chip: Chip, batch_size: int, mode: str = "train"
 ) -> Estimate:
-    """Compiles the step of an experiment for a chip.
+    """Compiles the step of an experiment for one chip.
 
     Args:
         config: The experiment.
-        num_classes: Of its data.
+        num_classes: Number of classes of the data.
         chip: The chip.
-        batch_size: Examples on it.
-        what: As `lowering.lower` takes it.
+        batch_size: Examples per chip.
+        mode: "train", "eval" or "serve"; see `lowering.lower`.
 
     Raises:
-        lowering.NotForTPUError, compiler.CompilerError: It cannot be compiled.
+        NotForTPUError, CompilerError: The step cannot be lowered or compiled.
     """
-    return _read(lower(config, num_classes, batch_size, what), chip, batch_size)
+    return _compile(lower(config, num_classes, batch_size, mode), chip, batch_size)
 
 
 def estimate_step(step: Callable, specs: Sequence[tf.TensorSpec], chip: Chip, batch_size: int) -> Estimate:
-    """Compiles any function of tensors for a chip; all of it counts as one part, and its arguments as the batch.
+    """Compiles a function of tensors for one chip; its cost is not divided into layers.
 
     Args:
-        step: Of tensors to tensors, with whatever variables it captures.
-        specs: Of its arguments, without unknown sizes.
+        step: From tensors to tensors; it may capture variables.
+        specs: Static shapes and dtypes of its arguments.
         chip: The chip.
-        batch_size: Examples that it takes.
+        batch_size: Examples per call.
 
     Raises:
-        lowering.NotForTPUError, compiler.CompilerError: It cannot be compiled.
+        NotForTPUError, CompilerError: The step cannot be lowered or compiled.
     """
-    return _read(Lowered(lower_step(step, *specs), "", [], {}), chip, batch_size)
+    return _compile(LoweredStep(lower_step(step, *specs), "", [], {}), chip, batch_size)
 
 
 def largest_batch(
@@ -154,30 +166,29 @@ def largest_batch(
     num_classes: int,
     chip: Chip,
     batch_size: int,
-    what: str = "train",
+    mode: str = "train",
     fits: bool | None = None,
 ) -> int:
-    """The largest batch that fits into the chip's memory, to an eighth; prints a line for each that was tried.
+    """Searches the largest batch that fits into the chip's memory, to one eighth. Prints a line for each trial.
 
     Args:
         config: The experiment.
-        num_classes: Of its data.
+        num_classes: Number of classes of the data.
         chip: The chip.
-        batch_size: Where the search begins.
-        what: As `lowering.lower` takes it.
-        fits: Whether `batch_size` fits, if that is known: each trial takes as long as compiling once.
+        batch_size: First batch to try.
+        mode: "train", "eval" or "serve".
+        fits: Whether `batch_size` fits, if known; each trial compiles the step once.
 
     Raises:
-        compiler.CompilerError: Not even the smallest batch fits, or something else than the memory is in the way.
+        CompilerError: The smallest batch does not fit, or the step does not compile.
     """
-    # In units of the parts of gradient accumulation.
-    unit = config.gradient_accumulation if what == "train" else 1
+    unit = config.gradient_accumulation_steps if mode == "train" else 1
     trial = max(1, batch_size // unit)
     fitting, too_large = (trial, None) if fits else (0, trial if fits is False and trial > 1 else None)
     while too_large is None or too_large - fitting > max(1, fitting // 8):
         trial = (fitting + too_large) // 2 if too_large is not None else 2 * fitting or trial
         try:
-            used = estimate(config, num_classes, chip, trial * unit, what).memory_used
+            used = estimate(config, num_classes, chip, trial * unit, mode).memory_used
         except compiler.DoesNotFitError:
             if trial == 1:
                 raise
@@ -192,17 +203,19 @@ def largest_batch(
     return fitting * unit
 
 
-def _read(step: Lowered, chip: Chip, batch_size: int) -> Estimate:
+def _compile(step: LoweredStep, chip: Chip, batch_size: int) -> Estimate:
     program = compiler.compile_hlo(step.hlo, chip)
-    instructions = compiled.read(program.text)
+    instructions = hlo_text.parse_instructions(program.text)
     cycles = sum(instruction.cycles for instruction in instructions)
     if not cycles:
         raise compiler.CompilerError(
-            f"libtpu {program.versions['libtpu']} prints its programs without cycles; use the versions that setup.py "
-            "pins"
+            f"the programs of libtpu {program.versions['libtpu']} contain no cycles; install the versions that "
+            "setup.py pins"
         )
-    loops, scheduled, memory = compiled.loops(program.text), cycles / chip.clock, program.memory
-    uncosted, cost_seconds = _without_cost(program.cost["optimal_seconds"], compiled.uncosted(program.text), scheduled)
+    loops, scheduled, memory = hlo_text.count_loops(program.text), cycles / chip.clock, program.memory
+    ops_without_cost, cost_seconds = _correct_cost(
+        program.cost["optimal_seconds"], hlo_text.count_calls_without_cost(program.text), scheduled
+    )
     return Estimate(
         chip=chip,
         batch_size=batch_size,
@@ -210,43 +223,45 @@ def _read(step: Lowered, chip: Chip, batch_size: int) -> Estimate:
         flops=program.cost["flops"],
         bytes_accessed=program.cost["bytes accessed"],
         memory_traffic=sum(instruction.bytes for instruction in instructions),
-        cost_seconds=None if loops else cost_seconds,
-        cost_resolution=math.ulp(max(1, sum(uncosted.values()))) * 2**29,  # of float32, whose significand is shorter
+        cost_analysis_seconds=None if loops else cost_seconds,
+        # 2**29 converts the spacing of float64 values to that of float32.
+        cost_analysis_resolution=math.ulp(max(1, sum(ops_without_cost.values()))) * 2**29,
         scheduled_seconds=None if loops else scheduled,
         memory={
-            **step.sizes,
-            "batch": memory["arguments"] - sum(step.sizes.values()),
+            **step.state_bytes,
+            "batch": memory["arguments"] - sum(step.state_bytes.values()),
             "outputs": memory["outputs"] - memory["aliased"],
             "temporaries": memory["temporaries"],
             "code": memory["code"],
         },
-        uncosted=uncosted,
-        parts=_parts(instructions, cycles, step, chip),
+        ops_without_cost=ops_without_cost,
+        layers=_layer_costs(instructions, cycles, step, chip),
         compile_seconds=program.seconds,
         versions=program.versions,
     )
 
 
-def _without_cost(total, known, scheduled):
-    """Operations without a cost, by name, and the cost analysis's time, from its sum; None if that is unclear.
+def _correct_cost(total, known, scheduled):
+    """Returns the number of operations without a cost by name, and the corrected time, or None if it is ambiguous.
 
-    Each of them is -1 second in the sum. How many there are the sum tells by itself, as long as the two estimates are
-    less than half a second apart; of a step that long only those that are known by name are believed.
+    The cost analysis adds -1 second for each operation without a cost. `total` determines their number if the two
+    estimates differ by less than half a second. For a longer step, only the operations in `known` count.
     """
-    number, named = max(0, round(scheduled - total)), sum(known.values())
-    uncosted = {**known, "(others)": number - named} if number > named else dict(known)
+    number, number_known = max(0, round(scheduled - total)), sum(known.values())
+    counts = {**known, "(others)": number - number_known} if number > number_known else dict(known)
     seconds = total + number
-    is_clear = seconds > 0 and (scheduled < 0.5 or number == named)
-    return uncosted, seconds if is_clear else None
+    is_clear = seconds > 0 and (scheduled < 0.5 or number == number_known)
+    return counts, seconds if is_clear else None
 
 
-def _parts(instructions, cycles, step, chip):
-    of_layer = defaultdict(lambda: [0, 0])
+def _layer_costs(instructions, cycles, step, chip):
+    totals = defaultdict(lambda: [0, 0])
     for instruction in instructions:
-        part = of_layer[compiled.layer_of(instruction.op_name, step.network, step.layers)]
-        part[0] += instruction.cycles
-        part[1] += instruction.bytes
-    parts = [
-        Part(layer, spent / chip.clock, moved, spent / max(1, cycles)) for layer, (spent, moved) in of_layer.items()
+        total = totals[hlo_text.layer_name(instruction.op_name, step.network, step.layers)]
+        total[0] += instruction.cycles
+        total[1] += instruction.bytes
+    costs = [
+        LayerCost(layer, layer_cycles / chip.clock, moved, layer_cycles / max(1, cycles))
+        for layer, (layer_cycles, moved) in totals.items()
     ]
-    return tuple(sorted(parts, key=lambda part: (-part.seconds, part.layer)))
+    return tuple(sorted(costs, key=lambda cost: (-cost.seconds, cost.layer)))

@@ -1,6 +1,7 @@
-"""The step that a TPU would run, as XLA's HLO."""
+"""Lowers the step of an experiment to XLA's HLO, as a TPU would run it."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 
@@ -9,83 +10,88 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo import layers
-from convzoo.training import experiment, tasks
-from convzoo.training.config import ConfigError
+from convzoo.errors import ConfigError
+from convzoo.tasks import get_task
+from convzoo.training import experiment
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.optimizers import make_schedule
-from convzoo.training.replica import build_replica
+from convzoo.training.state import build_train_state
+from convzoo.training.train_step import step_settings, train_step
 
-STEPS = ("train", "eval", "serve")
 _NODE = re.compile(r"\{\{node ([^}]*)\}\}")
 _UNSUPPORTED = re.compile(r"on (XLA_\w+): (\w+) \(.*?\{\{node ([^}]*)\}\}", re.DOTALL)
-# What TensorFlow and Keras raise while they trace or lower a step.
-REFUSALS = (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError)
+# Errors that TensorFlow and Keras raise while they trace or lower a step.
+LOWERING_ERRORS = (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError)
 
 
 class NotForTPUError(ConfigError):
-    """The step has an operation that no TPU runs; the operation and where it stands are named."""
+    """The step contains an operation that no TPU runs; the message names the operation and its layer."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Lowered:
-    """A step before it is compiled.
+class LoweredStep:
+    """A step before compilation.
 
     Attributes:
-        hlo: The serialised module.
-        network: The network's name.
+        hlo: The serialized HLO module.
+        network: Name of the network.
         layers: Names of its layers.
-        sizes: Bytes of what the step keeps between two calls: "weights", "optimizer" and "average".
+        state_bytes: Bytes of the variables that the step keeps between calls: "weights", and for training "optimizer"
+            and "ema".
     """
 
     hlo: bytes
     network: str
     layers: list[str]
-    sizes: dict[str, int]
+    state_bytes: dict[str, int]
 
 
-def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, what: str = "train") -> Lowered:
-    """Lowers the step of an experiment as one chip would run it, sums over chips left out.
+def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, mode: str = "train") -> LoweredStep:
+    """Lowers the step of an experiment for one chip, without collective operations.
 
     Args:
-        config: The experiment; its own batch size is not looked at.
-        num_classes: Of its data.
-        batch_size: Examples on the chip.
-        what: "train" for a whole training step, "eval" for one of evaluation, "serve" for the network alone.
+        config: The experiment; `batch_size` replaces its batch size.
+        num_classes: Number of classes of the data.
+        batch_size: Examples per chip.
+        mode: "train" for a training step, "eval" for an evaluation step, "serve" for the forward pass.
 
     Raises:
         NotForTPUError: An operation cannot run on a TPU.
-        ConfigError: The batch does not divide into the parts of gradient accumulation.
-        models.ModelError: The network cannot be built.
+        ConfigError: The batch is not divisible by the number of accumulation steps.
+        ModelError: The network cannot be built.
     """
-    if what == "train" and batch_size % config.gradient_accumulation:
+    if mode == "train" and batch_size % config.gradient_accumulation_steps:
         raise ConfigError(
-            f"batch {batch_size} does not divide by config.gradient_accumulation {config.gradient_accumulation}; "
-            "change one of them"
+            f"batch {batch_size} is not divisible by config.gradient_accumulation_steps="
+            f"{config.gradient_accumulation_steps}; change one of them"
         )
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.batch_size = batch_size
-    task, before = tasks.of(config), layers.get_target()
+    task, previous_target = get_task(config), layers.get_target()
     layers.set_target("tpu")
     try:
         height, width = experiment.input_settings(config)["image_size"]
         image = tf.TensorSpec((batch_size, height, width, 3), tf.float32, "image")
-        if what == "train" and experiment.augmentation(config).mixes:
+        if mode == "train" and experiment.augmentation(config).mixes:
             label = tf.TensorSpec((batch_size, num_classes), tf.float32, "label")
         else:
-            label = tf.TensorSpec((batch_size, height, width) if task.has_maps else (batch_size,), tf.int32, "label")
+            label = tf.TensorSpec(
+                (batch_size, height, width) if task.dense_labels else (batch_size,), tf.int32, "label"
+            )
         mask = tf.TensorSpec((batch_size,), tf.float32, "mask")
-        kept = {}
-        if what == "train":
-            # The rate is looked up in the step: how long the training lasts does not matter.
-            replica = build_replica(config, num_classes, make_schedule(config, 1000, 100))
-            model, optimizer, average = replica.model, replica.optimizer, replica.average
-            kept["optimizer"] = _bytes(variable.value for variable in optimizer.variables)
-            kept["average"] = _bytes(average.variables.values() if average else ())
-            hlo = lower_step(lambda image, label: replica.step({"image": image, "label": label}), image, label)
+        state_bytes = {}
+        if mode == "train":
+            # The step computes the learning rate from the step number; the length of the schedule does not matter.
+            state = build_train_state(config, num_classes, make_schedule(config, 1000, 100))
+            model = state.model
+            state_bytes["optimizer"] = _bytes(variable.value for variable in state.optimizer.variables)
+            state_bytes["ema"] = _bytes(state.ema.variables.values() if state.ema else ())
+            step = functools.partial(train_step, state, **step_settings(config, task))
+            hlo = lower_step(lambda image, label: step({"image": image, "label": label}), image, label)
         else:
             model = experiment.build_model(config, num_classes)
-            if what == "eval":
+            if mode == "eval":
                 step = Evaluator(model, tf.distribute.get_strategy(), task).step
                 hlo = lower_step(
                     lambda image, label, mask: step({"image": image, "label": label, "mask": mask}), image, label, mask
@@ -93,37 +99,45 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
             else:
                 hlo = lower_step(lambda images: model(images, training=False), image)
     finally:
-        layers.set_target(before)
-    sizes = {"weights": _bytes(weight.value for weight in model.weights), **kept}
-    return Lowered(hlo, model.name, _layer_names(model), sizes)
+        layers.set_target(previous_target)
+    state_bytes = {"weights": _bytes(weight.value for weight in model.weights), **state_bytes}
+    return LoweredStep(hlo, model.name, _layer_names(model), state_bytes)
 
 
 def lower_step(step: Callable, *specs: tf.TensorSpec) -> bytes:
-    """A function of tensors as a serialised HLO module. Raises NotForTPUError if XLA cannot take it."""
+    """Lowers a function of tensors to a serialized HLO module.
+
+    Args:
+        step: A function of tensors; it may capture variables.
+        *specs: Static shapes and dtypes of its arguments.
+
+    Raises:
+        NotForTPUError: XLA cannot lower the function.
+    """
     function = tf.function(step, jit_compile=True)
     try:
         return function.experimental_get_compiler_ir(*specs)(stage="hlo_serialized")
-    except REFUSALS as error:
-        raise NotForTPUError(refusal(error)) from error
+    except LOWERING_ERRORS as error:
+        raise NotForTPUError(describe_lowering_error(error)) from error
 
 
-def refusal(error: Exception) -> str:
-    """What XLA refused, a line: the operation and where it stands, if TensorFlow's error tells."""
+def describe_lowering_error(error: Exception) -> str:
+    """Returns one line that names the operation that XLA rejected and its node, if the error contains them."""
     text = re.sub(r"\x1b\[\d*m", "", str(error)).removeprefix("Failed getting HLO text: '")
-    if found := _UNSUPPORTED.search(text):
-        device, operation, node = found.groups()
-        who = "TensorFlow has no TPU kernel for" if device == "XLA_TPU_JIT" else "XLA cannot compile"
-        return f"{who} {operation}, used at {node}"
+    if match := _UNSUPPORTED.search(text):
+        device, operation, node = match.groups()
+        reason = "TensorFlow has no TPU kernel for" if device == "XLA_TPU_JIT" else "XLA cannot compile"
+        return f"{reason} {operation}, used at {node}"
     if "variable.var()" in text:
-        return "XLA cannot take the step: it uses a resource that is no variable with a value, a lookup table perhaps"
-    said = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    if said[0].startswith("Exception encountered when calling") and len(said) > 1:
-        what = f"{said[1]} ({said[0].rstrip('.')})"
+        return "XLA cannot lower the step: it uses a resource other than a variable, such as a lookup table"
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].startswith("Exception encountered when calling") and len(lines) > 1:
+        message = f"{lines[1]} ({lines[0].rstrip('.')})"
     else:
-        what = said[-1] if said[0].startswith("in user code") else said[0]
+        message = lines[-1] if lines[0].startswith("in user code") else lines[0]
     node = _NODE.search(text)
-    where = f", at {node[1]}" if node and node[1] not in what else ""
-    return f"XLA cannot take the step: {what[:300].rstrip('.')}{where}"
+    suffix = f", at {node[1]}" if node and node[1] not in message else ""
+    return f"XLA cannot lower the step: {message[:300].rstrip('.')}{suffix}"
 
 
 def _layer_names(model):

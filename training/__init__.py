@@ -1,1 +1,1 @@
-"""Training: devices, step, loop, optimisers, moving averages, checkpoints and records. TensorFlow begins here."""
+"""Training and evaluation: devices, state, step, loop, optimizers, checkpoints and metrics."""

@@ -1,78 +1,79 @@
-"""What batch normalisation does where several replicas share a batch."""
+"""Batch normalization across replicas."""
 
 import keras
 import tensorflow as tf
 
+from convzoo.training.keras_internals import set_batch_norm_moments
 
-def normalise_together(model: keras.Model, num_replicas: int, together: int | None) -> bool:
-    """Makes so many replicas take the statistics of all their examples. Call it before the model is used.
+
+def synchronize_batch_norm(model: keras.Model, num_replicas: int, group_size: int | None) -> bool:
+    """Makes groups of replicas share the batch statistics of BatchNorm. Call it before the model is used.
 
     Args:
-        model: The model in training.
-        num_replicas: Replicas that share each batch.
-        together: How many of them normalise together, a divisor of `num_replicas`; None for all of them. A single
-            replica normalises alone, whatever was asked.
+        model: The model to train.
+        num_replicas: Number of replicas that share a batch.
+        group_size: Number of consecutive replicas in a group, a divisor of `num_replicas`; None for all replicas.
 
     Returns:
-        Whether the replicas' moving statistics will differ, so that they have to be averaged.
+        True if the moving statistics will differ between replicas and must be averaged before evaluation.
     """
-    together = min(together or num_replicas, num_replicas)
-    for layer in _normalisations(model):
-        if together == num_replicas:
+    group_size = min(group_size or num_replicas, num_replicas)
+    for layer in _batch_norm_layers(model):
+        if group_size == num_replicas:
             layer.synchronized = num_replicas > 1
-        elif together > 1:
-            # Keras knows all replicas or none.
-            layer._moments = _moments_of_groups(layer, num_replicas // together, together)
-    return together < num_replicas
+        elif group_size > 1:  # Keras can synchronize all replicas or none
+            set_batch_norm_moments(layer, _group_moments(layer, num_replicas // group_size, group_size))
+    return group_size < num_replicas
 
 
 class StatisticsAverage:
-    """Averages moving statistics that differ from replica to replica. Make it in the strategy's scope.
+    """Averages the moving statistics of BatchNorm over replicas. Create it in the strategy's scope.
 
-    Keras lets each replica keep its own, and whoever reads or saves them gets the first replica's.
+    Every replica keeps its own moving statistics, and reading or saving a variable returns those of the first replica.
 
     Args:
         model: The model in training.
-        average: Its `MovingAverage`, whose shadows of the statistics differ alike; or None.
-        strategy: The replicas'.
+        ema: Its `MovingAverage`, whose averages of the statistics differ between replicas too; or None.
+        strategy: The distribution strategy.
     """
 
-    def __init__(self, model: keras.Model, average, strategy: tf.distribute.Strategy):
-        weights = [weight for layer in _normalisations(model) for weight in layer.non_trainable_weights]
-        shadows = average.variables if average else {}
+    def __init__(self, model: keras.Model, ema, strategy: tf.distribute.Strategy):
+        weights = [weight for layer in _batch_norm_layers(model) for weight in layer.non_trainable_weights]
+        averages = ema.variables if ema else {}
         self._variables = [weight.value for weight in weights]
-        self._variables += [shadows[weight.path] for weight in weights if weight.path in shadows]
-        self._average = tf.function(lambda: strategy.run(self._on_replica))
+        self._variables += [averages[weight.path] for weight in weights if weight.path in averages]
+        self._average = tf.function(lambda: strategy.run(self._average_replica))
 
     def __call__(self) -> None:
-        """Gives every replica the mean of all replicas' statistics."""
+        """Assigns the mean over all replicas to the statistics of every replica."""
         self._average()
 
-    def _on_replica(self):
+    def _average_replica(self):
         context = tf.distribute.get_replica_context()
         means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [variable.read_value() for variable in self._variables])
         for variable, mean in zip(self._variables, means, strict=True):
             variable.assign(mean)
 
 
-def _normalisations(model):
+def _batch_norm_layers(model):
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def _moments_of_groups(layer, groups, together):
-    """Keras's `_moments` over the examples of all replicas of a group; replicas in a row make a group."""
+def _group_moments(layer, num_groups, group_size):
+    """Returns a function of a replica's inputs to mean and variance over the examples of its group."""
     axes = [axis for axis in range(layer.input_spec.ndim) if axis != layer.axis % layer.input_spec.ndim]
 
     def moments(inputs, mask):
-        del mask  # of sequences; pictures have none
+        del mask  # for sequences; images have none
         context = tf.distribute.get_replica_context()
-        group = context.replica_id_in_sync_group // together
+        group = context.replica_id_in_sync_group // group_size
         x = tf.cast(inputs, tf.float32)
         sums = tf.stack([tf.reduce_mean(x, axes), tf.reduce_mean(x * x, axes)])
-        # No strategy sums over a part of the replicas: each group has a place of its own in a sum over all.
-        placed = tf.one_hot(group, groups)[:, tf.newaxis, tf.newaxis] * sums
-        mean, square = tf.unstack(tf.gather(context.all_reduce(tf.distribute.ReduceOp.SUM, placed), group) / together)
-        variance = tf.maximum(square - mean * mean, 0.0)
+        # No strategy can sum over some replicas only, so each group has its own slot in a sum over all replicas.
+        slots = tf.one_hot(group, num_groups)[:, tf.newaxis, tf.newaxis] * sums
+        sums = tf.gather(context.all_reduce(tf.distribute.ReduceOp.SUM, slots), group)
+        mean, mean_square = tf.unstack(sums / group_size)
+        variance = tf.maximum(mean_square - mean * mean, 0.0)
         return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
 
     return moments

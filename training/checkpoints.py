@@ -1,282 +1,214 @@
-"""Checkpoints whose variables carry names, so that a wrong one can be told from a right one."""
+"""Reading checkpoints: their variables have names, so that the checkpoint of another network is recognized."""
 
-import concurrent.futures
 import json
 import os
+from collections.abc import Collection
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from convzoo.training.config import ConfigError, first_line
-from convzoo.training.files import NotWrittenError, read_text, write_text
+from convzoo import models
+from convzoo.errors import ConfigError, first_line
+from convzoo.models.weights import SUFFIX
+from convzoo.training.files import read_text, write_text
 
-FOLDER, BEST = "checkpoints", "best"
-_UNFINISHED = "_temp"  # TensorFlow's folders for a checkpoint that it is writing
-_PREFIX, _SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
+NEWEST_FOLDER, BEST_FOLDER = "checkpoints", "best"
+_KEY_PREFIX, _KEY_SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-class DamagedCheckpointError(ConfigError):
-    """A checkpoint whose files are not whole."""
+class CorruptCheckpointError(ConfigError):
+    """The files of a checkpoint are incomplete or cannot be read."""
 
 
 def model_variables(model: keras.Model) -> dict[str, tf.Variable]:
-    """Every variable of `model` by name: weights by their path, random generators by their layer."""
-    named = {weight.path: weight.value for weight in model.weights}
+    """Returns all variables of `model`: weights by path, random generator states as "LAYER/seed_generator"."""
+    variables = {weight.path: weight.value for weight in model.weights}
     for layer in model.layers:
         if isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator):
-            named[f"{layer.name}/seed_generator"] = layer.seed_generator.state.value
-    return named
+            variables[f"{layer.name}/seed_generator"] = layer.seed_generator.state.value
+    return variables
 
 
 def prefixed(prefix: str, variables: dict[str, tf.Variable]) -> dict[str, tf.Variable]:
-    """`variables` with `prefix`/ before every name."""
+    """Returns `variables` with "PREFIX/" in front of every name."""
     return {f"{prefix}/{name}": variable for name, variable in variables.items()}
 
 
 def restore(path: str, variables: dict[str, tf.Variable]) -> None:
-    """Reads `variables` from the checkpoint at `path`; what else it holds is left alone.
+    """Assigns the values in the checkpoint at `path` to `variables`, by name. Other values in it are ignored.
 
     Raises:
-        DamagedCheckpointError: Its files cannot be read.
-        ConfigError: It lacks a variable, or has it in another shape; the first are named.
+        CorruptCheckpointError: Its files cannot be read. No variable has changed.
+        ConfigError: A variable is missing or has another shape; the message names the first ones.
     """
     reader, keys = _open(path)
-    by_key = reader.get_variable_to_shape_map()
-    found = {name: by_key[key] for name, key in keys.items()}
-    missing = [name for name in variables if name not in found]
-    other = [
-        f"{name} is {found[name]} there and {variables[name].shape.as_list()} here"
-        for name in variables
-        if name in found and found[name] != variables[name].shape.as_list()
+    shapes_by_key = reader.get_variable_to_shape_map()
+    saved_shapes = {name: shapes_by_key[key] for name, key in keys.items()}
+    missing = [f"{name} is missing" for name in variables if name not in saved_shapes]
+    mismatched = [
+        f"{name} has shape {saved_shapes[name]} in the checkpoint and {variable.shape.as_list()} in the network"
+        for name, variable in variables.items()
+        if name in saved_shapes and saved_shapes[name] != variable.shape.as_list()
     ]
-    if missing or other:
-        examples = [f"{name} is missing" for name in missing[:2]] + other[:2]
+    if missing or mismatched:
         raise ConfigError(
-            f"checkpoint {path!r} is of another network: {len(missing)} of {len(variables)} variables are missing and "
-            f"{len(other)} differ in shape ({'; '.join(examples)})"
+            f"checkpoint {path!r} belongs to another network: {len(missing)} of {len(variables)} variables are missing "
+            f"and {len(mismatched)} have another shape ({'; '.join(missing[:2] + mismatched[:2])})"
         )
     try:
-        # All of them first: a damaged file must not leave the network half restored.
+        # All values are read before the first is assigned, so that a corrupt file leaves the network unchanged.
         values = {name: reader.get_tensor(keys[name]) for name in variables}
     except (tf.errors.OpError, ValueError, IndexError) as error:
-        raise DamagedCheckpointError(
-            f"checkpoint {path!r} is damaged ({first_line(error)}); use another one"
+        raise CorruptCheckpointError(
+            f"checkpoint {path!r} is corrupt ({first_line(error)}); use another one"
         ) from error
     for name, variable in variables.items():
         variable.assign(values[name])
 
 
 def shapes(path: str) -> dict[str, list[int]]:
-    """Shapes of the variables in the checkpoint at `path` by name, as "model/stem_conv/kernel"."""
+    """Returns the shapes of the variables in the checkpoint at `path` by name, such as "model/stem_conv/kernel"."""
     reader, keys = _open(path)
-    by_key = reader.get_variable_to_shape_map()
-    return {name: by_key[key] for name, key in sorted(keys.items())}
+    shapes_by_key = reader.get_variable_to_shape_map()
+    return {name: shapes_by_key[key] for name, key in sorted(keys.items())}
 
 
 def _open(path: str) -> tuple[Any, dict[str, str]]:
-    """A reader of the checkpoint, and TensorFlow's key of each variable by our name."""
+    """Returns a reader of the checkpoint, and TensorFlow's key of each variable by name."""
     try:
         reader = tf.train.load_checkpoint(path)
     except (tf.errors.OpError, ValueError, OSError) as error:
-        raise DamagedCheckpointError(
-            f"cannot read checkpoint {path!r} ({first_line(error)}); give the path of a whole one, without .index"
+        raise CorruptCheckpointError(
+            f"cannot read checkpoint {path!r} ({first_line(error)}); give the path of a complete one, without .index"
         ) from error
-    # TensorFlow writes a slash within a name as ".S".
+    # TensorFlow writes a slash inside a name as ".S".
     return reader, {
-        key.removeprefix(_PREFIX).removesuffix(_SUFFIX).replace(".S", "/"): key
+        key.removeprefix(_KEY_PREFIX).removesuffix(_KEY_SUFFIX).replace(".S", "/"): key
         for key in reader.get_variable_to_shape_map()
-        if key.startswith(_PREFIX)
+        if key.startswith(_KEY_PREFIX)
     }
 
 
 def newest(workdir: str) -> str | None:
-    """Path of the newest checkpoint of `workdir`, or None."""
-    return tf.train.latest_checkpoint(os.path.join(workdir, FOLDER))
-
-
-def saved(workdir: str) -> list[str]:
-    """Paths of the checkpoints that a run keeps in `workdir`, oldest first, whole or not."""
-    state = tf.train.get_checkpoint_state(os.path.join(workdir, FOLDER))
-    return list(state.all_model_checkpoint_paths) if state else []
+    """Returns the path of the newest checkpoint of `workdir`, or None."""
+    return tf.train.latest_checkpoint(os.path.join(workdir, NEWEST_FOLDER))
 
 
 def best(workdir: str) -> str | None:
-    """Path of the best checkpoint of `workdir`, or None."""
-    return tf.train.latest_checkpoint(os.path.join(workdir, BEST))
+    """Returns the path of the best checkpoint of `workdir`, or None."""
+    return tf.train.latest_checkpoint(os.path.join(workdir, BEST_FOLDER))
 
 
-class Checkpoints:
-    """The checkpoints of a training run: the newest few, and the one that evaluated best.
-
-    They are written beside the training: a save takes the time of a copy of the state to the host's memory, and waits
-    only while the copy of an earlier step is still being written.
-
-    Args:
-        workdir: The run's folder, local or gs://.
-        variables: All of the run's state by name.
-        keep: Newest checkpoints to keep.
-        writes: Whether this process writes them; of several workers only one does.
-    """
-
-    def __init__(self, workdir: str, variables: dict[str, tf.Variable], keep: int, writes: bool = True):
-        self._workdir, self._variables, self._writes = workdir, variables, writes
-        self._keep, self._copies, self._copied, self._saved = keep, None, None, None
-        # One thread: writes are in the order of their steps.
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
-        self._writing = []
-
-    @property
-    def saved_step(self) -> int | None:
-        """The step of the newest checkpoint that is whole in its place, restored or written; None for none."""
-        if self._writes:
-            return self._saved
-        path = newest(self._workdir)
-        return _step(path) if path else None
-
-    def restore_newest(self) -> tuple[str | None, list[str]]:
-        """Goes on from the newest whole checkpoint, if there is one.
-
-        Returns its path or None, and one line for each newer one that is damaged.
-        """
-        if self._writes:
-            self._remove_unfinished()
-        complaints = []
-        # Not the manager's own list, which passes over checkpoints whose state was written without times.
-        for path in reversed(saved(self._workdir)):
-            try:
-                restore(path, self._variables)
-            except DamagedCheckpointError as error:
-                complaints.append(str(error))
-            else:
-                self._saved = _step(path)
-                return path, complaints
-        return None, complaints
-
-    def save(self, step: int) -> None:
-        """Begins to save the state after `step` steps.
-
-        Raises:
-            NotWrittenError: An earlier write failed.
-        """
-        if self._writes:
-            self._begin(step, lambda: self._write(self._newest, step), f"checkpoint of step {step}")
-
-    def save_if_best(self, step: int, metric: str, value: float) -> bool:
-        """Begins to save the state as the best one if `value` of `metric` is above the best so far.
-
-        Returns whether it was. Raises as `save`.
-        """
-        self.wait()
-        if not self._writes or not _is_best(self._workdir, value):
-            return False
-
-        def write():
-            self._write(self._best, step)
-            _write_best(self._workdir, step, metric, value)
-
-        self._begin(step, write, f"best checkpoint of step {step}")
-        return True
-
-    def look(self) -> None:
-        """Raises NotWrittenError if a write has failed; waits for none."""
-        self._settle([write for write in self._writing if write[0].done()])
-
-    def wait(self) -> None:
-        """Waits until all that was begun is written. Raises NotWrittenError if a write failed."""
-        self._settle(self._writing)
-
-    def close(self) -> None:
-        """Waits until all that was begun is written, or has failed."""
-        self._thread.shutdown()
-
-    def _settle(self, writes):
-        self._writing = [write for write in self._writing if write not in writes]
-        for future, what in writes:
-            try:
-                future.result()
-            except (tf.errors.OpError, OSError) as error:
-                raise NotWrittenError(what, first_line(error)) from error
-
-    def _begin(self, step, write, what):
-        self.look()
-        if self._copied != step:
-            self.wait()
-            self._copy()
-            self._copied = step
-        self._writing.append((self._thread.submit(write), what))
-
-    def _copy(self):
-        """The state, as it is now, into variables of the host that training leaves alone."""
-        if self._copies is None:
-            with tf.device("/cpu:0"):
-                self._copies = {name: tf.Variable(value.numpy()) for name, value in self._variables.items()}
-            checkpoint = tf.train.Checkpoint(variables=self._copies)
-            self._newest = tf.train.CheckpointManager(checkpoint, os.path.join(self._workdir, FOLDER), self._keep)
-            self._best = tf.train.CheckpointManager(checkpoint, os.path.join(self._workdir, BEST), 1)
-            return
-        for name, variable in self._variables.items():
-            self._copies[name].assign(variable.numpy())
-
-    def _write(self, manager, step):
-        try:
-            manager.save(checkpoint_number=step)
-        except (tf.errors.OpError, OSError):
-            self._remove_unfinished()
-            raise
-        if manager is self._newest:
-            self._saved = step
-
-    def _remove_unfinished(self):
-        """Removes what a save that did not end left behind."""
-        for name in (FOLDER, BEST):
-            for path in tf.io.gfile.glob(os.path.join(self._workdir, name, f"*{_UNFINISHED}")):
-                tf.io.gfile.rmtree(path)
-
-    def are_finite(self) -> bool:
-        """Whether every number of the state is finite: a lost network must not replace a good checkpoint."""
-        return all(
-            bool(tf.reduce_all(tf.math.is_finite(variable.read_value())))
-            for variable in self._variables.values()
-            if variable.dtype.is_floating
-        )
+def list_checkpoints(workdir: str) -> list[str]:
+    """Returns the paths of the checkpoints in `workdir`, oldest first; corrupt ones are included."""
+    state = tf.train.get_checkpoint_state(os.path.join(workdir, NEWEST_FOLDER))
+    return list(state.all_model_checkpoint_paths) if state else []
 
 
-def _step(path: str) -> int:
+def step_of(path: str) -> int:
+    """Returns the training step in the name of a checkpoint."""
     return int(path.rpartition("-")[2])
 
 
-def best_record(workdir: str) -> dict | None:
-    """{"step", "metric", "value"} of the best checkpoint of `workdir`, or None."""
-    path = os.path.join(workdir, BEST, "info.json")
+def find_checkpoint(workdir: str | None, which: str) -> str:
+    """Returns the path of a checkpoint or of a `.weights.h5` file.
+
+    Args:
+        workdir: Folder of the run.
+        which: "newest" or "best" for a checkpoint of `workdir`, or a path.
+
+    Raises:
+        ConfigError: The checkpoint does not exist.
+    """
+    if which in ("newest", "best"):
+        path = newest(workdir) if which == "newest" else best(workdir)
+        if path is None:
+            raise ConfigError(f"workdir {workdir!r} has no {which} checkpoint; train it first")
+        return path
+    if which.endswith(SUFFIX):
+        return which
+    path = which.removesuffix(".index")
+    if not tf.io.gfile.exists(f"{path}.index"):
+        raise ConfigError(f"checkpoint {which!r} does not exist; give newest, best or the path of a checkpoint")
+    return path
+
+
+def restore_weights(
+    path: str, model: keras.Model, kind: str = "auto", skip: Collection[str] = ()
+) -> tuple[str, int | None]:
+    """Loads the weights of a network from a checkpoint or a `.weights.h5` file.
+
+    Args:
+        path: The checkpoint or file.
+        model: The network, as `experiment.build_model` builds it.
+        kind: "ema" for the moving average, "raw" for the trained weights, "auto" for the moving average if saved.
+        skip: Paths of weights to leave unchanged.
+
+    Returns:
+        "ema" or "raw", and the training step of the checkpoint; "file" and None for a file.
+
+    Raises:
+        ConfigError: The checkpoint cannot be read, belongs to another network, or has no moving average.
+        ModelError: The file cannot be read or belongs to another network.
+    """
+    if path.endswith(SUFFIX):
+        if kind != "auto":
+            raise ConfigError(f"{path!r} contains one kind of weights; leave out --weights={kind}")
+        num_classes = models.read_metadata(path).get("num_classes")
+        if num_classes not in (None, model.output_shape[-1]):
+            raise ConfigError(
+                f"weights {path!r} are for {num_classes} classes and the data has {model.output_shape[-1]}; use data "
+                f"with {num_classes} classes"
+            )
+        models.load_weights(model, path)
+        return "file", None
+    has_ema = any(name.startswith("ema/") for name in shapes(path))
+    if kind == "ema" and not has_ema:
+        raise ConfigError(f"checkpoint {path!r} has no moving average; use --weights=raw")
+    kind = ("ema" if has_ema else "raw") if kind == "auto" else kind
+    weights = {weight.path: weight.value for weight in model.weights if weight.path not in skip}
+    step = tf.Variable(0, dtype=tf.int32, trainable=False)
+    restore(path, {**prefixed("ema" if kind == "ema" else "model", weights), "optimizer/iteration": step})
+    return kind, int(step.numpy())
+
+
+def read_best_info(workdir: str) -> dict | None:
+    """Returns {"step", "metric", "value"} of the best checkpoint of `workdir`, or None."""
+    path = os.path.join(workdir, BEST_FOLDER, "info.json")
     return json.loads(read_text(path)) if tf.io.gfile.exists(path) else None
 
 
-def copy_if_best(workdir: str, path: str, step: int, metric: str, value: float) -> bool:
-    """Copies the checkpoint at `path` to the best one's place if `value` of `metric` is above the best so far.
+def is_best(workdir: str, value: float) -> bool:
+    """Returns whether `value` is higher than the metric of the best checkpoint so far."""
+    info = read_best_info(workdir)
+    return info is None or value > info["value"]
 
-    For an evaluation beside the training, which has the checkpoint's files and not the state. Returns whether it was.
+
+def write_best_info(workdir: str, step: int, metric: str, value: float) -> None:
+    """Writes what `read_best_info` returns."""
+    info = {"step": step, "metric": metric, "value": value}
+    write_text(os.path.join(workdir, BEST_FOLDER, "info.json"), json.dumps(info) + "\n")
+
+
+def copy_if_best(workdir: str, path: str, step: int, metric: str, value: float) -> bool:
+    """Copies the checkpoint at `path` to the folder of the best one if `value` is the highest so far.
+
+    An evaluation that runs beside the training uses this: it has the files and not the state.
+
+    Returns:
+        Whether the checkpoint is the best one.
     """
-    if not _is_best(workdir, value):
+    if not is_best(workdir, value):
         return False
-    folder = os.path.join(workdir, BEST)
+    folder = os.path.join(workdir, BEST_FOLDER)
     tf.io.gfile.makedirs(folder)
-    old = [os.path.join(folder, name) for name in tf.io.gfile.listdir(folder) if name.startswith("ckpt-")]
-    new = [os.path.join(folder, os.path.basename(name)) for name in tf.io.gfile.glob(f"{path}.*")]
-    for source, target in zip(tf.io.gfile.glob(f"{path}.*"), new, strict=True):
+    previous = {os.path.join(folder, name) for name in tf.io.gfile.listdir(folder) if name.startswith("ckpt-")}
+    copies = {name: os.path.join(folder, os.path.basename(name)) for name in tf.io.gfile.glob(f"{path}.*")}
+    for source, target in copies.items():
         tf.io.gfile.copy(source, target, overwrite=True)
     tf.compat.v1.train.update_checkpoint_state(folder, os.path.join(folder, os.path.basename(path)))
-    _write_best(workdir, step, metric, value)
-    for name in set(old) - set(new):
+    write_best_info(workdir, step, metric, value)
+    for name in previous - {*copies.values()}:
         tf.io.gfile.remove(name)
     return True
-
-
-def _is_best(workdir: str, value: float) -> bool:
-    record = best_record(workdir)
-    return record is None or value > record["value"]
-
-
-def _write_best(workdir: str, step: int, metric: str, value: float) -> None:
-    record = {"step": step, "metric": metric, "value": value}
-    write_text(os.path.join(workdir, BEST, "info.json"), json.dumps(record) + "\n")

@@ -1,5 +1,6 @@
-"""Which devices train: a Cloud TPU, the GPUs of one machine or of several, or the CPU."""
+"""Choosing the devices: a Cloud TPU, the GPUs of one or several machines, or the CPU."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from convzoo import layers
-from convzoo.training.config import ConfigError, first_line
+from convzoo.errors import ConfigError, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +18,13 @@ class Devices:
     """The devices that share each batch.
 
     Attributes:
-        strategy: Runs each step.
+        strategy: The distribution strategy.
         kind: "tpu", "gpu" or "cpu".
-        reason: Why they were chosen.
-        num_workers: Processes, one a machine, that run the same program; one process drives all of a TPU.
-        is_chief: Whether this is the one of them that writes and tells.
-        is_far: Whether they are driven from afar: a TPU by its name, whose own machines then make the batches.
+        reason: Why these devices were chosen, for the log.
+        num_workers: Number of processes, one per machine, that run the same program. A single process drives a TPU.
+        is_chief: Whether this process is the worker that writes files and logs.
+        is_remote: Whether the devices belong to other machines, as those of a TPU given by name. Its hosts then run the
+            input pipeline.
     """
 
     strategy: tf.distribute.Strategy
@@ -30,31 +32,43 @@ class Devices:
     reason: str
     num_workers: int = 1
     is_chief: bool = True
-    is_far: bool = False
+    is_remote: bool = False
 
     @property
     def num_replicas(self) -> int:
-        """Devices that share each batch."""
+        """Number of devices that share each batch."""
         return self.strategy.num_replicas_in_sync
 
-    def makes_batches(self, context: tf.distribute.InputContext) -> bool:
-        """Whether a data set of this context runs in this process, where TensorFlow can call Python."""
-        return not self.is_far and context.num_input_pipelines == self.num_workers
+    def has_local_input(self, context: tf.distribute.InputContext) -> bool:
+        """Returns whether the input pipeline of `context` runs in this process, where TensorFlow can call Python."""
+        return not self.is_remote and context.num_input_pipelines == self.num_workers
 
-    def largest(self, numbers: Sequence[int]) -> list[int]:
-        """The largest that any worker gives, number by number. All workers have to call it."""
+    def all_reduce_max(self, numbers: Sequence[int]) -> list[int]:
+        """Returns the element-wise maximum over all workers. Every worker must call it."""
         if self.num_workers == 1:
             return list(numbers)
-        return self._largest(tf.constant([numbers], tf.int64)).numpy().tolist()
+        return self._all_reduce_max(tf.constant([numbers], tf.int64)).numpy().tolist()
+
+    def agree(self, number: int) -> bool:
+        """Returns whether all workers give the same number. Every worker must call it.
+
+        A worker that exits aborts the collective operations of the others. Workers that disagree therefore wait until
+        all of them know, so that each can report it.
+        """
+        if self.all_reduce_max([number, -number]) == [number, -number]:
+            return True
+        with contextlib.suppress(tf.errors.OpError):
+            self.all_reduce_max([0])
+        return False
 
     @functools.cached_property
-    def _largest(self):
+    def _all_reduce_max(self):
         @tf.function
-        def largest(mine):
-            of_all = self.strategy.gather(self.strategy.run(tf.identity, args=(mine,)), axis=0)
-            return tf.reduce_max(of_all, axis=0)
+        def reduce(numbers):
+            gathered = self.strategy.gather(self.strategy.run(tf.identity, args=(numbers,)), axis=0)
+            return tf.reduce_max(gathered, axis=0)
 
-        return largest
+        return reduce
 
 
 def connect(
@@ -64,23 +78,27 @@ def connect(
     gcp_project: str | None = None,
     workers: bool = False,
 ) -> Devices:
-    """Connects the devices. Call it before anything else touches TensorFlow: a TPU forgets what came before.
+    """Connects the devices. Call it before other TensorFlow code: initializing a TPU discards earlier state.
 
     Args:
-        tpu: "local" on a TPU VM, a TPU's name or grpc:// address, or "" for none.
-        devices: "cpu" for the CPU alone, "cpu:N" for N logical CPU devices (to try out several replicas), "gpu" for
-            all GPUs, or "" for all GPUs there are, else the CPU.
-        tpu_zone: Cloud zone of a named TPU; None asks the machine's own metadata.
-        gcp_project: Cloud project of a named TPU; likewise.
-        workers: Whether this is one of the processes that the environment variable TF_CONFIG tells of, if it is set:
-            then it waits here until all of them have come. A TPU that is asked for has no need of it.
+        tpu: "local" on a TPU VM, the name or grpc:// address of a TPU, or "" for no TPU.
+        devices: "cpu", "cpu:N" for N logical CPU devices (to try several replicas), "gpu" for all GPUs, or "" for all
+            GPUs if there are any, else the CPU.
+        tpu_zone: Cloud zone of a named TPU; None reads the machine's metadata.
+        gcp_project: Cloud project of a named TPU; None reads the machine's metadata.
+        workers: Whether this process is one of several workers if the environment variable TF_CONFIG is set. It then
+            waits here for all workers. A TPU does not use TF_CONFIG.
 
     Raises:
-        ConfigError: A TPU or GPU was asked for and is not there (there is no silent CPU run), or `devices` or TF_CONFIG
-            cannot be read.
+        ConfigError: The requested TPU or GPU does not exist (there is no silent fallback to the CPU), or `devices` or
+            TF_CONFIG is invalid.
+
+    Example:
+        >>> connect(devices="cpu").num_replicas
+        1
     """
     if tpu and devices:
-        raise ConfigError(f"--tpu={tpu} and --devices={devices} exclude each other; give one")
+        raise ConfigError(f"--tpu={tpu} and --devices={devices} exclude each other; use one")
     cluster = _find_cluster() if workers and not tpu else None
     if tpu:
         chosen = _connect_tpu(tpu, tpu_zone, gcp_project)
@@ -88,7 +106,7 @@ def connect(
         chosen = _connect_workers(cluster, devices)
     else:
         chosen = _connect_local(devices)
-    # The layers choose how they compute by the device; they never guess it.
+    # Layers choose their implementation by this target.
     layers.set_target(chosen.kind)
     return chosen
 
@@ -100,17 +118,17 @@ def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Devices:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
-    # NotFoundError or InternalError without a TPU, by wheel; ValueError or OSError where the name leads nowhere.
+    # Without a TPU, wheels raise NotFoundError or InternalError; an unknown name raises ValueError or OSError.
     except (tf.errors.OpError, ValueError, OSError) as error:
         raise ConfigError(
-            f"--tpu={tpu}: no TPU there ({first_line(error)}); on a TPU VM install the extra [tpu] and use "
-            "--tpu=local, elsewhere leave --tpu out to train on GPU or CPU"
+            f"--tpu={tpu}: no TPU found ({first_line(error)}); on a TPU VM install the extra [tpu] and use "
+            "--tpu=local, elsewhere leave out --tpu to train on GPU or CPU"
         ) from error
-    return Devices(strategy, "tpu", f"--tpu={tpu}", is_far=tpu != "local")
+    return Devices(strategy, "tpu", f"--tpu={tpu}", is_remote=tpu != "local")
 
 
 def _find_cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
-    """What TF_CONFIG tells of several workers, or None."""
+    """Returns the workers that TF_CONFIG names, or None for a single one."""
     if not os.environ.get("TF_CONFIG"):
         return None
     example = '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}'
@@ -120,11 +138,11 @@ def _find_cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
         kind, index = resolver.task_type, resolver.task_id
         here = jobs[kind][index]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-        raise ConfigError(f"TF_CONFIG cannot be read ({first_line(error)}); write as in {example}") from error
+        raise ConfigError(f"TF_CONFIG is invalid ({first_line(error)}); write it like {example}") from error
     if others := {*jobs} - {"chief", "worker"}:
         raise ConfigError(
-            f"TF_CONFIG has a job {min(others)!r} and this is {kind} {index} at {here}; a training has workers and a "
-            "chief alone, and `eval.py --follow` evaluates beside it, without TF_CONFIG"
+            f"TF_CONFIG has a job {min(others)!r} and this process is {kind} {index} at {here}; use only workers and a "
+            "chief, and run `eval.py --follow` without TF_CONFIG to evaluate"
         )
     return resolver if sum(map(len, jobs.values())) > 1 else None
 
@@ -132,7 +150,7 @@ def _find_cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
 def _connect_workers(cluster: tf.distribute.cluster_resolver.ClusterResolver, devices: str) -> Devices:
     if devices not in ("", "cpu", "gpu"):
         raise ConfigError(
-            f"--devices={devices} and TF_CONFIG exclude each other: each worker has its GPUs, or one CPU device with "
+            f"--devices={devices} and TF_CONFIG exclude each other; a worker uses its GPUs, or one CPU device with "
             "--devices=cpu"
         )
     if devices == "cpu":
@@ -141,13 +159,13 @@ def _connect_workers(cluster: tf.distribute.cluster_resolver.ClusterResolver, de
         _find_gpus()
     jobs = cluster.cluster_spec().as_dict()
     kind, index = cluster.task_type, cluster.task_id
-    print(f"{kind} {index} of TF_CONFIG waits for all {sum(map(len, jobs.values()))} workers", flush=True)
+    print(f"{kind} {index} of TF_CONFIG is waiting for all {sum(map(len, jobs.values()))} workers", flush=True)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"{kind} {index} of TF_CONFIG cannot join the others at {jobs[kind][index]} ({first_line(error)}); its "
-            "port has to be free, and all workers have to be started"
+            f"{kind} {index} of TF_CONFIG cannot join the others from {jobs[kind][index]} ({first_line(error)}); "
+            "free its port and start all workers"
         ) from error
     return Devices(
         strategy,
@@ -161,7 +179,7 @@ def _connect_workers(cluster: tf.distribute.cluster_resolver.ClusterResolver, de
 def _connect_local(devices: str) -> Devices:
     match = re.fullmatch(r"cpu(?::(\d+))?", devices)
     if devices not in ("", "gpu") and (match is None or match[1] == "0"):
-        raise ConfigError(f"cannot read --devices={devices}; write cpu, cpu:N or gpu, or leave it out")
+        raise ConfigError(f"--devices={devices} is invalid; use cpu, cpu:N or gpu, or leave it out")
     if match:
         number = int(match[1] or 1)
         if number == 1:
@@ -171,20 +189,20 @@ def _connect_local(devices: str) -> Devices:
         return Devices(tf.distribute.MirroredStrategy(names), "cpu", f"--devices={devices}")
     gpus = _find_gpus() if devices else tf.config.list_physical_devices("GPU")
     if len(gpus) > 1:
-        # By name: without, the strategy would look for devices in TF_CONFIG.
+        # Given device names, MirroredStrategy does not read TF_CONFIG.
         names = [f"/gpu:{index}" for index in range(len(gpus))]
         return Devices(tf.distribute.MirroredStrategy(names), "gpu", f"{len(gpus)} GPUs found")
     if gpus:
         return Devices(tf.distribute.OneDeviceStrategy("/gpu:0"), "gpu", "one GPU found")
-    return Devices(tf.distribute.OneDeviceStrategy("/cpu:0"), "cpu", "no GPU found and no TPU asked for")
+    return Devices(tf.distribute.OneDeviceStrategy("/cpu:0"), "cpu", "no GPU found, no TPU requested")
 
 
 def _find_gpus() -> list[tf.config.PhysicalDevice]:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        built = "finds none" if tf.test.is_built_with_cuda() else "is built without them"
+        problem = "finds no GPU" if tf.test.is_built_with_cuda() else "is built without GPU support"
         raise ConfigError(
-            f"--devices=gpu: TensorFlow {tf.__version__} {built}; see whether nvidia-smi lists one, and in a new "
+            f"--devices=gpu: TensorFlow {tf.__version__} {problem}; check that nvidia-smi lists one, and in a new "
             'environment run pip install -e ".[gpu]"'
         )
     return gpus
@@ -197,4 +215,6 @@ def _split_cpu(number: int) -> None:
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
     except RuntimeError as error:
-        raise ConfigError(f"--devices=cpu:{number} came too late: TensorFlow has its devices already") from error
+        raise ConfigError(
+            f"--devices=cpu:{number}: TensorFlow has already created its devices; connect before using TensorFlow"
+        ) from error

@@ -1,22 +1,37 @@
-"""The task's figures over every example of a split, each counted exactly once."""
+"""Metrics of a network over every example of a split, each counted exactly once."""
 
-from collections.abc import Callable
+import datetime
+import json
+import os
+import urllib.parse
+from collections.abc import Callable, Iterator
 
 import keras
+import ml_collections
 import tensorflow as tf
 
+import convzoo
 from convzoo import data
-from convzoo.training.tasks import Task
+from convzoo.errors import ConfigError, first_line
+from convzoo.models.weights import SUFFIX
+from convzoo.tasks import Task, get_task
+from convzoo.training import checkpoints, experiment
+from convzoo.training.devices import Devices
+from convzoo.training.files import write_text
+from convzoo.training.workdir import verify_classes
+
+EVALUATIONS_FOLDER = "evaluations"
 
 
 class Evaluator:
-    """Evaluates a network's weights on a split. A training gives it a copy of its network, and goes on undisturbed.
+    """Evaluates a network on a split. Training uses it with a copy of its network.
 
     Args:
         model: The network, built in the strategy's scope.
-        strategy: The strategy it was built under.
-        task: What its answers are.
-        makes_batches: `Devices.makes_batches` of the devices.
+        strategy: The distribution strategy.
+        task: Computes the metrics.
+        count_corrupt: Returns whether the input pipeline of an InputContext runs in this process, where corrupt images
+            can be counted; see `Devices.has_local_input`.
     """
 
     def __init__(
@@ -24,64 +39,198 @@ class Evaluator:
         model: keras.Model,
         strategy: tf.distribute.Strategy,
         task: Task,
-        makes_batches: Callable[[tf.distribute.InputContext], bool] = lambda context: True,
+        count_corrupt: Callable[[tf.distribute.InputContext], bool] = lambda context: True,
     ):
-        self._model, self._strategy, self._task, self._makes_batches = model, strategy, task, makes_batches
+        self._model, self._strategy, self._task, self._count_corrupt = model, strategy, task, count_corrupt
         self._compiled = tf.function(self._run)
 
-    def take(self, weights: dict[str, tf.Variable]) -> None:
-        """Overwrites the network's weights with others, given by path."""
+    def set_weights(self, weights: dict[str, tf.Variable]) -> None:
+        """Assigns `weights`, by path, to the network."""
         for weight in self._model.weights:
             weight.assign(weights[weight.path].read_value())
 
-    def evaluate(self, source: data.Source, split: str, *, batch_size: int, **inputs) -> dict[str, float]:
+    def evaluate(self, source: data.Source, split: str, *, batch_size: int, **settings) -> dict[str, float]:
         """Evaluates the network on `split`.
 
         Args:
             source: The data source.
-            split: As "test" or "train[90%:]".
-            batch_size: Examples over all replicas; the last batch is padded and the padding masked.
-            **inputs: Size and normalisation of the pictures and what else `data.eval_dataset` takes.
+            split: A split or slice such as "test" or "train[90%:]".
+            batch_size: Examples over all replicas. The last batch is padded and the padding masked.
+            **settings: Further arguments of `data.eval_dataset`.
 
         Returns:
-            The task's figures, shares of 1 and the loss (cross-entropy without smoothing), and "examples", those that
-            could be decoded.
+            The task's metrics, and "examples", the number of examples that could be decoded.
 
         Raises:
-            data.DataError: More pictures are broken than may be.
+            DataError: Too many images are corrupt.
         """
 
-        def dataset(context):
-            # Padded to whole batches of all replicas first, so that none of them runs out before the others.
-            whole = data.eval_dataset(
+        def make_dataset(context):
+            # Padding to whole global batches first ensures that no replica runs out of examples before the others.
+            dataset = data.eval_dataset(
                 source,
                 split,
                 batch_size=batch_size // context.num_input_pipelines,
                 shard=(context.input_pipeline_id, context.num_input_pipelines),
-                counts_broken=self._makes_batches(context),
-                **inputs,
+                count_corrupt=self._count_corrupt(context),
+                **settings,
             )
-            return whole.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
+            return dataset.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
 
         batches = data.num_eval_batches(source, split, batch_size)
-        iterator = iter(self._strategy.distribute_datasets_from_function(dataset))
-        with data.input_errors():
-            sums = {name: value.numpy() for name, value in self._compiled(iterator, tf.constant(batches)).items()}
-        examples = int(sums.pop("examples"))
-        return {**self._task.figures(sums, examples), "examples": examples}
+        iterator = iter(self._strategy.distribute_datasets_from_function(make_dataset))
+        with data.reraise_data_errors():
+            totals, collected = tf.nest.map_structure(
+                lambda tensor: tensor.numpy(), self._compiled(iterator, tf.constant(batches))
+            )
+        examples = int(totals.pop("examples"))
+        is_example = collected.pop("mask", None)
+        predictions = {name: values[is_example > 0] for name, values in collected.items()}
+        return {**self._task.eval_metrics(totals, predictions, examples), "examples": examples}
 
-    def step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The task's sums over a replica's batch {"image", "label", "mask"}, and the "examples" that count."""
-        logits = tf.cast(self._model(batch["image"], training=False), tf.float32)
-        sums = self._task.sums(batch["label"], logits, batch["mask"])
-        return {**sums, "examples": tf.reduce_sum(batch["mask"])}
+    def step(self, batch: dict) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Returns the totals and the collected predictions of a replica's batch {"image", "label", "mask"}."""
+        outputs = tf.nest.map_structure(
+            lambda tensor: tf.cast(tensor, tf.float32), self._model(batch["image"], training=False)
+        )
+        totals = self._task.eval_totals(batch["label"], outputs, batch["mask"])
+        predictions = self._task.eval_predictions(batch["label"], outputs)
+        if predictions:
+            predictions = {**predictions, "mask": batch["mask"]}
+        return {**totals, "examples": tf.reduce_sum(batch["mask"])}, predictions
 
     def _run(self, iterator, batches):
-        sums = {**self._task.zeros(self._model.output_shape[-1]), "examples": tf.zeros([])}
-        for _ in tf.range(batches):
-            of_replicas = self._strategy.run(self.step, args=(next(iterator),))
-            sums = {
-                name: total + self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas[name], axis=None)
-                for name, total in sums.items()
+        totals = {**self._task.initial_totals(self._model.output_shape[-1]), "examples": tf.zeros([])}
+        dtypes = dict(self._task.prediction_dtypes)
+        if dtypes:
+            dtypes["mask"] = tf.float32
+        collected = {name: tf.TensorArray(dtype, size=batches) for name, dtype in dtypes.items()}
+        for index in tf.range(batches):
+            batch_totals, predictions = self._strategy.run(self.step, args=(next(iterator),))
+            totals = {
+                name: total + self._strategy.reduce(tf.distribute.ReduceOp.SUM, batch_totals[name], axis=None)
+                for name, total in totals.items()
             }
-        return sums
+            collected = {
+                name: array.write(index, self._strategy.gather(predictions[name], axis=0))
+                for name, array in collected.items()
+            }
+        return totals, {name: array.concat() for name, array in collected.items()}
+
+
+class CheckpointEvaluator:
+    """Evaluates the checkpoints of a run, or a file of weights.
+
+    Args:
+        config: Config of the run.
+        workdir: Folder of the run; None for a file of weights.
+        devices: The connected devices.
+        split: Split to evaluate on; None for `config.data.eval_split`.
+        weights: "auto", "ema" or "raw"; see `checkpoints.restore_weights`.
+        batch_size: Examples over all replicas; None for the config's evaluation batch size.
+
+    Raises:
+        ConfigError: The batch size is not divisible by the number of replicas, or the data has other classes than the
+            run was trained on.
+        DataError: The split does not exist.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        workdir: str | None,
+        devices: Devices,
+        split: str | None = None,
+        weights: str = "auto",
+        batch_size: int | None = None,
+    ):
+        self._config, self._workdir, self._weights = config, workdir, weights
+        self._split = split or config.data.eval_split
+        self._batch_size = batch_size or config.eval_batch_size or config.batch_size
+        if self._batch_size % devices.num_replicas:
+            raise ConfigError(
+                f"batch_size={self._batch_size} is not divisible by {devices.num_replicas} replicas; use a multiple"
+            )
+        self._source = experiment.open_source(config)
+        if workdir:
+            verify_classes(workdir, self._source.class_names)
+        self._source.num_examples(self._split)
+        self._settings = experiment.eval_settings(config)
+        self.task = get_task(config)
+        with devices.strategy.scope():
+            self._model = experiment.build_model(config, self._source.num_classes)
+        self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.has_local_input)
+
+    def evaluate(self, path: str) -> dict:
+        """Evaluates the checkpoint at `path`.
+
+        Returns:
+            The task's metrics, "examples", and what was evaluated, as JSON values.
+        """
+        kind, step = checkpoints.restore_weights(path, self._model, self._weights)
+        metrics = self._evaluator.evaluate(self._source, self._split, batch_size=self._batch_size, **self._settings)
+        return {
+            "step": step,
+            "weights": kind,
+            "split": self._split,
+            **metrics,
+            "model": self._config.model.name,
+            "source": self._config.data.source,
+            "image_size": self._settings["image_size"][0],
+            "checkpoint": path,
+            "convzoo": convzoo.__version__,
+            "tensorflow": tf.__version__,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+    def write(self, result: dict, path: str | None = None) -> str:
+        """Writes a result of `evaluate` as JSON.
+
+        Args:
+            result: The result.
+            path: The file; by default it is in WORKDIR/evaluations, or beside the file of weights.
+
+        Returns:
+            The path of the written file.
+
+        Raises:
+            ConfigError: It cannot be written.
+        """
+        if path is None:
+            split = urllib.parse.quote(result["split"], safe="")
+            if result["step"] is None:
+                source = urllib.parse.quote(result["source"], safe="")
+                path = f"{result['checkpoint'].removesuffix(SUFFIX)}_{source}_{split}.json"
+            else:
+                name = f"step_{result['step']:08d}_{result['weights']}_{split}.json"
+                path = os.path.join(self._workdir, EVALUATIONS_FOLDER, name)
+        try:
+            write_text(path, json.dumps(result, indent=2) + "\n")
+        except (tf.errors.OpError, OSError) as error:
+            raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
+        return path
+
+    def follow(self, timeout: float | None = None) -> Iterator[dict]:
+        """Evaluates the checkpoints of a running training as they appear, until its last step.
+
+        On the experiment's own evaluation split, the best checkpoint is copied to WORKDIR/best. On other splits, such
+        as a test split, it is not, because they must not select a checkpoint.
+
+        Args:
+            timeout: Seconds to wait for a new checkpoint; None waits without limit.
+
+        Raises:
+            ConfigError: No new checkpoint appeared in time.
+        """
+        steps_per_epoch = self._source.num_examples(self._config.data.train_split) / self._config.batch_size
+        last_step = experiment.total_steps(self._config, steps_per_epoch)
+        folder = os.path.join(self._workdir, checkpoints.NEWEST_FOLDER)
+        for path in tf.train.checkpoints_iterator(folder, timeout=timeout):
+            result = self.evaluate(path)
+            if self._split == self._config.data.eval_split:
+                metric = self.task.best_metric
+                checkpoints.copy_if_best(self._workdir, path, result["step"], metric, result[metric])
+            yield result
+            if result["step"] >= last_step:
+                return
+        raise ConfigError(f"no new checkpoint appeared in {folder} within {timeout:g} s; is the training running?")

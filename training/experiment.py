@@ -1,5 +1,7 @@
-"""From an experiment's config to the things it names: data source, network, preprocessing. Training, evaluation and
-export all build them here, so that they cannot differ."""
+"""Builds what a config names: data source, network and preprocessing.
+
+Training, evaluation and export all use these functions, so they cannot disagree.
+"""
 
 import dataclasses
 import math
@@ -8,41 +10,38 @@ import keras
 import ml_collections
 
 from convzoo import data, models
-from convzoo.training import tasks
-from convzoo.training.config import ConfigError
+from convzoo.configs import base
+from convzoo.errors import ConfigError
+from convzoo.tasks import get_task
 
 
 def open_source(config: ml_collections.ConfigDict) -> data.Source:
-    """The data source of the experiment. Raises data.DataError where it cannot be had."""
-    return data.open_source(config.data.source, data_dir=config.data.data_dir, maps=tasks.of(config).has_maps)
+    """Opens the data source of the experiment. Raises DataError where it is missing or invalid."""
+    return data.open_source(
+        config.data.source, data_dir=config.data.data_dir, dense_labels=get_task(config).dense_labels
+    )
 
 
-def of_weights(
-    base: ml_collections.ConfigDict,
-    path: str,
-    source: str,
-    data_dir: str | None = None,
-    image_size: int | None = None,
+def config_for_weights(
+    path: str, source: str, data_dir: str | None = None, image_size: int | None = None
 ) -> ml_collections.ConfigDict:
-    """The experiment in which the weights of a file are looked at: their network on a data source.
+    """Returns a locked config that evaluates or exports the weights of a file.
 
     Args:
-        base: configs/base.py's experiment.
-        path: A `.weights.h5` file with a record, of `models.save_weights`.
-        source: What `config.data.source` takes.
-        data_dir: What `config.data.data_dir` takes.
-        image_size: Height and width in pixels; None for the network's own.
+        path: A `.weights.h5` file with metadata, as `models.save_weights` writes it.
+        source: Value of `config.data.source`.
+        data_dir: Value of `config.data.data_dir`.
+        image_size: Height and width in pixels; None for the published size of the network.
 
     Raises:
-        ConfigError, models.ModelError: The file is not there or has no record.
+        ConfigError: The file has no metadata.
+        ModelError: The file does not exist or is not a weights file.
     """
-    record = models.read_record(path)
-    if not record:
-        raise ConfigError(
-            f"weights {path!r} do not tell of which network they are; write them with convzoo.models.save_weights"
-        )
-    config = ml_collections.ConfigDict(base.to_dict())
-    config.model.name, config.model.overrides = record["model"], record["overrides"]
+    metadata = models.read_metadata(path)
+    if not metadata:
+        raise ConfigError(f"weights {path!r} do not name their network; write them with convzoo.models.save_weights")
+    config = ml_collections.ConfigDict(base.get_config().to_dict())
+    config.model.name, config.model.overrides = metadata["model"], metadata["overrides"]
     config.model.image_size = image_size
     config.data.source, config.data.data_dir = source, data_dir
     config.batch_size = 64
@@ -50,59 +49,55 @@ def of_weights(
 
 
 def total_steps(config: ml_collections.ConfigDict, steps_per_epoch: float) -> int:
-    """Steps of the whole training: as many as its epochs hold whole."""
+    """Returns the number of steps of the whole run: the largest integer within `config.epochs`."""
     return math.floor(config.epochs * steps_per_epoch + 1e-6)
 
 
 def input_settings(config: ml_collections.ConfigDict) -> dict:
-    """Size and normalisation of the network's input: what the config says, else what the network was published with.
+    """Returns size and normalization of the network's input, the arguments of `data.eval_transform`.
 
-    Returns image_size (height, width), mean, std, crop_fraction (None: pictures are taken whole) and interpolation, as
-    `data.eval_transform` takes them.
+    Values that the config leaves at None are those the network was published with. `crop_fraction` is None for tasks
+    with dense labels, which use whole images.
     """
-    info, whole = models.info(config.model.name), tasks.of(config).has_maps
+    info = models.info(config.model.name)
     size = config.model.image_size or info.input_size
+    crop_fraction = config.data.crop_fraction or info.preprocessing.crop_fraction
     return {
         "image_size": (size, size),
         "mean": info.preprocessing.mean,
         "std": info.preprocessing.std,
-        "crop_fraction": None if whole else config.data.crop_fraction or info.preprocessing.crop_fraction,
+        "crop_fraction": None if get_task(config).dense_labels else crop_fraction,
         "interpolation": config.data.interpolation or info.preprocessing.interpolation,
     }
 
 
 def eval_settings(config: ml_collections.ConfigDict) -> dict:
-    """What `data.eval_dataset` takes of the experiment: `input_settings`, and how many pictures may be broken."""
-    return {**input_settings(config), "max_broken": config.data.max_broken}
+    """Returns the arguments of `data.eval_dataset`, without batch and shard."""
+    return {**input_settings(config), "max_corrupt_fraction": config.data.max_corrupt_fraction}
 
 
 def train_settings(config: ml_collections.ConfigDict) -> dict:
-    """What `data.train_dataset` takes of the experiment, but for batch, shard and beginning."""
-    settings = input_settings(config)
+    """Returns the arguments of `data.train_dataset`, without batch, shard and first example."""
+    settings = eval_settings(config)
     del settings["crop_fraction"]
     return {
         **settings,
         "seed": config.seed,
         "shuffle_buffer": config.data.shuffle_buffer,
         "augmentation": augmentation(config),
-        "max_broken": config.data.max_broken,
         "service": config.data.service,
     }
 
 
 def augmentation(config: ml_collections.ConfigDict) -> data.Augmentation:
-    """What the experiment's training does to its pictures."""
-    settings = {field.name: config.data[field.name] for field in dataclasses.fields(data.Augmentation)}
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    for name in ("crop_area", "rand_augment"):
-        if settings[name] in ((), (None,)):  # the second is what the command line makes of None
-            settings[name] = None
-    return data.Augmentation(**settings)
+    """Returns the augmentation of the experiment."""
+    fields = {field.name: config.data[field.name] for field in dataclasses.fields(data.Augmentation)}
+    return data.Augmentation(**{name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()})
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precision: str | None = None) -> keras.Model:
-    """The experiment's network, freshly initialised, under `precision` or else the config's dtype policy."""
-    before = keras.config.dtype_policy()
+    """Builds the randomly initialized network under the dtype policy `precision`, by default `config.precision`."""
+    previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or config.precision)
     try:
         size = input_settings(config)["image_size"]
@@ -110,6 +105,6 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precisio
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config.model.overrides.to_dict().items()
         }
-        return tasks.of(config).build(config, num_classes, (*size, 3), overrides)
+        return get_task(config).build_model(config, num_classes, (*size, 3), overrides)
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(previous)

@@ -1,26 +1,22 @@
-"""Files that are whole or not there."""
+"""Text files that a reader sees either whole or not at all."""
 
 import os
 
 import tensorflow as tf
 
 
-class NotWrittenError(OSError):
-    """Something cannot be written. `what` names it, and the text says why."""
-
-    def __init__(self, what: str, why: str):
-        super().__init__(why)
-        self.what = what
-
-
 def read_text(path: str) -> str:
-    """The text of `path`, local or gs://."""
+    """Returns the text of the file at `path`, local or gs://."""
     with tf.io.gfile.GFile(path) as file:
         return file.read()
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes `text` to `path`, local or gs://; whoever reads meanwhile finds the old text or the new, never a part."""
+    """Writes `text` to `path`, local or gs://, and creates its folder.
+
+    The text goes to a temporary file first and replaces `path` by a rename, so that a concurrent reader gets the old
+    text or the new one, never a part.
+    """
     folder = os.path.dirname(path)
     if folder:
         tf.io.gfile.makedirs(folder)

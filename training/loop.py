@@ -1,4 +1,4 @@
-"""The training loop: many steps for each look of the host, evaluation, checkpoints, records."""
+"""The training program: build, restore, loop, evaluate, save."""
 
 import contextlib
 import json
@@ -12,26 +12,27 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo import data
-from convzoo.models.regions import masks
-from convzoo.training import checkpoints, classes, experiment, fine_tuning, lock, tasks
-from convzoo.training.agenda import Agenda
+from convzoo.configs.schema import validate
+from convzoo.errors import ConfigError, TrainingError, UnavailableError, WriteError, first_line
+from convzoo.models.region_masks import masks
+from convzoo.tasks import get_task
+from convzoo.training import checkpoints, experiment, fine_tuning, workdir
 from convzoo.training.batch_norm import StatisticsAverage
-from convzoo.training.clock import RunClock
-from convzoo.training.config import ConfigError, claim, first_line, load_start, validate
+from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
-from convzoo.training.files import NotWrittenError
+from convzoo.training.intervals import Intervals
+from convzoo.training.metrics import MetricsWriter, NoMetricsWriter, ProgressDisplay, read_metrics
 from convzoo.training.optimizers import make_schedule
 from convzoo.training.profile import Profile
-from convzoo.training.records import MetricsWriter, NoMetrics, Progress, read_metrics
-from convzoo.training.regions import ALMOST_ALL, RegionMaps
-from convzoo.training.replica import build_replica
-from convzoo.training.seeds import differ_by_replica
+from convzoo.training.region_maps import DOMINANT_SHARE, RegionMaps
 from convzoo.training.signals import Interrupted, StopRequest
-from convzoo.training.steps import Steps, no_sums
+from convzoo.training.state import build_train_state, decorrelate_replica_seeds
+from convzoo.training.timer import RunTimer
+from convzoo.training.train_step import MultiStep, initial_sums, step_settings
 
-# What TensorFlow raises in the other workers when one ends or does not answer.
-_LOST = (
+# Errors that TensorFlow raises in the remaining workers when one ends or stops answering.
+_LOST_PEER_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -39,398 +40,117 @@ _LOST = (
 )
 
 
-class TrainingError(RuntimeError):
-    """The training cannot go on, now or ever: one line with the metric and the step. `status` is the program's."""
-
-    status = 3
-
-
-class UnwritableError(TrainingError):
-    """What a training has to say or to save cannot be written: it can go on when there is room."""
-
-    status = 1
-
-
-class WorkerLostError(TrainingError):
-    """Another worker of the cluster is gone: all of them can go on together."""
-
-    status = 1
-
-
-class ServerLostError(TrainingError):
-    """A data server is gone, or was started anew: the training can go on when it is there."""
-
-    status = 1
-
-
 def train(
     config: ml_collections.ConfigDict,
-    workdir: str,
+    folder: str,
     devices: Devices,
     evaluate: bool = True,
     profile: tuple[int, int] | None = None,
 ) -> None:
-    """Trains an experiment: from the newest checkpoint of `workdir`, else from config.init.weights, else from chance.
+    """Trains the experiment in the workdir `folder`.
+
+    Starts from its newest checkpoint, else from `config.init.weights`, else from random initialization.
 
     Args:
-        config: The experiment, with the fields of configs/base.py.
-        workdir: Where everything is written, local or gs://; one folder that all workers see.
+        config: The config, with the fields of configs/schema.py.
+        folder: Workdir of the run, local or gs://; all workers must see the same folder.
         devices: The connected devices.
-        evaluate: Whether to evaluate in between and keep the best checkpoint.
-        profile: The steps (from, to) of a TensorBoard profile, or None for none.
+        evaluate: Whether to evaluate during training and to keep the best checkpoint.
+        profile: First and last step of a TensorBoard profile; None for no profile.
 
     Raises:
-        ConfigError, data.DataError, models.ModelError: The experiment cannot be run as it is written.
-        TrainingError: The loss is not finite any more. Of its kind: UnwritableError, the disk is full; WorkerLostError,
-            another worker is gone; ServerLostError, a data server is.
-        Interrupted: SIGTERM or SIGINT asked it to stop; it has saved what there was.
+        ConfigError, DataError, ModelError: The experiment is invalid. Nothing was written.
+        TrainingError: The loss or the weights are not finite.
+        UnavailableError: The disk is full, or another worker or a data server is lost. The run can be resumed.
+        Interrupted: SIGTERM or SIGINT stopped the run, which has saved a checkpoint.
     """
-    # Everything that can be wrong with the experiment is found before anything is written.
     validate(config, devices.num_replicas)
-    if checkpoints.saved(workdir):
-        # What the run started from need not be there any more.
-        start, overrides = None, load_start(workdir).get("overrides", {})
+    config, initialization, added_overrides = _find_initial_weights(config, folder)
+    with (
+        _report_lost_workers(devices, folder),
+        _report_lost_servers(config.data.service, folder),
+        data.reraise_data_errors(),
+    ):
+        _check_workers_agree(config, evaluate, profile, devices)
+        run = _Run(config, folder, devices, evaluate, profile)
+        run.build(initialization, added_overrides)
+        with workdir.lock_workdir(folder) if devices.is_chief else contextlib.nullcontext():
+            run.save_identity()
+            run.restore()
+            run.loop()
+
+
+def _find_initial_weights(config, folder):
+    """Returns the config with the overrides of the initial weights, the weights, and the overrides they added."""
+    if checkpoints.list_checkpoints(folder):  # the weights that the run started from need not exist any more
+        initialization, overrides = None, workdir.load_initialization(folder).get("overrides", {})
     else:
-        start = fine_tuning.find_start(config)
-        overrides = start.overrides if start else {}
-    config, taken = fine_tuning.with_overrides(config, overrides)
-    with _lost_workers_told(devices, workdir), _lost_servers_told(config.data.service, workdir), data.input_errors():
-        _check_alike(config, evaluate, profile, devices)
-        _train(config, workdir, devices, evaluate, profile, start, taken)
-
-
-def _train(config, workdir, devices, evaluate, profile, start, taken):
-    source = experiment.open_source(config)
-    steps_per_epoch = source.num_examples(config.data.train_split) / config.batch_size
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(config.seed)
-    run = _Run(config, workdir, devices, source, steps_per_epoch, evaluate, start, taken, profile)
-    with lock.held(workdir) if devices.is_chief else contextlib.nullcontext():
-        run.run()
-
-
-def _check_alike(config, evaluate, profile, devices):
-    """Refuses workers that were started differently: they would wait for each other at different places."""
-    told = config.to_dict()
-    del told["data"]["data_dir"]  # where each machine has its data is its own matter
-    number = zlib.crc32(json.dumps([told, evaluate, profile], sort_keys=True).encode())
-    if devices.largest([number, -number]) != [number, -number]:
-        raise ConfigError("the workers were started with different configs or flags; give all of them the same")
-
-
-@contextlib.contextmanager
-def _lost_workers_told(devices, workdir):
-    try:
-        yield
-    except _LOST as error:
-        if devices.num_workers == 1:
-            raise
-        path = checkpoints.newest(workdir)
-        raise WorkerLostError(
-            f"another worker is gone ({type(error).__name__}: {first_line(error)}); start all workers again, and the "
-            f"training goes on from {path or 'its beginning'}"
-        ) from error
-
-
-@contextlib.contextmanager
-def _lost_servers_told(service, workdir):
-    def told(addresses):
-        path = checkpoints.newest(workdir)
-        return (
-            f"data server {', '.join(addresses)} does not answer any more; start it again, and the same command goes "
-            f"on from {path or 'the beginning'}"
-        )
-
-    def end(address):
-        # The step waits in TensorFlow for its next batch, and nothing but its end would end that.
-        print(told([address]), file=sys.stderr, flush=True)
-        os._exit(ServerLostError.status)
-
-    try:
-        with data.watched_servers(service, end):
-            yield
-    except (*_LOST, tf.errors.NotFoundError) as error:
-        if silent := data.silent_servers(service):
-            raise ServerLostError(told(silent)) from error
-        if service is None or "a dispatcher restart" not in str(error):
-            raise
-        path = checkpoints.newest(workdir)
-        raise ServerLostError(
-            f"a data server of {service} was started anew, without the data sets of this training; the same command "
-            f"goes on from {path or 'the beginning'}"
-        ) from error
+        initialization = fine_tuning.find_initialization(config)
+        overrides = initialization.overrides if initialization else {}
+    config, added = fine_tuning.with_overrides(config, overrides)
+    return config, initialization, added
 
 
 class _Run:
-    def __init__(self, config, workdir, devices, source, steps_per_epoch, evaluate, start, taken, profile):
-        self._config, self._workdir, self._devices, self._source = config, workdir, devices, source
-        self._start, self._taken = start, taken
+    """One process of a run. The methods are called in the order in which they stand."""
+
+    def __init__(self, config, folder, devices, evaluate, profile):
+        self._config, self._folder, self._devices, self._evaluates = config, folder, devices, evaluate
         self._strategy = devices.strategy
-        self._total_steps = experiment.total_steps(config, steps_per_epoch)
-        self._profile = Profile(workdir, *profile, writes=devices.is_chief) if profile else None
+        self._task = get_task(config)
+        self._source = experiment.open_source(config)
+        self._eval_settings = experiment.eval_settings(config)
+        self._steps_per_epoch = self._source.num_examples(config.data.train_split) / config.batch_size
+        self._total_steps = experiment.total_steps(config, self._steps_per_epoch)
+        self._schedule = make_schedule(config, self._total_steps, self._steps_per_epoch)
+        self._profile = Profile(folder, *profile, writes=devices.is_chief) if profile else None
         if not self._total_steps:
             raise ConfigError(
-                f"config.epochs {config.epochs} is less than one step of batch_size {config.batch_size}; raise it"
+                f"config.epochs={config.epochs} is less than one step of config.batch_size={config.batch_size}; "
+                "increase it"
             )
-        if self._profile and self._profile.stops[1] > self._total_steps:
+        if profile and profile[1] > self._total_steps:
             raise ConfigError(
-                f"--profile ends at step {self._profile.stops[1]} and the training at {self._total_steps}; choose "
-                "earlier steps"
+                f"--profile={profile[0]}:{profile[1]} ends after the last step {self._total_steps}; end earlier"
             )
 
-        def in_loops(epochs):
-            # Whole loops, so that every log line tells of as many steps.
-            return max(1, round(epochs * steps_per_epoch / config.steps_per_loop)) * config.steps_per_loop
-
-        self._eval_every = in_loops(config.eval_every_epochs) if evaluate else None
-        self._save_every = in_loops(config.checkpoint_every_epochs)
-        self._schedule = make_schedule(config, self._total_steps, steps_per_epoch)
-        self._inputs = experiment.eval_settings(config)
-        self._task = tasks.of(config)
-        self._check_inputs(evaluate)
-        with self._strategy.scope():
-            self._build(evaluate)
-        self._iterations = self._replica.optimizer.iterations.value
-        self._steps = Steps(self._strategy, self._replica.step, self._iterations, times_input=not config.deterministic)
-
-    def _check_inputs(self, evaluate):
-        """Makes the data sets once and throws them away, because that is where a wrong setting is found."""
-        classes.check_names(self._source.class_names)
-        data.check_servers(self._config.data.service)
-        self._dataset(tf.distribute.InputContext(num_replicas_in_sync=self._devices.num_replicas), 0)
-        data.check_pictures(self._source, self._config.data.train_split, self._config.data.service)
-        if evaluate:
-            data.eval_dataset(self._source, self._config.data.eval_split, batch_size=1, **self._inputs)
-
-    def _build(self, evaluate):
+    def build(self, initialization, added_overrides):
+        """Checks the input and builds model, optimizer and evaluator. Writes nothing."""
         config, num_classes = self._config, self._source.num_classes
-        replica = build_replica(config, num_classes, self._schedule, self._devices.num_replicas, self._start)
-        self._replica, self._model, self._average = replica, replica.model, replica.average
-        self._average_statistics = (
-            StatisticsAverage(self._model, self._average, self._strategy) if replica.statistics_differ else None
-        )
-        self._evaluator = None
-        if evaluate:
-            model = experiment.build_model(config, num_classes)
-            self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.makes_batches)
-            self._region_maps = RegionMaps(model, self._strategy)
-
-    def _state(self):
-        optimizer = {variable.path.split("/", 1)[1]: variable.value for variable in self._replica.optimizer.variables}
-        return {
-            **checkpoints.prefixed("model", checkpoints.model_variables(self._model)),
-            **checkpoints.prefixed("optimizer", optimizer),
-            **checkpoints.prefixed("ema", self._average.variables if self._average else {}),
-        }
-
-    def run(self):
-        """Trains to the last step. The workdir is this cluster's alone."""
-        devices = self._devices
-        # Claimed only now that the network and its inputs are known to be possible.
-        start = {"weights": self._start.path, "overrides": self._taken} if self._start else None
-        if devices.is_chief:
-            claim(self._config, self._workdir, start)
-            classes.keep(self._workdir, self._source.class_names)
-        self._checkpoints = checkpoints.Checkpoints(
-            self._workdir, self._state(), self._config.keep_checkpoints, writes=devices.is_chief
-        )
-        path, complaints = self._checkpoints.restore_newest()
-        if complaints and path is None:
-            raise ConfigError(
-                f"no checkpoint of {self._workdir!r} is whole ({complaints[0]}); restore one or change --workdir"
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(config.seed)
+        self._check_input()
+        with self._strategy.scope():
+            self._state = build_train_state(
+                config, num_classes, self._schedule, self._devices.num_replicas, initialization
             )
-        differ_by_replica(self._model, self._strategy)
-        step = self._settled = int(self._iterations.numpy())
-        if devices.largest([step, -step]) != [step, -step]:
-            raise ConfigError(
-                f"this worker goes on from step {step} and another from a different one; --workdir={self._workdir} has "
-                "to be one folder that all workers see"
-            )
-        if not devices.is_chief:
-            claim(self._config, self._workdir, start)  # the chief's: it only finds whether this worker's is the same
-            classes.check(self._workdir, self._source.class_names)
-        self._agenda = Agenda(
-            step,
-            self._total_steps,
-            self._config.steps_per_loop,
-            self._save_every,
-            self._eval_every,
-            also=self._profile.stops if self._profile else (),
+            self._average_statistics = None
+            if self._state.statistics_differ:
+                self._average_statistics = StatisticsAverage(self._state.model, self._state.ema, self._strategy)
+            if self._evaluates:
+                model = experiment.build_model(config, num_classes)
+                self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.has_local_input)
+                self._region_maps = RegionMaps(model, self._strategy)
+        settings = step_settings(config, self._task, self._devices.num_replicas)
+        self._multi_step = MultiStep(
+            self._strategy, self._state, measure_input_wait=not config.deterministic, **settings
         )
-        hours = [line["time/device_hours"] for line in read_metrics(self._workdir) if "time/device_hours" in line]
-        self._clock = RunClock(devices.num_replicas, hours[-1] if hours else 0.0)
-        self._saving, self._saved_at = step, time.monotonic()
-        # Of the steps since metrics were written.
-        self._sums, self._unwritten = no_sums(), 0
-        progress = Progress(step, self._total_steps, quiet=not devices.is_chief)
-        self._tell_opening(progress, path, complaints, step)
-        iterator = iter(self._strategy.distribute_datasets_from_function(lambda context: self._dataset(context, step)))
-        try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(contextlib.closing(self._checkpoints))
-                if self._profile:
-                    stack.enter_context(contextlib.closing(self._profile))
-                stop = stack.enter_context(StopRequest())
-                writer = MetricsWriter(self._workdir, step) if devices.is_chief else NoMetrics()
-                while step < self._total_steps:
-                    step = self._advance(step, iterator, writer, progress)
-                    if step < self._total_steps and not self._unwritten:
-                        self._see_to_orders(step, stop)
-                self._checkpoints.wait()
-                devices.largest([0])  # none ends well before what was trained is written
-        except NotWrittenError as error:
-            raise UnwritableError(
-                f"the {error.what} cannot be written ({error}); what was saved is whole: make room, and the same "
-                f"command goes on from step {self._saved}"
-            ) from error
-        except KeyboardInterrupt:
-            progress.say(f"interrupted at step {step}; the same command goes on from step {self._saved}")
-            raise
-        finally:
-            progress.close()
+        self._initialization = None
+        if initialization:
+            self._initialization = {"weights": initialization.path, "overrides": added_overrides}
 
-    def _tell_opening(self, progress, path, complaints, step):
-        for complaint in complaints:
-            progress.say(f"{complaint}: passed over")
-        progress.say(self._opening(path, step))
-        if self._profile and self._profile.stops[0] <= step < self._total_steps:
-            progress.say(f"no profile: it would begin at step {self._profile.stops[0]}, which was made before")
-        if not self._evaluator and masks(self._model):
-            progress.say("maps of regions are drawn with evaluations: of this run, scripts/draw_regions.py draws them")
-        if self._replica.loaded:
-            taken = f"; taken over to config.model.overrides: {', '.join(self._taken)}" if self._taken else ""
-            progress.say(f"{self._replica.loaded}{taken}")
-        if part := fine_tuning.describe(self._model, self._replica.frozen, self._config.init.body_rate):
-            progress.say(part)
+    def _check_input(self):
+        """Creates the datasets once and discards them, which raises the errors of invalid settings."""
+        config = self._config
+        workdir.check_class_names(self._source.class_names)
+        data.check_servers(config.data.service)
+        self._train_dataset(tf.distribute.InputContext(num_replicas_in_sync=self._devices.num_replicas), 0)
+        data.check_images(self._source, config.data.train_split, config.data.service)
+        if self._evaluates:
+            data.eval_dataset(self._source, config.data.eval_split, batch_size=1, **self._eval_settings)
 
-    def _see_to_orders(self, step, stop):
-        """Saves if it is time, or if a worker was asked to stop; then raises Interrupted on all of them."""
-        minutes = self._config.checkpoint_every_minutes
-        due = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        number, due = self._devices.largest([stop.number or 0, int(due)])
-        if number or due:
-            self._save(step)
-        if number:
-            self._checkpoints.wait()
-            self._devices.largest([0])  # all wait for the one that writes
-            raise Interrupted(number)
-
-    def _advance(self, step, iterator, writer, progress):
-        """Trains up to the next event and sees to it; returns the step reached."""
-        start = time.perf_counter()
-        upto, is_line = self._agenda.next_stop(step)
-        with self._profile.marks(upto) if self._profile else contextlib.nullcontext():
-            sums, bad_step, waited = self._steps(iterator, upto - step, self._sums)
-        self._checkpoints.look()
-        self._unwritten += upto - step
-        if bad_step >= 0:
-            raise TrainingError(
-                f"train/loss is not finite at step {bad_step + 1} (learning rate {self._rate(bad_step):.3g}); "
-                f"{self._advice()}"
-            )
-        means = {name: float(value) / (self._unwritten * self._config.batch_size) for name, value in sums.items()}
-        seconds = time.perf_counter() - start
-        self._clock.add("input", waited)
-        times = self._clock.scalars(upto - step, seconds, self._config.batch_size, self._total_steps - upto)
-        scalars = {
-            "loss": means["loss"],
-            "accuracy": means["correct"],
-            "learning_rate": self._rate(upto - 1),
-            "images_per_second": (upto - step) * self._config.batch_size / seconds,
-        }
-        if self._config.deterministic:
-            del times["input_share"]  # was not measured
-        progress.train(upto, scalars, 3600 * times["hours_left"], waited / seconds)
-        if self._profile and (told := self._profile.look(upto)):
-            progress.say(told)
-        if not is_line:
-            self._sums = sums
-            return upto
-        self._sums, self._unwritten = no_sums(), 0
-        writer.write(upto, {**_under("train", scalars), **_under("time", times)})
-        if self._agenda.evaluates(upto):
-            self._settle(upto)
-            with self._clock.spends("evaluate"):
-                self._evaluate(upto, writer, progress)
-        if self._agenda.saves(upto):
-            self._save(upto)
-        return upto
-
-    def _settle(self, step):
-        """Makes the state fit to be evaluated and saved, or raises."""
-        if self._settled == step:
-            return
-        if self._average_statistics:
-            self._average_statistics()
-        if not self._checkpoints.are_finite():
-            # The loss is that before the update: the last update can have lost the network all the same.
-            raise TrainingError(f"the weights are not finite after step {step}; {self._advice()}")
-        self._settled = step
-
-    def _save(self, step):
-        if self._saving == step:
-            return
-        self._settle(step)
-        with self._clock.spends("save"):
-            self._checkpoints.save(step)
-        self._saving, self._saved_at = step, time.monotonic()
-
-    @property
-    def _saved(self):
-        return self._checkpoints.saved_step or 0
-
-    def _advice(self):
-        self._checkpoints.wait()
-        return (
-            f"nothing later than step {self._saved} is saved; lower config.optimizer.learning_rate or set "
-            "config.clip_norm"
-        )
-
-    def _rate(self, step):
-        return float(self._schedule(step))
-
-    def _opening(self, path, step):
-        devices, config = self._devices, self._config
-        begin = f"going on from {path}, step {step}" if path else "starting at step 0"
-        if step >= self._total_steps:
-            begin = f"{path} is complete at step {step}; raise config.epochs in a new workdir to train longer"
-        return (
-            f"{devices.num_replicas} x {devices.kind} ({devices.reason}), "
-            f"{config.batch_size // devices.num_replicas} examples on each; "
-            f"{config.model.name} on {config.data.source}, {self._total_steps} steps; {begin}"
-        )
-
-    def _evaluate(self, step, writer, progress):
-        kind = "ema" if self._average else "raw"
-        self._evaluator.take(
-            self._average.variables if self._average else {weight.path: weight.value for weight in self._model.weights}
-        )
-        split = self._config.data.eval_split
-        figures = self._evaluator.evaluate(
-            self._source,
-            split,
-            batch_size=self._config.eval_batch_size or self._config.batch_size,
-            **self._inputs,
-        )
-        writer.write(step, _under("eval", figures))
-        is_best = self._checkpoints.save_if_best(step, self._task.best, figures[self._task.best])
-        columns = self._task.columns(figures).items()
-        told = "  ".join(f"{name.replace(' %', '')} {text}{'%' * name.endswith('%')}" for name, text in columns)
-        progress.say(
-            f"step {step}  evaluated on {split} ({figures['examples']} examples, {kind} weights): "
-            f"{told}{'  (best so far)' if is_best else ''}"
-        )
-        if self._region_maps.regions:
-            scalars, drawing, alone = self._region_maps.watch(self._source, split, self._inputs)
-            writer.show(step, scalars, {"regions": drawing})
-            if alone:
-                progress.say(
-                    f"step {step}  one region takes over {ALMOST_ALL:.0%} of the pixels in {', '.join(alone)}: the "
-                    "others do nothing there"
-                )
-
-    def _dataset(self, context, first_step):
+    def _train_dataset(self, context, first_step):
         config = self._config
         return data.train_dataset(
             self._source,
@@ -438,10 +158,281 @@ class _Run:
             batch_size=context.get_per_replica_batch_size(config.batch_size),
             first_example=first_step * config.batch_size,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
-            counts_broken=self._devices.makes_batches(context),
+            count_corrupt=self._devices.has_local_input(context),
             **experiment.train_settings(config),
         )
 
+    def save_identity(self):
+        """Writes config.json and classes.txt, or verifies those of an earlier process of the run."""
+        if self._devices.is_chief:
+            workdir.save_or_verify_config(self._config, self._folder, self._initialization)
+            workdir.save_or_verify_classes(self._folder, self._source.class_names)
 
-def _under(room, scalars):
-    return {f"{room}/{name}": value for name, value in scalars.items()}
+    def restore(self):
+        """Restores the newest checkpoint, if there is one, and sets up what depends on the step reached."""
+        devices, config, folder = self._devices, self._config, self._folder
+        self._checkpoints = CheckpointManager(
+            folder, self._state.variables(), config.keep_checkpoints, writes=devices.is_chief
+        )
+        self._restored_path, self._restore_messages = self._checkpoints.restore_newest()
+        if self._restore_messages and self._restored_path is None:
+            raise ConfigError(
+                f"all checkpoints of {folder!r} are corrupt ({self._restore_messages[0]}); restore one or change "
+                "--workdir"
+            )
+        decorrelate_replica_seeds(self._state.model, self._strategy)
+        self._step = int(self._state.optimizer.iterations.numpy())
+        if not devices.agree(self._step):
+            raise ConfigError(
+                f"workers resume from different steps, this one from {self._step}; --workdir={folder} must be one "
+                "folder that all workers see"
+            )
+        if not devices.is_chief:  # the chief has written the files before the exchange of steps
+            workdir.save_or_verify_config(config, folder, self._initialization, write=False)
+            workdir.verify_classes(folder, self._source.class_names)
+        self._intervals = Intervals(
+            self._step,
+            self._total_steps,
+            config.steps_per_loop,
+            save_every=self._to_steps(config.checkpoint_every_epochs),
+            eval_every=self._to_steps(config.eval_every_epochs) if self._evaluates else None,
+            extra_stops=self._profile.stops if self._profile else (),
+        )
+        hours = [line["time/device_hours"] for line in read_metrics(folder) if "time/device_hours" in line]
+        self._timer = RunTimer(devices.num_replicas, hours[-1] if hours else 0.0)
+
+    def _to_steps(self, epochs):
+        """Returns the steps of some epochs, rounded to whole loops, so that each log line covers as many steps."""
+        loops = round(epochs * self._steps_per_epoch / self._config.steps_per_loop)
+        return max(1, loops) * self._config.steps_per_loop
+
+    def loop(self):
+        """Trains to the last step."""
+        self._finite_step = self._save_started_step = self._step
+        self._save_time = time.monotonic()
+        self._sums, self._summed_steps = initial_sums(self._task), 0  # of the steps since metrics were written
+        self._progress = ProgressDisplay(self._step, self._total_steps, messages_only=not self._devices.is_chief)
+        self._log_start()
+        first_step = self._step
+        iterator = iter(
+            self._strategy.distribute_datasets_from_function(lambda context: self._train_dataset(context, first_step))
+        )
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(contextlib.closing(self._checkpoints))
+                if self._profile:
+                    stack.enter_context(contextlib.closing(self._profile))
+                stop_request = stack.enter_context(StopRequest())
+                self._writer = MetricsWriter(self._folder, first_step) if self._devices.is_chief else NoMetricsWriter()
+                while self._step < self._total_steps:
+                    self._train_to_next_stop(iterator)
+                    if self._step < self._total_steps and not self._summed_steps:
+                        self._save_or_stop_on_request(stop_request)
+                self._checkpoints.wait()
+                self._synchronize_workers()
+        except WriteError as error:
+            raise UnavailableError(
+                f"{error}; complete checkpoints are kept: free disk space, and the same command resumes from step "
+                f"{self._saved_step}"
+            ) from error
+        except KeyboardInterrupt:
+            self._progress.message(
+                f"interrupted at step {self._step}; the same command resumes from step {self._saved_step}"
+            )
+            raise
+        finally:
+            self._progress.close()
+
+    def _train_to_next_stop(self, iterator):
+        """Trains to the next stop of the intervals; there it writes metrics, evaluates and saves if due."""
+        start = time.perf_counter()
+        stop, writes_metrics = self._intervals.next_stop(self._step)
+        steps = stop - self._step
+        with self._profile.trace(stop) if self._profile else contextlib.nullcontext():
+            sums, bad_step, waited = self._multi_step(iterator, steps, self._sums)
+        self._checkpoints.poll()
+        self._summed_steps += steps
+        if bad_step >= 0:
+            raise TrainingError(
+                f"train/loss is not finite at step {bad_step + 1} (learning rate {self._learning_rate(bad_step):.3g}); "
+                f"{self._divergence_advice()}"
+            )
+        seconds = time.perf_counter() - start
+        self._timer.add("input", waited)
+        times = self._timer.metrics(steps, seconds, self._config.batch_size, self._total_steps - stop)
+        if self._config.deterministic:
+            del times["input_share"]  # not measured
+        metrics = {
+            **{name: float(total) / (self._summed_steps * self._config.batch_size) for name, total in sums.items()},
+            "learning_rate": self._learning_rate(stop - 1),
+            "images_per_second": steps * self._config.batch_size / seconds,
+        }
+        self._progress.update(stop, metrics, 3600 * times["hours_left"], waited / seconds)
+        if self._profile and (message := self._profile.update(stop)):
+            self._progress.message(message)
+        self._step, self._sums = stop, sums
+        if not writes_metrics:
+            return
+        self._sums, self._summed_steps = initial_sums(self._task), 0
+        self._writer.write(stop, {**_grouped("train", metrics), **_grouped("time", times)})
+        if self._intervals.is_eval_step(stop):
+            self._check_finite()
+            with self._timer.measure("evaluate"):
+                self._evaluate()
+        if self._intervals.is_save_step(stop):
+            self._save()
+
+    def _evaluate(self):
+        split, config = self._config.data.eval_split, self._config
+        self._evaluator.set_weights(self._state.eval_weights())
+        metrics = self._evaluator.evaluate(
+            self._source, split, batch_size=config.eval_batch_size or config.batch_size, **self._eval_settings
+        )
+        self._writer.write(self._step, _grouped("eval", metrics))
+        is_best = self._checkpoints.save_if_best(self._step, self._task.best_metric, metrics[self._task.best_metric])
+        summary = "  ".join(
+            f"{title.removesuffix(' %')} {text}{'%' * title.endswith(' %')}"
+            for title, text in self._task.summary(metrics).items()
+        )
+        self._progress.message(
+            f"step {self._step}  evaluated on {split} ({metrics['examples']} examples, "
+            f"{'ema' if self._state.ema else 'raw'} weights): {summary}{'  (best so far)' if is_best else ''}"
+        )
+        if self._region_maps.regions:
+            scalars, png, dominated = self._region_maps.summarize(self._source, split, self._eval_settings)
+            self._writer.write_to_tensorboard(self._step, scalars, {"regions": png})
+            if dominated:
+                self._progress.message(
+                    f"step {self._step}  one region covers over {DOMINANT_SHARE:.0%} of the pixels in "
+                    f"{', '.join(dominated)}; the other regions are unused there"
+                )
+
+    def _save(self):
+        if self._save_started_step == self._step:
+            return
+        self._check_finite()
+        with self._timer.measure("save"):
+            self._checkpoints.save(self._step)
+        self._save_started_step, self._save_time = self._step, time.monotonic()
+
+    def _check_finite(self):
+        """Averages BatchNorm statistics over replicas and raises TrainingError unless all variables are finite.
+
+        The loss of a step is computed before its update, so the last update may have diverged unnoticed.
+        """
+        if self._finite_step == self._step:
+            return
+        if self._average_statistics:
+            self._average_statistics()
+        if not self._checkpoints.is_finite():
+            raise TrainingError(f"the weights are not finite after step {self._step}; {self._divergence_advice()}")
+        self._finite_step = self._step
+
+    def _save_or_stop_on_request(self, stop_request):
+        """Saves if checkpoint_every_minutes have passed; saves and raises Interrupted if a worker got a signal."""
+        minutes = self._config.checkpoint_every_minutes
+        is_due = minutes is not None and time.monotonic() - self._save_time >= 60 * minutes
+        number, is_due = self._devices.all_reduce_max([stop_request.number or 0, int(is_due)])
+        if number or is_due:
+            self._save()
+        if number:
+            self._checkpoints.wait()
+            self._synchronize_workers()
+            raise Interrupted(number)
+
+    def _synchronize_workers(self):
+        """Waits for all workers, so that none exits before the chief has written its checkpoint."""
+        self._devices.all_reduce_max([0])
+
+    @property
+    def _saved_step(self):
+        return self._checkpoints.saved_step or 0
+
+    def _learning_rate(self, step):
+        return float(self._schedule(step))
+
+    def _divergence_advice(self):
+        self._checkpoints.wait()
+        return (
+            f"the newest checkpoint is of step {self._saved_step}; lower config.optimizer.learning_rate or set "
+            "config.clip_norm"
+        )
+
+    def _log_start(self):
+        config, devices, step, path = self._config, self._devices, self._step, self._restored_path
+        for message in self._restore_messages:
+            self._progress.message(f"skipped a checkpoint: {message}")
+        start = f"resuming from {path}, step {step}" if path else "starting at step 0"
+        if step >= self._total_steps:
+            start = f"{path} is complete at step {step}; to train longer, raise config.epochs in a new workdir"
+        self._progress.message(
+            f"{devices.num_replicas} x {devices.kind} ({devices.reason}), "
+            f"{config.batch_size // devices.num_replicas} examples per replica; "
+            f"{config.model.name} on {config.data.source}, {self._total_steps} steps; {start}"
+        )
+        if self._profile and self._profile.stops[0] <= step < self._total_steps:
+            self._progress.message(f"no profile: the run is already past step {self._profile.stops[0]}")
+        if not self._evaluates and masks(self._state.model):
+            self._progress.message("region maps are only drawn by evaluations; use scripts/draw_regions.py instead")
+        for message in self._state.log:
+            self._progress.message(message)
+        if self._initialization and self._initialization["overrides"]:
+            names = ", ".join(self._initialization["overrides"])
+            self._progress.message(f"config.model.overrides taken from the initial weights: {names}")
+
+
+def _grouped(group, scalars):
+    return {f"{group}/{name}": value for name, value in scalars.items()}
+
+
+def _check_workers_agree(config, evaluate, profile, devices):
+    """Raises ConfigError if workers have different configs or flags: they would wait for each other forever."""
+    fields = config.to_dict()
+    del fields["data"]["data_dir"]  # may differ between machines
+    checksum = zlib.crc32(json.dumps([fields, evaluate, profile], sort_keys=True).encode())
+    if not devices.agree(checksum):
+        raise ConfigError("the workers have different configs or flags; start all of them with the same command")
+
+
+@contextlib.contextmanager
+def _report_lost_workers(devices, folder):
+    try:
+        yield
+    except _LOST_PEER_ERRORS as error:
+        if devices.num_workers == 1:
+            raise
+        raise UnavailableError(
+            f"lost another worker ({type(error).__name__}: {first_line(error)}); start all workers again, and training "
+            f"resumes from {_resume_point(folder)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _report_lost_servers(service, folder):
+    def message(addresses):
+        return (
+            f"data server {', '.join(addresses)} does not answer; start it again, and the same command resumes from "
+            f"{_resume_point(folder)}"
+        )
+
+    def exit_process(address):
+        # The step is blocked inside TensorFlow, waiting for its next batch, and cannot be canceled.
+        print(message([address]), file=sys.stderr, flush=True)
+        os._exit(UnavailableError.exit_status)
+
+    try:
+        with data.watch_servers(service, exit_process):
+            yield
+    except (*_LOST_PEER_ERRORS, tf.errors.NotFoundError) as error:
+        if addresses := data.unreachable_servers(service):
+            raise UnavailableError(message(addresses)) from error
+        if service is None or "a dispatcher restart" not in str(error):
+            raise
+        raise UnavailableError(
+            f"a data server of {service} was restarted and has lost the datasets of this run; the same command resumes "
+            f"from {_resume_point(folder)}"
+        ) from error
+
+
+def _resume_point(folder):
+    return checkpoints.newest(folder) or "the beginning"

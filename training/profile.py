@@ -1,4 +1,4 @@
-"""A TensorBoard profile of some steps of a training."""
+"""TensorBoard profile of some steps of a run."""
 
 import contextlib
 import os
@@ -6,62 +6,62 @@ import re
 
 import tensorflow as tf
 
-from convzoo.training.config import ConfigError, first_line
-from convzoo.training.files import NotWrittenError
+from convzoo.errors import ConfigError, WriteError, first_line
 
 
 class Profile:
-    """Profiles the steps after step `begin` up to step `end`, into the folder that TensorBoard reads.
+    """Profiles the steps after step `begin` up to step `end` into WORKDIR/tensorboard.
 
     Args:
-        workdir: The run's folder, local or gs://.
-        begin: At least 1: the first step is mostly compilation.
+        workdir: Folder of the run, local or gs://.
+        begin: At least 1, because the first step is mostly compilation.
         end: Above `begin`.
-        writes: Whether this process writes it; of several workers only one does.
+        writes: Whether this process writes the profile; of several workers only one does.
     """
 
     def __init__(self, workdir: str, begin: int, end: int, writes: bool = True):
         self._folder = os.path.join(workdir, "tensorboard")
-        self._begin, self._end, self._writes, self._runs = begin, end, writes, False
+        self._begin, self._end, self._writes, self._is_running = begin, end, writes, False
 
     @property
     def stops(self) -> tuple[int, int]:
-        """The steps that a training has to stop at for it."""
+        """The steps at which `update` must be called."""
         return self._begin, self._end
 
-    def look(self, step: int) -> str | None:
-        """Begins and ends the profile where it is time; returns a line to be told when it was written."""
+    def update(self, step: int) -> str | None:
+        """Starts or stops the profiler at its steps; returns a message once the profile is written."""
         if step == self._begin and self._writes:
             tf.profiler.experimental.start(self._folder)
-            self._runs = True
-        elif self._runs and step >= self._end:
+            self._is_running = True
+        elif self._is_running and step >= self._end:
             self.close()
             return f"profile of steps {self._begin + 1} to {self._end} written: tensorboard --logdir={self._folder}"
         return None
 
-    def marks(self, step: int) -> contextlib.AbstractContextManager:
-        """Marks the steps up to `step`, made in its block, in the profile."""
-        if not self._runs:
+    def trace(self, step: int) -> contextlib.AbstractContextManager:
+        """Returns a context that labels the steps up to `step`, made inside it, in the profile."""
+        if not self._is_running:
             return contextlib.nullcontext()
         return tf.profiler.experimental.Trace("train", step_num=step, _r=1)
 
     def close(self) -> None:
-        """Writes the profile if it runs. Raises NotWrittenError if it cannot."""
-        if self._runs:
-            self._runs = False
+        """Stops a running profiler and writes the profile. Raises WriteError if that fails."""
+        if self._is_running:
+            self._is_running = False
             try:
                 tf.profiler.experimental.stop()
             except (tf.errors.OpError, OSError) as error:
-                raise NotWrittenError("profile", first_line(error)) from error
+                raise WriteError("profile", first_line(error)) from error
 
 
 def parse_steps(text: str) -> tuple[int, int]:
-    """The steps that "FROM:TO" names.
+    """Parses "FROM:TO" into two steps. Raises ConfigError unless 0 < FROM < TO.
 
-    Raises:
-        ConfigError: They are none, or not in order.
+    Example:
+        >>> parse_steps("10:20")
+        (10, 20)
     """
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if not match or not 0 < int(match[1]) < int(match[2]):
-        raise ConfigError(f"cannot read --profile={text}; write FROM:TO, two steps in order, FROM at least 1")
+        raise ConfigError(f"--profile={text} is not FROM:TO; give two increasing steps, the first at least 1")
     return int(match[1]), int(match[2])

@@ -1,42 +1,43 @@
-"""Being asked to stop: by a person, a cluster or a cloud that wants its machine back."""
+"""Signals that ask a run to stop, from a user, a scheduler or a cloud that preempts the machine."""
 
 import signal
 import threading
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training ended early because it was asked to; it is saved. `number` is the signal's."""
+    """Training stopped early because of a signal, after saving a checkpoint. `number` is the signal's number."""
 
     def __init__(self, number: int):
-        super().__init__(f"ended by {signal.Signals(number).name}")
+        super().__init__(f"stopped by {signal.Signals(number).name}")
         self.number = number
 
 
 class StopRequest:
-    """Notes SIGTERM and SIGINT while it is open, so that work ends at a good place; a second one ends it at once.
+    """Context manager that records SIGTERM and SIGINT, so that training can stop between steps.
 
-    Outside the main thread, where Python hears no signals, it notes nothing.
+    A second signal raises KeyboardInterrupt at once. Outside the main thread, where Python delivers no signals, it
+    records nothing.
 
     Attributes:
-        number: The signal that was noted, or None.
+        number: Number of the recorded signal, or None.
     """
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self):
         self.number = None
-        self._before = {}
+        self._previous_handlers = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+            self._previous_handlers = {number: signal.signal(number, self._record) for number in self._SIGNALS}
         return self
 
     def __exit__(self, *exception):
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
-    def _note(self, number, frame):
+    def _record(self, number, frame):
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number

@@ -1,4 +1,4 @@
-"""Every experiment that convzoo ships builds, and the published recipe has the published numbers."""
+"""Every experiment builds and is valid, and the variants of a study differ only in what the study compares."""
 
 import functools
 import importlib
@@ -8,34 +8,54 @@ import pathlib
 import pytest
 
 from convzoo import models
-from convzoo.configs import base
-from convzoo.training.config import validate
+from convzoo.configs import base, lean_resnet_imagenet, schema, seesawnet_imagenet
+from convzoo.configs.variants import variants
+from convzoo.errors import ConfigError
 from convzoo.training.experiment import augmentation
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
-EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("__init__", "base")]
+EXPERIMENTS = [
+    path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("__init__", "base", "schema", "variants")
+]
 
 
 def _module(name):
     return importlib.import_module(f"convzoo.configs.{name}")
 
 
-def _variants(name):
-    """Of an experiment that has some: those that its file lists, and none."""
-    module = _module(name)
-    return sorted({"", *getattr(module, "VARIANTS", ())})
+def _get_config(name, variant):
+    return _module(name).get_config(variant)
+
+
+def _differences(first, second):
+    """Returns the dotted names of the fields in which two configs differ; the overrides count as one field."""
+
+    def flatten(tree, prefix=""):
+        for name, value in tree.items():
+            if isinstance(value, dict) and name != "overrides":
+                yield from flatten(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    first, second = dict(flatten(first.to_dict())), dict(flatten(second.to_dict()))
+    return {name for name in first if first[name] != second[name]}
 
 
 @functools.cache
 def _output_shape(name, size, overrides):
-    """Of a network for ten classes; once for all variants that share it."""
+    """Returns the output shape of a network with ten classes; variants with the same network share the result."""
     return models.create_model(name, 10, (size, size, 3), **json.loads(overrides)).output_shape
 
 
-@pytest.mark.parametrize(("name", "variant"), [(name, variant) for name in EXPERIMENTS for variant in _variants(name)])
-def test_every_experiment_is_valid_and_builds(name, variant):
-    config = _module(name).get_config(variant)
-    validate(config, num_replicas=8)
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [(name, variant) for name in EXPERIMENTS for variant in ("", *_module(name).get_config.variants)],
+)
+def test_experiment_is_valid_and_builds(name, variant):
+    config = _get_config(name, variant)
+    assert config.is_locked
+    assert config.model.overrides.is_locked
+    schema.validate(config, num_replicas=8)
     augmentation(config).check(config.task == "segmentation")
     assert set(config) == set(base.get_config())
     size = config.model.image_size or models.info(config.model.name).input_size
@@ -43,74 +63,104 @@ def test_every_experiment_is_valid_and_builds(name, variant):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_tells_its_command_and_refuses_unknown_variants(name):
+def test_docstring_has_the_command(name):
     assert f"python train.py --config=configs/{name}.py" in _module(name).__doc__
-    with pytest.raises(ValueError, match="variant"):
-        _module(name).get_config("no_such_variant")
 
 
-def test_the_published_recipe():
-    config = _module("efficientnet_condconv_imagenet").get_config("b0_4e")
-    assert config.optimizer.learning_rate == pytest.approx(0.128)
-    assert (config.optimizer.rho, config.optimizer.momentum, config.optimizer.epsilon) == (0.9, 0.9, 1e-3)
-    assert (config.schedule.warmup_epochs, config.schedule.decay_epochs, config.schedule.decay_rate) == (5, 2.4, 0.97)
-    assert (config.batch_size, config.epochs, config.ema_decay) == (2048, 350, 0.9999)
-    assert (config.label_smoothing, config.weight_decay) == (0.1, 1e-5)
-    assert config.model.overrides.num_experts == 4
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_unknown_variant_names_the_file_and_the_known_variants(name):
+    with pytest.raises(ConfigError, match="no_such_variant") as caught:
+        _get_config(name, "no_such_variant")
+    assert f"configs/{name}.py" in str(caught.value)
+    for variant in _module(name).get_config.variants:
+        assert variant in str(caught.value)
 
 
-def test_the_published_augmentations():
-    def of(name, variant):
-        return augmentation(_module(name).get_config(variant))
+def test_variants_decorator():
+    @variants("a", "b", default="b")
+    def get_config(variant):
+        config = base.get_config()
+        config.model.overrides = {"chosen": variant}
+        return config
 
-    conditional, plain = (of("efficientnet_condconv_imagenet", variant) for variant in ("b0_8e", "b0"))
-    assert (conditional.auto_augment, conditional.mixup) == (True, 0.2)
-    assert (plain.auto_augment, plain.mixup) == (True, 0.0)
-    assert conditional.crop_area == plain.crop_area == (0.08, 1.0)
-    assert of("condconv_imagenet", "resnet50_condconv").mixup == 0.2
-    assert not of("condconv_imagenet", "mobilenet_v1_condconv_x0_25").auto_augment
-    for variant in ("x0_5", "drconv_x0_5"):
-        assert of("shufflenet_v2_drconv_imagenet", variant).jitter == (0.4, 0.4, 0.4)
-    for name in ("seesawnet_cifar", "lean_resnet_cifar"):
-        assert (of(name, "").crop_area, of(name, "").crop_padding, of(name, "").flip) == (None, 4, True)
-    for name in ("seesawnet_imagenet", "shufflenet_v2_drconv_imagenet"):
-        assert _module(name).get_config("").data.interpolation == "bilinear"
+    assert get_config.variants == ("a", "b")
+    assert [get_config(*arguments).model.overrides.chosen for arguments in ((), ("",), ("a",))] == ["b", "b", "a"]
+    with pytest.raises(ConfigError, match="'c'"):
+        get_config("c")
+    with pytest.raises(AttributeError):
+        get_config().model.overrides.new = 1
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_do_not_share_state(name):
+    config = _get_config(name, "")
+    config.batch_size, config.data.source = 8, "fake"
+    assert _get_config(name, "").batch_size != 8
+    assert _get_config(name, "").data.source != "fake"
+
+
+@pytest.mark.parametrize(
+    ("name", "compared"),
+    [
+        ("condconv_imagenet", {"mobilenet_v1_x1_0": "mobilenet_v1_condconv_x1_0", "mnasnet_a1": "mnasnet_a1_condconv"}),
+        ("efficientnet_condconv_imagenet", {"b0": "b0_8e", "b0_4e": "b0_8e"}),
+        ("fashion_mnist", dict.fromkeys(_module("fashion_mnist").get_config.variants, "mobilenet_v1")),
+        ("lean_resnet_imagenet", dict.fromkeys(lean_resnet_imagenet.get_config.variants, "resnet18")),
+        ("lean_resnet_cifar", {"lean_resnet18": "resnet18", "lean_resnet18_cifar100": "resnet18_cifar100"}),
+        ("lean_segmentation", {"": "resnet18_cifar", "pets": "pets_resnet34"}),
+        ("seesaw_ratio_sweep", dict.fromkeys(_module("seesaw_ratio_sweep").get_config.variants, "r1_1")),
+        ("seesawnet_imagenet", dict.fromkeys(seesawnet_imagenet.get_config.variants, "mobilenet_v2")),
+        ("seesawnet_cifar", dict.fromkeys(seesawnet_imagenet.get_config.variants, "mobilenet_v2")),
+        ("shufflenet_v2_drconv_imagenet", dict.fromkeys(("drconv_x0_5", "x2_0", "drconv_x2_0"), "x0_5")),
+    ],
+)
+def test_compared_variants_share_the_recipe(name, compared):
+    # The paper's augmentation of the conditional networks is stronger.
+    stronger = {"data.auto_augment", "data.mixup"} if "condconv" in name else set()
+    for first, second in compared.items():
+        differences = _differences(_get_config(name, first), _get_config(name, second))
+        assert differences <= {"model.name", "model.overrides", *stronger}, (first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second", "differences"),
+    [
+        ("seesawnet_cifar", "igcv3_1_0d", "igcv3_1_0d_cifar100", {"data.source"}),
+        (
+            "seesawnet_cifar",
+            "igcv3_1_0d",
+            "igcv3_1_0d_per_epoch",
+            {"schedule.name", "schedule.milestones", "schedule.decay_epochs", "schedule.decay_rate"},
+        ),
+        ("lean_resnet_cifar", "resnet18", "resnet18_cifar100", {"data.source"}),
+        ("condconv_imagenet", "mobilenet_v1_x0_25", "mobilenet_v1_x1_0", {"model.name", "data.crop_area"}),
+        ("condconv_imagenet", "mnasnet_a1_condconv", "mobilenet_v2_condconv_x1_0",
+         {"model.name", "data.auto_augment", "data.mixup"}),
+        ("efficientnet_condconv_imagenet", "b0", "b0_8e", {"model.name", "model.overrides", "data.mixup"}),
+        ("seesaw_ratio_sweep", "r1_1", "r1_3", {"model.overrides"}),
+    ],
+)  # fmt: skip
+def test_variants_differ_exactly(name, first, second, differences):
+    assert _differences(_get_config(name, first), _get_config(name, second)) == differences
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
-def test_fine_tuning_and_its_comparison_differ_in_the_start_alone(name):
-    tuned, fresh = (_module("fine_tune").get_config(name + ending) for ending in ("", "_from_scratch"))
-    assert tuned.init.weights is not None
-    assert fresh.init == base.get_config().init
-    # The body is trained at the same rate in both.
-    assert tuned.optimizer.learning_rate * tuned.init.body_rate == pytest.approx(fresh.optimizer.learning_rate)
-    with tuned.unlocked(), fresh.unlocked():
-        for config in (tuned, fresh):
-            del config.init, config.optimizer.learning_rate
-    assert tuned == fresh
-
-
-def test_the_recipes_of_seesaw_net():
-    config = _module("seesawnet_imagenet").get_config()
-    assert (config.batch_size, config.epochs, config.weight_decay) == (96, 480, 4e-5)
-    assert (config.optimizer.learning_rate, config.optimizer.momentum, config.optimizer.nesterov) == (0.045, 0.9, False)
-    assert (config.schedule.name, config.schedule.decay_epochs, config.schedule.decay_rate) == ("exponential", 1, 0.98)
-    fallen, per_epoch = (
-        _module("seesawnet_cifar").get_config(f"igcv3_1_0d{ending}") for ending in ("", "_cifar100_per_epoch")
+def test_fine_tuning_and_its_comparison_differ_only_in_the_initialization(name):
+    tuned, scratch = (_get_config("fine_tune", name + suffix) for suffix in ("", "_from_scratch"))
+    differences = _differences(tuned, scratch) - {"optimizer.learning_rate"}
+    assert differences
+    assert all(field.startswith("init.") for field in differences)
+    assert scratch.init == base.get_config().init
+    # The backbone has the same learning rate in both.
+    assert tuned.optimizer.learning_rate * tuned.init.backbone_lr_multiplier == pytest.approx(
+        scratch.optimizer.learning_rate
     )
-    for config in (fallen, per_epoch):
-        assert (config.model.name, config.batch_size, config.epochs) == ("igcv3_1_0d_cifar", 64, 400)
-        assert (config.optimizer.learning_rate, config.optimizer.nesterov, config.weight_decay) == (0.1, False, 1e-4)
-    assert (fallen.data.source, per_epoch.data.source) == ("tfds:cifar10", "tfds:cifar100")
-    assert (fallen.schedule.name, *fallen.schedule.milestones) == ("step", 200, 300, 350)
-    assert fallen.schedule.decay_rate == 0.1
-    assert (per_epoch.schedule.name, per_epoch.schedule.decay_epochs) == ("exponential", 1)
-    assert per_epoch.schedule.decay_rate == 0.98
 
 
-def test_the_recipe_of_drconv_has_its_control():
-    config = _module("shufflenet_v2_drconv_imagenet").get_config("drconv_x0_5")
-    assert (config.batch_size, config.epochs, config.weight_decay, config.label_smoothing) == (1024, 240, 4e-5, 0.1)
-    assert (config.optimizer.learning_rate, config.optimizer.nesterov, config.schedule.name) == (0.5, False, "linear")
-    assert config.model.overrides.regions == 8
-    assert "regions" not in _module("shufflenet_v2_drconv_imagenet").get_config("x0_5").model.overrides
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.endswith("_imagenet")])
+def test_region_and_expert_overrides_exist_for_the_command_line_only_where_the_network_has_them(name):
+    for variant in _module(name).get_config.variants:
+        config = _get_config(name, variant)
+        assert ("regions" in config.model.overrides) == ("drconv" in config.model.name)
+        assert ("num_experts" in config.model.overrides) == ("condconv" in config.model.name)
+        assert ("stencil" in config.model.overrides) == config.model.name.startswith("lean")

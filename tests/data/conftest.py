@@ -34,7 +34,7 @@ def write_idx():
 
 @pytest.fixture(scope="session")
 def idx_arrays():
-    """Two splits of 6x5 noise; every picture of train is another one, so that a picture names its index."""
+    """Two splits of 6x5 noise; every image of train is another one, so that a image names its index."""
     rng = np.random.default_rng(0)
     return {
         "train": (rng.integers(0, 256, (23, 6, 5), np.uint8), (np.arange(23) % 4).astype(np.uint8)),
@@ -53,9 +53,9 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def picture_folder(tmp_path_factory):
-    """train/{cat,dog,eel}, test/{cat,dog}: JPEG and PNG, RGB, grey and RGBA, all of different sizes."""
-    root = tmp_path_factory.mktemp("pictures")
+def image_folder(tmp_path_factory):
+    """train/{cat,dog,eel}, test/{cat,dog}: JPEG and PNG, RGB, gray and RGBA, all of different sizes."""
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(1)
     number = 0
     for split, classes in {"train": {"dog": 4, "cat": 5, "eel": 3}, "test": {"dog": 2, "cat": 3}}.items():
@@ -72,7 +72,7 @@ def picture_folder(tmp_path_factory):
                     root / split / name / f"{number}.{ending}"
                 )
     (root / ".cache" / "x").mkdir(parents=True)
-    (root / "train" / "cat" / "notes.txt").write_text("no picture")
+    (root / "train" / "cat" / "notes.txt").write_text("no image")
     return root
 
 
@@ -80,7 +80,7 @@ def picture_folder(tmp_path_factory):
 def write_records():
     """write(folder, {"train": [5, 0, 11], "test": [4]}): TFRecord files in ImageNet's classic layout.
 
-    Record i of a split, over its files, has label i % 3 + 1 and a grey PNG of 1x2 pixels, i // 256 and i % 256.
+    Record i of a split, over its files, has label i % 3 + 1 and a gray PNG of 1x2 pixels, i // 256 and i % 256.
     """
 
     def write(folder, counts):
@@ -108,7 +108,7 @@ def write_records():
 
 @pytest.fixture
 def settings():
-    """What every pipeline needs; pixels stay what they are, so that tests recognise pictures."""
+    """What every pipeline needs; pixels stay what they are, so that tests recognize images."""
     return {"image_size": (6, 5), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear"}
 
 

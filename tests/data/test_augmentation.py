@@ -1,4 +1,4 @@
-"""The settings of augmentations, and what pictures become under each of them in a pipeline."""
+"""The settings of augmentations, and what images become under each of them in a pipeline."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.data import transforms
+from convzoo.errors import DataError
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 NOTHING = {"crop_area": None, "flip": False}
@@ -13,15 +14,15 @@ EACH = {
     "crop": {"crop_area": (0.3, 0.8)},
     "padding": {**NOTHING, "crop_padding": 2},
     "flip": {**NOTHING, "flip": True},
-    "jitter": {**NOTHING, "jitter": (0.4, 0.4, 0.4)},
+    "jitter": {**NOTHING, "color_jitter": (0.4, 0.4, 0.4)},
     "auto_augment": {**NOTHING, "auto_augment": True},
     "rand_augment": {**NOTHING, "rand_augment": (2, 10.0)},
-    "erasing": {**NOTHING, "erasing": 1.0},
+    "erasing": {**NOTHING, "random_erasing": 1.0},
     "mixup": {**NOTHING, "mixup": 1.0},
     "cutmix": {**NOTHING, "cutmix": 1.0},
     "all": {
-        "crop_area": (0.3, 0.8), "jitter": (0.4, 0.4, 0.4), "auto_augment": True, "erasing": 0.5, "mixup": 0.2,
-        "cutmix": 1.0, "repeats": 2,
+        "crop_area": (0.3, 0.8), "color_jitter": (0.4, 0.4, 0.4), "auto_augment": True, "random_erasing": 0.5,
+        "mixup": 0.2, "cutmix": 1.0, "repeated_augmentation": 2,
     },
 }  # fmt: skip
 
@@ -44,9 +45,9 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_each_changes_pictures_and_can_be_resumed_at_every_batch(source, name):
+def test_each_changes_images_and_can_be_resumed_at_every_batch(source, name):
     plain, straight = batches(source, NOTHING, 7), batches(source, EACH[name], 7)
-    if EACH[name].get("repeats", 1) == 1:
+    if EACH[name].get("repeated_augmentation", 1) == 1:
         assert any(not np.array_equal(a["image"], b["image"]) for a, b in zip(plain, straight, strict=True))
     for batch in straight:
         assert batch["image"].dtype == np.float32
@@ -70,8 +71,10 @@ def test_threads_change_nothing(source):
 
 
 @pytest.mark.parametrize("hosts", [2, 3])
-def test_hosts_share_the_pictures_of_one(source, hosts):
-    change = {name: value for name, value in EACH["all"].items() if name not in ("mixup", "cutmix", "repeats")}
+def test_hosts_share_the_images_of_one(source, hosts):
+    change = {
+        name: value for name, value in EACH["all"].items() if name not in ("mixup", "cutmix", "repeated_augmentation")
+    }
     whole = np.concatenate([batch["image"] for batch in batches(source, change, 6)])
     for index in range(hosts):
         part = batches(source, change, 24 // hosts, batch_size=1, shard=(index, hosts))
@@ -79,26 +82,26 @@ def test_hosts_share_the_pictures_of_one(source, hosts):
 
 
 def test_repeats_come_one_after_the_other_and_augmented_anew(source):
-    twice = batches(source, {**NOTHING, "repeats": 2}, 6)
+    twice = batches(source, {**NOTHING, "repeated_augmentation": 2}, 6)
     once = batches(source, NOTHING, 3)
     labels, images = (np.concatenate([batch[name] for batch in twice]) for name in ("label", "image"))
     np.testing.assert_array_equal(images[::2], images[1::2])
     np.testing.assert_array_equal(images[::2], np.concatenate([batch["image"] for batch in once]))
     np.testing.assert_array_equal(labels[::2], labels[1::2])
-    cropped = np.concatenate([batch["image"] for batch in batches(source, {"repeats": 2}, 6)])
+    cropped = np.concatenate([batch["image"] for batch in batches(source, {"repeated_augmentation": 2}, 6)])
     assert not any(np.array_equal(a, b) for a, b in zip(cropped[::2], cropped[1::2], strict=True))
 
 
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_hosts_share_repeats_too(source, hosts):
-    whole = np.concatenate([batch["image"] for batch in batches(source, {"repeats": 2}, 9)])
+    whole = np.concatenate([batch["image"] for batch in batches(source, {"repeated_augmentation": 2}, 9)])
     whole = whole.reshape(-1, 2, 16, 16, 3)
     for index in range(hosts):
-        part = batches(source, {"repeats": 2}, 18 // hosts, batch_size=2, shard=(index, hosts))
+        part = batches(source, {"repeated_augmentation": 2}, 18 // hosts, batch_size=2, shard=(index, hosts))
         np.testing.assert_array_equal(np.stack([batch["image"] for batch in part]), whole[index::hosts])
 
 
-def test_a_padded_crop_is_a_window_of_the_padded_picture():
+def test_a_padded_crop_is_a_window_of_the_padded_image():
     image = np.random.default_rng(0).integers(1, 256, (9, 7, 3), np.uint8)
     padded = np.pad(image, ((3, 3), (3, 3), (0, 0))).astype(np.float32)
     windows = {padded[y : y + 9, x : x + 7].tobytes(): (y, x) for y in range(7) for x in range(7)}
@@ -132,36 +135,36 @@ def test_bytes_are_rounded_and_not_cut_off():
         ({"crop_aspect": (0.75, "4/3")}, "crop_aspect '4/3'"),
         ({"crop_padding": -1, "crop_area": None}, "crop_padding -1"),
         ({"crop_padding": 4}, "crop_padding 4 and crop_area"),
-        ({"jitter": (0.4, 0.4)}, r"jitter \(0.4, 0.4\)"),
-        ({"jitter": (0.4, 0.4, -0.1)}, "jitter -0.1"),
+        ({"color_jitter": (0.4, 0.4)}, r"jitter \(0.4, 0.4\)"),
+        ({"color_jitter": (0.4, 0.4, -0.1)}, "jitter -0.1"),
         ({"rand_augment": (2,)}, r"rand_augment \(2,\)"),
         ({"rand_augment": (0, 10)}, "rand_augment's layers 0"),
         ({"rand_augment": (2, 31)}, "rand_augment's magnitude 31"),
         ({"rand_augment": (2, 10), "auto_augment": True}, "choose one"),
-        ({"erasing": 1.5}, "erasing 1.5"),
+        ({"random_erasing": 1.5}, "erasing 1.5"),
         ({"mixup": -0.2}, "mixup -0.2"),
         ({"mixup": float("inf")}, "mixup inf"),
         ({"cutmix": "on"}, "cutmix 'on'"),
-        ({"repeats": 0}, "repeats 0"),
-        ({"repeats": 3}, "repeats 3"),  # batches of four
+        ({"repeated_augmentation": 0}, "repeats 0"),
+        ({"repeated_augmentation": 3}, "repeats 3"),  # batches of four
     ],
 )
 def test_mistakes(source, change, part):
-    with pytest.raises(data.DataError, match=part) as error:
+    with pytest.raises(DataError, match=part) as error:
         batches(source, change, 1)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("change", [{"mixup": 0.2}, {"auto_augment": True}, {"erasing": 0.1}])
+@pytest.mark.parametrize("change", [{"mixup": 0.2}, {"auto_augment": True}, {"random_erasing": 0.1}])
 def test_maps_of_labels_are_not_augmented_by_what_moves_pixels_alone(change):
-    shapes = data.open_source("shapes:size=16,examples=8", maps=True)
-    with pytest.raises(data.DataError, match=next(iter(change))):
+    shapes = data.open_source("shapes:size=16,examples=8", dense_labels=True)
+    with pytest.raises(DataError, match=next(iter(change))):
         batches(shapes, change, 1)
 
 
-def test_pictures_with_maps_are_jittered(source):
-    shapes = data.open_source("shapes:size=16,examples=8", maps=True)
-    plain, jittered = (batches(shapes, {**NOTHING, "jitter": (s, s, s)}, 2) for s in (0.0, 0.4))
+def test_images_with_maps_are_jittered(source):
+    shapes = data.open_source("shapes:size=16,examples=8", dense_labels=True)
+    plain, jittered = (batches(shapes, {**NOTHING, "color_jitter": (s, s, s)}, 2) for s in (0.0, 0.4))
     for one, other in zip(plain, jittered, strict=True):
         np.testing.assert_array_equal(one["label"], other["label"])
         assert not np.array_equal(one["image"], other["image"])

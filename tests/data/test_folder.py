@@ -1,4 +1,4 @@
-"""Pictures in class folders."""
+"""Images in class folders."""
 
 import os
 
@@ -7,29 +7,30 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from convzoo import data
+from convzoo.errors import DataError
 
 
 def _of(source, split):
-    """{bytes of a picture: its class name}"""
+    """{bytes of a image: its class name}"""
     return {e["image"]: source.class_names[e["label"]] for e in source.dataset(split).as_numpy_iterator()}
 
 
-def test_reads_what_lies_there(picture_folder):
-    source = data.open_source(f"folder:{picture_folder}")
+def test_reads_what_lies_there(image_folder):
+    source = data.open_source(f"folder:{image_folder}")
     assert source.splits == {"test": 5, "train": 12}
     assert source.class_names == ["cat", "dog", "eel"]
     for split in ("train", "test"):
         expected = {}
-        for name in sorted(os.listdir(picture_folder / split)):
-            for path in (picture_folder / split / name).iterdir():
+        for name in sorted(os.listdir(image_folder / split)):
+            for path in (image_folder / split / name).iterdir():
                 if path.suffix != ".txt":
                     expected[path.read_bytes()] = name
         assert _of(source, split) == expected
 
 
-def test_agrees_with_image_folder(picture_folder, tmp_path):
-    (tmp_path / "train").symlink_to(picture_folder / "train")  # ImageFolder takes hidden folders for splits
-    (tmp_path / "test").symlink_to(picture_folder / "test")
+def test_agrees_with_image_folder(image_folder, tmp_path):
+    (tmp_path / "train").symlink_to(image_folder / "train")  # ImageFolder takes hidden folders for splits
+    (tmp_path / "test").symlink_to(image_folder / "test")
     theirs = tfds.ImageFolder(str(tmp_path))
     ours = data.open_source(f"folder:{tmp_path}")
     assert ours.class_names == theirs.info.features["label"].names
@@ -52,8 +53,8 @@ def test_a_slice_mixes_classes(tmp_path):
     assert [e["label"] for e in again] == order
 
 
-def test_pictures_of_all_kinds_pass_the_pipelines(picture_folder, settings):
-    source = data.open_source(f"folder:{picture_folder}")
+def test_images_of_all_kinds_pass_the_pipelines(image_folder, settings):
+    source = data.open_source(f"folder:{image_folder}")
     train = data.train_dataset(source, "train", batch_size=12, seed=0, **settings)
     assert next(iter(train))["image"].shape == (12, 6, 5, 3)
     evaluation = list(data.eval_dataset(source, "test", batch_size=5, **settings))
@@ -63,21 +64,21 @@ def test_pictures_of_all_kinds_pass_the_pipelines(picture_folder, settings):
 def test_without_splits(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").write_bytes(b"")
-    with pytest.raises(data.DataError, match=r"'cat' holds pictures where class folders belong.*SPLIT/CLASS") as error:
+    with pytest.raises(DataError, match=r"'cat' holds images where class folders belong.*SPLIT/CLASS") as error:
         data.open_source(f"folder:{tmp_path}")
     assert "\n" not in str(error.value)
 
 
-def test_without_pictures(tmp_path):
+def test_without_images(tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
-    with pytest.raises(data.DataError, match=r"no pictures .*SPLIT/CLASS"):
+    with pytest.raises(DataError, match=r"no images .*SPLIT/CLASS"):
         data.open_source(f"folder:{tmp_path}")
 
 
-def test_an_empty_split(picture_folder, tmp_path):
-    (tmp_path / "train").symlink_to(picture_folder / "train")
+def test_an_empty_split(image_folder, tmp_path):
+    (tmp_path / "train").symlink_to(image_folder / "train")
     (tmp_path / "val" / "cat").mkdir(parents=True)
     source = data.open_source(f"folder:{tmp_path}")
     assert source.splits == {"train": 12, "val": 0}
-    with pytest.raises(data.DataError, match=r"split 'val' .* holds no examples; .*train \(12 examples\)"):
+    with pytest.raises(DataError, match=r"split 'val' .* holds no examples; .*train \(12 examples\)"):
         source.dataset("val")

@@ -30,20 +30,20 @@ OPERATIONS = {
 every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
 
 
-def _pictures():
+def _images():
     draw = np.random.default_rng(6)
     sizes = [(37, 51), (51, 37), (40, 40), (224, 224), (1, 1), (1, 9), (9, 1), (2, 2)]
-    pictures = {f"noise {h}x{w}": draw.integers(0, 256, (h, w, 3), np.uint8) for h, w in sizes}
+    images = {f"noise {h}x{w}": draw.integers(0, 256, (h, w, 3), np.uint8) for h, w in sizes}
     smooth = np.add.outer(np.arange(64), np.arange(96))[..., None] * np.array([0.8, 1.2, 0.3]) + [9, 30, 2]
-    return pictures | {
+    return images | {
         "smooth": smooth.astype(np.uint8),
         "constant": np.full((30, 20, 3), (200, 17, 96), np.uint8),
         "two levels": np.where(draw.random((40, 41, 3)) < 0.3, 0, 255).astype(np.uint8),
     }
 
 
-PICTURES = _pictures()
-every_picture = pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES.keys())
+IMAGES = _images()
+every_image = pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES.keys())
 
 
 @functools.cache
@@ -55,47 +55,47 @@ def _traced(operation, size=(None, None)):
     return graph
 
 
-@every_picture
+@every_image
 @every_operation
-def test_equals_pil(operation, picture):
+def test_equals_pil(operation, image):
     """Where the size is known (outside a graph it is) and where it is not."""
     strengths, expected = OPERATIONS[operation]
     for strength in strengths:
         strength = np.float32(strength)
-        wanted = np.asarray(expected(float(strength))(Image.fromarray(picture)))
-        np.testing.assert_array_equal(operation(picture, strength, FILL), wanted, err_msg=f"known size, {strength}")
-        found = _traced(operation)(picture, strength)
+        wanted = np.asarray(expected(float(strength))(Image.fromarray(image)))
+        np.testing.assert_array_equal(operation(image, strength, FILL), wanted, err_msg=f"known size, {strength}")
+        found = _traced(operation)(image, strength)
         np.testing.assert_array_equal(found, wanted, err_msg=f"unknown size, {strength}")
 
 
 @every_operation
 def test_many_strengths(operation):
-    picture = PICTURES["noise 37x51"]
-    graph = _traced(operation, picture.shape[:2])
+    image = IMAGES["noise 37x51"]
+    graph = _traced(operation, image.shape[:2])
     expected = OPERATIONS[operation][1]
     reach = max(OPERATIONS[operation][0])
     for strength in np.random.default_rng(7).uniform(-reach, reach, 200).astype(np.float32):
-        wanted = np.asarray(expected(float(strength))(Image.fromarray(picture)))
-        np.testing.assert_array_equal(graph(picture, strength), wanted, err_msg=f"strength {strength}")
+        wanted = np.asarray(expected(float(strength))(Image.fromarray(image)))
+        np.testing.assert_array_equal(graph(image, strength), wanted, err_msg=f"strength {strength}")
 
 
-@every_picture
+@every_image
 @every_operation
-def test_no_strength_changes_nothing(operation, picture):
-    np.testing.assert_array_equal(operation(picture, 0.0, FILL), picture)
+def test_no_strength_changes_nothing(operation, image):
+    np.testing.assert_array_equal(operation(image, 0.0, FILL), image)
 
 
 @every_operation
 def test_strengths_in_python_and_other_fills(operation):
-    picture = np.full((20, 30, 3), 50, np.uint8)
-    found = np.asarray(operation(picture, 0.9 if "shear" in operation.__name__ else 10, 7))
+    image = np.full((20, 30, 3), 50, np.uint8)
+    found = np.asarray(operation(image, 0.9 if "shear" in operation.__name__ else 10, 7))
     assert set(np.unique(found)) == {7, 50}
 
 
 @every_operation
 def test_within_a_pipeline(operation):
-    pictures = np.stack([PICTURES["noise 37x51"], PICTURES["noise 37x51"][::-1]])
+    images = np.stack([IMAGES["noise 37x51"], IMAGES["noise 37x51"][::-1]])
     strengths = np.array([0.4, -3.0], np.float32)
-    found = tf.data.Dataset.from_tensor_slices((pictures, strengths)).map(lambda x, s: operation(x, s, FILL))
-    for one, picture, strength in zip(found, pictures, strengths, strict=True):
-        np.testing.assert_array_equal(one, operation(picture, strength, FILL))
+    found = tf.data.Dataset.from_tensor_slices((images, strengths)).map(lambda x, s: operation(x, s, FILL))
+    for one, image, strength in zip(found, images, strengths, strict=True):
+        np.testing.assert_array_equal(one, operation(image, strength, FILL))

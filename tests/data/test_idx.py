@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convzoo import data
+from convzoo.errors import DataError
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -59,29 +60,29 @@ def _gone(path):
 def test_spoilt_files_are_named(tmp_path, write_idx, idx_arrays, name, spoil, part):
     folder = write_idx(tmp_path, idx_arrays, compressed=False)
     spoil(folder / name)
-    with pytest.raises(data.DataError, match=part) as error:
+    with pytest.raises(DataError, match=part) as error:
         data.open_source(f"idx:{folder}")
     assert "\n" not in str(error.value)
     assert name in str(error.value)
     assert str(folder) in str(error.value)
 
 
-def test_pictures_and_labels_differ_in_number(tmp_path, write_idx, idx_arrays):
+def test_images_and_labels_differ_in_number(tmp_path, write_idx, idx_arrays):
     images, labels = idx_arrays["train"]
     folder = write_idx(tmp_path, {**idx_arrays, "train": (images, labels[:-2])}, compressed=False)
-    with pytest.raises(data.DataError, match=r"holds 23 pictures but .*train-labels.* 21 labels"):
+    with pytest.raises(DataError, match=r"holds 23 images but .*train-labels.* 21 labels"):
         data.open_source(f"idx:{folder}")
 
 
-def test_pictures_and_labels_swapped(tmp_path, write_idx, idx_arrays):
+def test_images_and_labels_swapped(tmp_path, write_idx, idx_arrays):
     folder = write_idx(tmp_path, idx_arrays, compressed=False)
     (folder / "train-images-idx3-ubyte").write_bytes((folder / "train-labels-idx1-ubyte").read_bytes())
-    with pytest.raises(data.DataError, match="begins with 0x00000801 where 0x00000803 belongs"):
+    with pytest.raises(DataError, match="begins with 0x00000801 where 0x00000803 belongs"):
         data.open_source(f"idx:{folder}")
 
 
 def test_no_examples_at_all(tmp_path, write_idx):
     nothing = (np.zeros((0, 6, 5), np.uint8), np.zeros(0, np.uint8))
     folder = write_idx(tmp_path, {"train": nothing, "t10k": nothing}, compressed=False)
-    with pytest.raises(data.DataError, match="hold no examples"):
+    with pytest.raises(DataError, match="hold no examples"):
         data.open_source(f"idx:{folder}")

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: shares, boxes, and that pictures and labels are mixed alike."""
+"""Mixup and CutMix: shares, boxes, and that images and labels are mixed alike."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.data import mixing
+from convzoo.errors import DataError
 
 SIZE = (12, 20)
 
@@ -58,7 +59,7 @@ def test_with_both_each_comes_half_of_the_time():
     assert by_cutmix == pytest.approx(0.5, abs=6 * 0.5 / np.sqrt(2000))
 
 
-def test_pictures_and_labels_are_mixed_by_hand():
+def test_images_and_labels_are_mixed_by_hand():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, *SIZE, 3), np.uint8)
     labels = np.array([0, 3, 1, 1, 2], np.int32)
@@ -72,7 +73,7 @@ def test_pictures_and_labels_are_mixed_by_hand():
         ],
         np.float32,
     )
-    mixed, shares = tf.function(lambda x: mixing.mix(x, labels, tf.constant(found), 4, True, lambda picture: picture))(
+    mixed, shares = tf.function(lambda x: mixing.mix(x, labels, tf.constant(found), 4, True, lambda image: image))(
         images
     )
     for index, (share, weight, *box) in enumerate(found):
@@ -105,10 +106,8 @@ def test_batches_of_mixed_labels(idx_folder, settings, mixup, cutmix, batch_size
     assert mixed > 0
 
 
-def test_a_picture_needs_another_to_be_mixed_with(idx_folder, settings):
+def test_a_image_needs_another_to_be_mixed_with(idx_folder, settings):
     source = data.open_source(f"idx:{idx_folder}")
-    augmentation = data.Augmentation(mixup=0.2, repeats=2)
-    with pytest.raises(
-        data.DataError, match=r"batch_size 2 of a shard leaves a picture no other .* give each device 4 or"
-    ):
+    augmentation = data.Augmentation(mixup=0.2, repeated_augmentation=2)
+    with pytest.raises(DataError, match=r"batch_size 2 of a shard leaves a image no other .* give each device 4 or"):
         data.train_dataset(source, "train", batch_size=2, seed=0, augmentation=augmentation, **settings)

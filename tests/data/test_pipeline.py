@@ -5,27 +5,28 @@ import pytest
 import tensorflow as tf
 
 from convzoo import data
+from convzoo.errors import DataError
 
-# Pictures stay recognisable; only the order is drawn.
+# Images stay recognisable; only the order is drawn.
 NO_CHANCE = {"augmentation": data.Augmentation(crop_area=None, flip=False)}
 
 
 @pytest.fixture(scope="module")
 def source(idx_folder):
-    """23 training pictures of 6x5, all different."""
+    """23 training images of 6x5, all different."""
     return data.open_source(f"idx:{idx_folder}")
 
 
 def _images(source, count, settings, split="train", **options):
-    """The first count pictures of a stream, [count, 6, 5, 3]."""
+    """The first count images of a stream, [count, 6, 5, 3]."""
     options = {"batch_size": 4, "seed": 0, **options}
     batches = data.train_dataset(source, split, **options, **settings).take(-(-count // options["batch_size"]))
     return np.concatenate([batch["image"].numpy() for batch in batches])[:count]
 
 
 def _names(images, idx_arrays):
-    """Which of the written pictures each one is."""
-    known = {picture.astype(np.float32).tobytes(): i for i, picture in enumerate(idx_arrays["train"][0])}
+    """Which of the written images each one is."""
+    known = {image.astype(np.float32).tobytes(): i for i, image in enumerate(idx_arrays["train"][0])}
     return [known[np.ascontiguousarray(image[..., 0]).tobytes()] for image in images]
 
 
@@ -43,7 +44,7 @@ def test_shapes_and_types(source):
     assert -3 < batch["image"].numpy().min() < batch["image"].numpy().max() < 3
 
 
-def test_labels_stay_with_their_pictures(source, settings, idx_arrays):
+def test_labels_stay_with_their_images(source, settings, idx_arrays):
     for batch in data.train_dataset(source, "train", batch_size=4, seed=0, **NO_CHANCE, **settings).take(12):
         names = _names(batch["image"].numpy(), idx_arrays)
         np.testing.assert_array_equal(batch["label"], idx_arrays["train"][1][names])
@@ -58,7 +59,7 @@ def test_every_epoch_has_each_example_once_and_batches_run_on(source, settings, 
 
 
 def test_orders_are_uniform(source, settings, idx_arrays):
-    """Over 200 epochs every picture stands at every place about equally often."""
+    """Over 200 epochs every image stands at every place about equally often."""
     names = _names(_images(source, 200 * 23, settings, batch_size=230, **NO_CHANCE), idx_arrays)
     counts = np.zeros((23, 23))
     for place, name in enumerate(names):
@@ -153,7 +154,7 @@ def test_evaluation_keeps_its_order(source, settings):
     labels = [
         int(n) for batch in data.eval_dataset(source, "train[2:9]", batch_size=3, **settings) for n in batch["label"]
     ]
-    assert labels == [2, 3, 0, 1, 2, 3, 0, 0, 0]  # of pictures 2 to 8, then twice the filling
+    assert labels == [2, 3, 0, 1, 2, 3, 0, 0, 0]  # of images 2 to 8, then twice the filling
 
 
 def test_num_eval_batches(source):
@@ -185,7 +186,7 @@ def test_mistakes_of_both_kinds(source, settings, change, parts):
         lambda: data.train_dataset(source, split, seed=0, **options),
         lambda: data.eval_dataset(source, split, **options),
     ):
-        with pytest.raises(data.DataError) as error:
+        with pytest.raises(DataError) as error:
             make()
         assert "\n" not in str(error.value)
         for part in parts:
@@ -204,11 +205,11 @@ def test_mistakes_of_both_kinds(source, settings, change, parts):
     ],
 )
 def test_mistakes_of_training(source, settings, change, part):
-    with pytest.raises(data.DataError, match=part):
+    with pytest.raises(DataError, match=part):
         data.train_dataset(source, "train", batch_size=4, **{"seed": 0, **change}, **settings)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.1, -1.0, "all"])
 def test_mistakes_of_evaluation(source, settings, fraction):
-    with pytest.raises(data.DataError, match="crop_fraction"):
+    with pytest.raises(DataError, match="crop_fraction"):
         data.eval_dataset(source, "test", batch_size=4, crop_fraction=fraction, **settings)

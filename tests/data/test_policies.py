@@ -23,8 +23,8 @@ def _seed(number, stream=11):
 
 
 @pytest.fixture(scope="module")
-def picture():
-    """Smooth, with noise of a few grey levels; uint8 [240, 236, 3], so that 225 pixels of translation leave some."""
+def image():
+    """Smooth, with noise of a few gray levels; uint8 [240, 236, 3], so that 225 pixels of translation leave some."""
     rng = np.random.default_rng(4)
     y, x = np.mgrid[:240, :236]
     waves = [110 + 60 * np.sin(y / a) + 50 * np.cos(x / b) for a, b in ((31, 47), (53, 29), (41, 61))]
@@ -35,8 +35,8 @@ def _affine(image, numbers):
     return image.transform(image.size, Image.Transform.AFFINE, numbers, Image.Resampling.NEAREST, fillcolor=(128,) * 3)
 
 
-def _by_pil(name, image, magnitude, turned, translation, centre=(0.0, 0.0)):
-    """What one operation makes of a PIL picture; magnitude on the scale of 10."""
+def _by_pil(name, image, magnitude, turned, translation, center=(0.0, 0.0)):
+    """What one operation makes of a PIL image; magnitude on the scale of 10."""
     part = magnitude / 10
     sign = -1 if turned else 1
     if name in ENHANCE:
@@ -65,15 +65,15 @@ def _by_pil(name, image, magnitude, turned, translation, centre=(0.0, 0.0)):
         return _affine(image, (1, 0, 0, 0, 1, sign * translation * part))
     assert name == "Cutout"
     pixels, half = np.array(image), int(40 * part)
-    y, x = (int(np.float32(c) * size) for c, size in zip(centre, pixels.shape, strict=False))
+    y, x = (int(np.float32(c) * size) for c, size in zip(center, pixels.shape, strict=False))
     pixels[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = 128
     return Image.fromarray(pixels)
 
 
-def _auto_by_pil(picture, seed):
-    """(picture, names applied) of AutoAugment, from the draws of a seed."""
+def _auto_by_pil(image, seed):
+    """(image, names applied) of AutoAugment, from the draws of a seed."""
     draws = tf.random.stateless_uniform([5], seed).numpy()
-    image, names = Image.fromarray(picture), []
+    image, names = Image.fromarray(image), []
     for position, (name, chance, magnitude) in enumerate(policies.AUTO_AUGMENT[int(draws[0] * 25)]):
         if draws[1 + position] < chance:
             image = _by_pil(name, image, magnitude, draws[3 + position] >= 0.5, 250)
@@ -81,8 +81,8 @@ def _auto_by_pil(picture, seed):
     return np.asarray(image), names
 
 
-def _rand_by_pil(picture, seed, layers, magnitude):
-    image, names = Image.fromarray(picture), []
+def _rand_by_pil(image, seed, layers, magnitude):
+    image, names = Image.fromarray(image), []
     for draws in tf.random.stateless_uniform([layers, 4], seed).numpy():
         name = policies.RAND_AUGMENT[int(draws[0] * 16)]
         image = _by_pil(name, image, magnitude, draws[1] >= 0.5, 100, draws[2:])
@@ -91,7 +91,7 @@ def _rand_by_pil(picture, seed, layers, magnitude):
 
 
 def _assert_alike(pairs):
-    """Pictures agree within a grey level; pairs: list of (found, expected, names of the operations)."""
+    """Images agree within a gray level; pairs: list of (found, expected, names of the operations)."""
     parts = []
     for found, expected, names in pairs:
         off = np.abs(np.asarray(found).astype(int) - expected)
@@ -104,7 +104,7 @@ def _assert_alike(pairs):
 def wiring(monkeypatch):
     """wiring(policy, count): which operations came, lists of (name, strength) for each of many seeds.
 
-    The operations write their numbers into a picture that is a log: how many came, then number and strength of each.
+    The operations write their numbers into a image that is a log: how many came, then number and strength of each.
     """
     names = []
 
@@ -252,20 +252,20 @@ def test_strengths_of_auto_augment(wiring):
     assert sizes["TranslateY"] == {225}
 
 
-def test_auto_augment_is_what_pil_computes(picture):
+def test_auto_augment_is_what_pil_computes(image):
     policy = tf.function(policies.auto_augment)
     seeds = [_seed(number) for number in range(120)]
-    pairs = [(policy(picture, seed), *_auto_by_pil(picture, seed)) for seed in seeds]
+    pairs = [(policy(image, seed), *_auto_by_pil(image, seed)) for seed in seeds]
     _assert_alike(pairs)
     seen = {name for _, _, names in pairs for name in names}
     assert seen == {name for row in policies.AUTO_AUGMENT for name, _, _ in row}
 
 
 @pytest.mark.parametrize(("layers", "magnitude"), [(1, 9), (2, 5), (3, 17)])
-def test_rand_augment_is_what_pil_computes(picture, layers, magnitude):
+def test_rand_augment_is_what_pil_computes(image, layers, magnitude):
     policy = tf.function(lambda image, seed: policies.rand_augment(image, seed, layers, magnitude))
     seeds = [_seed(number) for number in range(80)]
-    pairs = [(policy(picture, seed), *_rand_by_pil(picture, seed, layers, magnitude)) for seed in seeds]
+    pairs = [(policy(image, seed), *_rand_by_pil(image, seed, layers, magnitude)) for seed in seeds]
     _assert_alike(pairs)
     assert {name for _, _, names in pairs for name in names} == set(policies.RAND_AUGMENT)
 
@@ -273,8 +273,8 @@ def test_rand_augment_is_what_pil_computes(picture, layers, magnitude):
 @pytest.mark.parametrize(
     "policy", [policies.auto_augment, lambda image, seed: policies.rand_augment(image, seed, 2, 9)]
 )
-def test_the_seed_alone_decides(picture, policy):
-    small = picture[:50, 30:90]
+def test_the_seed_alone_decides(image, policy):
+    small = image[:50, 30:90]
     unknown = [tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int64)]
     traced = tf.function(policy, input_signature=unknown)
     dataset = tf.data.Dataset.range(30).map(
@@ -292,7 +292,7 @@ def test_the_seed_alone_decides(picture, policy):
 
 def test_cutout_reaches_every_corner():
     image = np.zeros((60, 50, 3), np.uint8)
-    centres = tf.constant([[0.0, 0.0], [0.0, 0.999], [0.999, 0.0], [0.999, 0.999], [0.5, 0.5]])
-    grey = [np.asarray(policies._cutout(tf.constant(image), tf.constant(10), centre)) == 128 for centre in centres]
-    assert [tuple(one.any(-1).nonzero()[0][[0, -1]]) for one in grey] == [(0, 9), (0, 9), (49, 59), (49, 59), (20, 39)]
-    assert [tuple(one.any(-1).nonzero()[1][[0, -1]]) for one in grey] == [(0, 9), (39, 49), (0, 9), (39, 49), (15, 34)]
+    centers = tf.constant([[0.0, 0.0], [0.0, 0.999], [0.999, 0.0], [0.999, 0.999], [0.5, 0.5]])
+    gray = [np.asarray(policies._cutout(tf.constant(image), tf.constant(10), center)) == 128 for center in centers]
+    assert [tuple(one.any(-1).nonzero()[0][[0, -1]]) for one in gray] == [(0, 9), (0, 9), (49, 59), (49, 59), (20, 39)]
+    assert [tuple(one.any(-1).nonzero()[1][[0, -1]]) for one in gray] == [(0, 9), (39, 49), (0, 9), (39, 49), (15, 34)]

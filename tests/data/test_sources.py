@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from convzoo import data
+from convzoo.errors import DataError
 
 
 def _examples(source, split):
@@ -48,7 +49,7 @@ def test_digits_open_where_data_dir_says(tmp_path):
 
 def test_digits_in_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(data.DataError) as error:
+    with pytest.raises(DataError) as error:
         data.open_source("digits", data_dir=str(tmp_path / "file" / "below"))
     assert_one_line(error, "'digits'", str(tmp_path / "file" / "below"), "TFDS_DATA_DIR")
 
@@ -60,14 +61,14 @@ def test_fake():
     train, test, again = (_examples(source, split) for split in ("train", "test", "train"))
     for examples in (train, test):
         assert [e["label"] for e in examples] == [0, 1, 2, 0, 1, 2, 0, 1]
-    pictures = np.stack([e["image"] for e in train + test])
-    assert pictures.shape == (16, 5, 5, 3)
-    assert pictures.dtype == np.uint8
-    assert len({picture.tobytes() for picture in pictures}) == 16
-    np.testing.assert_array_equal([e["image"] for e in again], pictures[:8])
-    assert 100 < pictures.mean() < 155  # uniform over 0..255
-    assert pictures.max() > 245
-    assert pictures.min() < 10
+    images = np.stack([e["image"] for e in train + test])
+    assert images.shape == (16, 5, 5, 3)
+    assert images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) == 16
+    np.testing.assert_array_equal([e["image"] for e in again], images[:8])
+    assert 100 < images.mean() < 155  # uniform over 0..255
+    assert images.max() > 245
+    assert images.min() < 10
 
 
 def test_fake_without_options_is_the_size_of_imagenet():
@@ -77,8 +78,8 @@ def test_fake_without_options_is_the_size_of_imagenet():
 
 
 @pytest.mark.parametrize("spec", ["fake:size=4,examples=50", "idx", "folder"])
-def test_slices_are_those_of_tfds(spec, idx_folder, picture_folder):
-    spec = {"idx": f"idx:{idx_folder}", "folder": f"folder:{picture_folder}"}.get(spec, spec)
+def test_slices_are_those_of_tfds(spec, idx_folder, image_folder):
+    spec = {"idx": f"idx:{idx_folder}", "folder": f"folder:{image_folder}"}.get(spec, spec)
     source = data.open_source(spec)
     train, test = (_examples(source, split) for split in ("train", "test"))
     for split, expected in {
@@ -98,7 +99,7 @@ def test_slices_are_those_of_tfds(spec, idx_folder, picture_folder):
 def test_splits_that_cannot_be_read(split, idx_folder):
     source = data.open_source(f"idx:{idx_folder}")
     for call in (source.num_examples, source.dataset):
-        with pytest.raises(data.DataError) as error:
+        with pytest.raises(DataError) as error:
             call(split)
         assert_one_line(error, repr(split), "train (23 examples)", "test (7 examples)")
 
@@ -109,7 +110,7 @@ def test_splits_that_cannot_be_read(split, idx_folder):
         ("", ["unknown kind ''", "digits, fake, folder, idx, tfds"]),
         ("mnist", ["unknown kind 'mnist'", "digits, fake, folder, idx, tfds"]),
         ("digits:8", ["takes no options"]),
-        ("fake:colour=1", ["'colour=1'", "classes=N"]),
+        ("fake:color=1", ["'color=1'", "classes=N"]),
         ("fake:size=0", ["'size=0'"]),
         ("fake:size", ["'size'"]),
         ("idx:/not/there", ["no folder '/not/there'"]),
@@ -118,6 +119,6 @@ def test_splits_that_cannot_be_read(split, idx_folder):
     ],
 )
 def test_strings_that_name_no_source(spec, parts):
-    with pytest.raises(data.DataError) as error:
+    with pytest.raises(DataError) as error:
         data.open_source(spec)
     assert_one_line(error, repr(spec), *parts)

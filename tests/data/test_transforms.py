@@ -1,4 +1,4 @@
-"""What is done to one picture."""
+"""What is done to one image."""
 
 import io
 
@@ -14,7 +14,7 @@ PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 def _bilinear(image, height, width):
-    """Resize by hand: pixel centres at half steps, edges repeated. image: [h, w, c]"""
+    """Resize by hand: pixel centers at half steps, edges repeated. image: [h, w, c]"""
     image = image.astype(np.float64)
     for axis, size in ((0, height), (1, width)):
         length = image.shape[axis]
@@ -59,12 +59,12 @@ def test_bicubic_is_not_bilinear(noise):
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_one_picture_and_a_batch_agree(noise, interpolation):
+def test_one_image_and_a_batch_agree(noise, interpolation):
     options = {"image_size": (9, 11), "crop_fraction": 0.8, "interpolation": interpolation, **PLAIN}
     batch = np.stack([noise, noise[::-1], noise[:, ::-1]])
     together = data.eval_transform(batch, **options)
-    for one, picture in zip(together, batch, strict=True):
-        np.testing.assert_array_equal(one, data.eval_transform(picture, **options))
+    for one, image in zip(together, batch, strict=True):
+        np.testing.assert_array_equal(one, data.eval_transform(image, **options))
 
 
 @pytest.mark.parametrize("shape", [[None, None, 3], [None, None, None], [41, 30, 3]])
@@ -89,7 +89,7 @@ def test_channels_become_three(channels, static):
     np.testing.assert_array_equal(traced(image), expected)
 
 
-def test_float_pictures_are_taken_as_they_are(noise):
+def test_float_images_are_taken_as_they_are(noise):
     options = {"image_size": (9, 11), "crop_fraction": 0.8, "interpolation": "bicubic", **PLAIN}
     np.testing.assert_array_equal(
         data.eval_transform(noise.astype(np.float32), **options), data.eval_transform(noise, **options)
@@ -98,7 +98,7 @@ def test_float_pictures_are_taken_as_they_are(noise):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 9, 3), (9, 1, 3), (2, 2, 3)])
 @pytest.mark.parametrize("fraction", [1e-6, 0.3, 1.0])
-def test_tiny_pictures_and_fractions(shape, fraction):
+def test_tiny_images_and_fractions(shape, fraction):
     image = np.full(shape, 7, np.uint8)
     found = data.eval_transform(image, image_size=(4, 4), crop_fraction=fraction, interpolation="bicubic", **PLAIN)
     np.testing.assert_allclose(found, np.full((4, 4, 3), 7.0), atol=1e-4)
@@ -116,10 +116,10 @@ def test_decode_image(kind):
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1"])
 def test_decode_image_of_other_modes(mode):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)).convert(mode)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)).convert(mode)
     content = io.BytesIO()
-    picture.save(content, "PNG")
-    np.testing.assert_array_equal(data.decode_image(content.getvalue()), np.asarray(picture.convert("RGB")))
+    image.save(content, "PNG")
+    np.testing.assert_array_equal(data.decode_image(content.getvalue()), np.asarray(image.convert("RGB")))
 
 
 def _boxes(shape, area, aspect, count=400):
@@ -151,7 +151,7 @@ def test_small_areas_are_not_refused():
     assert (height * width / 300**2 < 0.025).all()
 
 
-def test_a_crop_that_fits_nowhere_takes_the_whole_picture():
+def test_a_crop_that_fits_nowhere_takes_the_whole_image():
     np.testing.assert_array_equal(_boxes([10, 100, 3], (0.9, 1.0), (1.0, 1.0), 20), [[0, 0, 10, 100]] * 20)
     np.testing.assert_array_equal(_boxes([1, 1, 3], (0.08, 1.0), (3 / 4, 4 / 3), 20), [[0, 0, 1, 1]] * 20)
 
@@ -170,7 +170,7 @@ def test_cropping_before_and_after_decoding_agree(noise, kind):
     decoded = data.decode_image(content.getvalue())
     for i in range(20):
         before, after = _train(tf.constant(content.getvalue()), [0, i]), _train(decoded, [0, i])
-        # A JPEG's colours are stored at half size; at the edge of a crop their interpolation lacks its neighbour.
+        # A JPEG's colors are stored at half size; at the edge of a crop their interpolation lacks its neighbor.
         assert np.abs(before - after).mean() < (2.0 if kind == "JPEG" else 1e-6)
 
 

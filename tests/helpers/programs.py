@@ -19,7 +19,7 @@ TINY = ROOT / "tests" / "helpers" / "tiny.py"
 # Importing TensorFlow takes longer than most of what is tried here. The processes are forked from one that has done so
 # and nothing else: TensorFlow starts its threads with its first operation.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["convzoo.training.program", "convzoo.training.assessment", "convzoo.training.loop"])
+_FORKS.set_forkserver_preload(["convzoo.cli.program", "convzoo.training.evaluation", "convzoo.training.loop"])
 _SECONDS = 600
 
 
@@ -71,7 +71,7 @@ def run_workers(*commands):
         return list(threads.map(start, range(len(commands))))
 
 
-def complaint(result):
+def usage_error(result):
     """The one line that a mistake is answered with; the start-up chatter of TensorFlow is none of it."""
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr

@@ -1,28 +1,26 @@
-"""A network and an experiment so small that a test can train them in seconds. Also a config file for the programs."""
+"""A network and an experiment that train in seconds. Also a config file for the programs."""
 
 from convzoo.configs import base
+from convzoo.configs.variants import variants
 
 BLOCKS = ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o24_se0.25", "r2_k3_s22_e2_i24_o24_se0.25_cc")
-NETWORKS = {
-    "": "efficientnet_condconv_b0_4e",
-    "regions": "mobilenet_v1_drconv_x0_25",
-    "segmentation": "lean_resnet18_cifar",
-}
 OVERRIDES = {"blocks": BLOCKS, "width_coefficient": 0.25, "num_experts": 2, "stem_strides": 1}
+# Variant: network, overrides.
+_NETWORKS = {
+    "": ("efficientnet_condconv_b0_4e", {**OVERRIDES, "dropout_rate": 0.3, "survival_prob": 0.6}),
+    "regions": (
+        "mobilenet_v1_drconv_x0_25",
+        {"blocks": ((8, 1), (8, 2)), "regions": 3, "bank_size": 2, "stem_strides": 1},
+    ),
+    "segmentation": ("lean_resnet18_cifar", {"repeats": (1, 1, 1, 1), "width_coefficient": 0.125, "group_size": 2}),
+}
 
 
-def get_config(variant=""):
-    """24 steps of 16 fake pictures in 3 epochs; a conditional network, in variant "regions" a region-aware one, in
-    "segmentation" one that gives every pixel a class."""
+@variants("regions", "segmentation")
+def get_config(variant):
+    """Returns 24 steps of 16 generated images in 3 epochs, with CondConv, with DRConv or for segmentation."""
     config = base.get_config()
-    with config.unlocked():
-        if variant == "segmentation":
-            config.model.overrides = {"repeats": (1, 1, 1, 1), "width_coefficient": 0.125, "group_size": 2}
-        elif variant == "regions":
-            config.model.overrides = {"blocks": ((8, 1), (8, 2)), "regions": 3, "bank_size": 2, "stem_strides": 1}
-        else:
-            config.model.overrides.update({**OVERRIDES, "dropout_rate": 0.3, "survival_prob": 0.6})
-    config.model.name = NETWORKS[variant]
+    config.model.name, config.model.overrides = _NETWORKS[variant]
     config.model.image_size = 16
     config.data.source = "fake:classes=4,size=16,examples=128"
     if variant == "segmentation":
@@ -30,7 +28,6 @@ def get_config(variant=""):
         config.data.source = "shapes:size=16,examples=128"
         config.segmentation.output_stride, config.segmentation.atrous_rates = 8, (1, 2)
         config.segmentation.filters, config.segmentation.low_level_filters = 8, 4
-    config.data.train_split = "train"
     config.data.eval_split = "train[:50]"
     config.batch_size = 16
     config.epochs = 3.0

@@ -1,8 +1,9 @@
-"""BilinearResize against Keras's own resize, and what it refuses."""
+"""BilinearResize: parity with Keras's resize, gradient, serialization and errors."""
 
-import keras
 import numpy as np
 import pytest
+from helpers.run_layer_test import run_layer_test
+from keras import ops
 
 from convzoo.layers import BilinearResize
 
@@ -14,47 +15,26 @@ def images(height, width, channels=3):
 @pytest.mark.parametrize(
     "sizes", [((4, 6), (16, 24)), ((5, 7), (9, 8)), ((1, 1), (3, 4)), ((8, 8), (8, 8)), ((9, 6), (4, 5))]
 )
-def test_is_kerass_own_resize(sizes, model_gradients):
-    (height, width), new = sizes
-    x, like = images(height, width), images(*new, 1)
-    layer = BilinearResize()
-    outputs = layer(x, like)
-    assert outputs.shape == layer.compute_output_shape(x.shape, like.shape)
-    # Without antialias Keras's resize is TensorFlow's and torch's.
-    np.testing.assert_allclose(outputs, keras.ops.image.resize(x, new, "bilinear", antialias=False), atol=1e-5)
-    # The gradient of a linear function: <g, A x> = <A^T g, x>.
-    inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, layer(inputs, keras.ops.ones((1, *new, 1))))
-    cotangent = np.random.default_rng(1).normal(size=outputs.shape).astype("float32")
-    _, gradients = model_gradients(model, x, cotangent)
-    np.testing.assert_allclose(np.sum(gradients["inputs"] * x), np.sum(cotangent * np.asarray(outputs)), rtol=1e-3)
+def test_parity_with_keras(sizes):
+    old, new = sizes
+    x = images(*old)
+    results = run_layer_test(BilinearResize, x, images(*new, channels=1), output_shape=(2, *new, 3))
+    expected = ops.image.resize(x, new, "bilinear", antialias=False, data_format="channels_last")
+    np.testing.assert_allclose(results.outputs[0], expected, atol=1e-5)
+    # The gradient of the linear map A: <g, A x> = <A^T g, x>. The values of `like` have none.
+    forward, backward = np.sum(results.cotangents[0] * results.outputs[0]), np.sum(results.gradients[0] * x)
+    np.testing.assert_allclose(backward, forward, rtol=1e-3)
+    assert not np.any(results.gradients[1])
 
 
-def test_sizes_that_are_not_known():
-    x, like = keras.Input((None, None, 3)), keras.Input((None, None, 8))
-    outputs = BilinearResize()(x, like)
-    assert outputs.shape == (None, None, None, 3)
-    model = keras.Model([x, like], outputs)
-    for size in ((6, 9), (4, 4)):
-        found = model([images(3, 4), images(*size, 8)])
-        np.testing.assert_allclose(found, BilinearResize()(images(3, 4), images(*size)), atol=1e-6)
-
-
-def test_channels_first():
-    x, like = images(3, 4), images(6, 5)
-    turned = BilinearResize("channels_first")(*(np.transpose(t, (0, 3, 1, 2)) for t in (x, like)))
-    np.testing.assert_allclose(np.transpose(turned, (0, 2, 3, 1)), BilinearResize()(x, like), atol=1e-6)
-    with pytest.raises(ValueError, match="data_format 'first'"):
-        BilinearResize("first")
-
-
-def test_mixed_precision_and_config():
-    layer = BilinearResize(dtype="mixed_bfloat16", name="resize")
-    outputs = layer(images(3, 4), images(6, 8))
-    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
-    assert BilinearResize.from_config(layer.get_config()).get_config() == layer.get_config()
-
-
-def test_bad_input():
-    with pytest.raises(ValueError, match=r"got shape \(3, 4, 3\), expected four axes"):
-        BilinearResize()(images(3, 4)[0], images(3, 4))
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: BilinearResize("first"), "'first'"),
+        (lambda: BilinearResize()(images(3, 4)[0], images(3, 4)), r"\(3, 4, 3\)"),
+        (lambda: BilinearResize()(images(3, 4), images(3, 4)[0]), r"\(3, 4, 3\)"),
+    ],
+)
+def test_bad_arguments_and_inputs(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()

@@ -1,71 +1,72 @@
-"""Channels dealt out and cut: against NumPy, any batch and size, wrong widths."""
+"""ChannelShuffle and ChannelSplit: values, implementations, serialization and errors."""
+
+import functools
 
 import keras
 import numpy as np
 import pytest
+from helpers.run_layer_test import run_layer_test
+from keras import ops
 
 from convzoo.layers import ChannelShuffle, ChannelSplit
 
 
-def numpy(x):
-    return keras.ops.convert_to_numpy(x)
+def images():
+    return np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype("float32")
 
 
-@pytest.mark.parametrize("form", ["auto", *ChannelShuffle.FORMS])
-def test_shuffle_deals_the_groups_out_in_turn(form):
-    x = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype("float32")
-    got = numpy(ChannelShuffle(2, form)(x))
-    np.testing.assert_array_equal(got, x[..., [0, 3, 1, 4, 2, 5]])
-    np.testing.assert_array_equal(numpy(ChannelShuffle(3, form)(got)), x)
-    np.testing.assert_array_equal(numpy(ChannelShuffle(3, form)(x)), x[..., [0, 2, 4, 1, 3, 5]])
+@pytest.mark.parametrize(("groups", "order"), [(2, [0, 3, 1, 4, 2, 5]), (3, [0, 2, 4, 1, 3, 5])])
+def test_shuffle_interleaves_the_groups(groups, order):
+    make_layer = functools.partial(ChannelShuffle, groups)
+    results = run_layer_test(
+        make_layer, images(), output_shape=(2, 3, 4, 6), implementations=ChannelShuffle.IMPLEMENTATIONS
+    )
+    np.testing.assert_array_equal(results.outputs[0], images()[..., order])
+    np.testing.assert_array_equal(results.gradients[0][..., order], results.cotangents[0])
+
+
+@pytest.mark.parametrize("implementation", ["auto", *ChannelShuffle.IMPLEMENTATIONS])
+def test_shuffle_and_its_inverse(implementation):
+    shuffle, inverse = ChannelShuffle(2, implementation), ChannelShuffle(3, implementation)
+    np.testing.assert_array_equal(inverse(shuffle(images())), images())
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "form"),
+    ("device", "dtype", "implementation"),
     [("tpu", "bfloat16", "product"), ("tpu", "float32", "transpose"), ("cpu", "bfloat16", "transpose")],
 )
-def test_a_shuffle_is_a_product_where_it_is_exact(target, device, dtype, form):
+def test_shuffle_is_a_product_only_where_it_is_exact(target, device, dtype, implementation):
     target(device)
-    assert ChannelShuffle(2).choose_form(dtype) == form
-    assert ChannelShuffle(2, "transpose").choose_form(dtype) == "transpose"
-    x = keras.ops.cast(np.random.default_rng(0).normal(size=(2, 30)), dtype)
-    got = keras.ops.cast(ChannelShuffle(5, dtype=dtype)(x), "float32")
-    expected = numpy(keras.ops.cast(x, "float32")).reshape(2, 5, 6).swapaxes(1, 2).reshape(2, 30)
-    np.testing.assert_array_equal(numpy(got), expected)
+    assert ChannelShuffle(2).choose_implementation(dtype) == implementation
+    assert ChannelShuffle(2, "transpose").choose_implementation(dtype) == "transpose"
+    x = ops.cast(np.random.default_rng(0).normal(size=(2, 30)), dtype)
+    outputs = ops.cast(ChannelShuffle(5, dtype=dtype)(x), "float32")
+    expected = ops.convert_to_numpy(ops.cast(x, "float32")).reshape(2, 5, 6).swapaxes(1, 2).reshape(2, 30)
+    np.testing.assert_array_equal(outputs, expected)
 
 
-def test_split_cuts_in_order():
-    x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
-    first, second, third = ChannelSplit((1, 3, 2))(x)
-    np.testing.assert_array_equal(numpy(first), x[..., :1])
-    np.testing.assert_array_equal(numpy(second), x[..., 1:4])
-    np.testing.assert_array_equal(numpy(third), x[..., 4:])
+def test_split():
+    sizes = (1, 3, 2)
+    shapes = [(2, 3, 4, size) for size in sizes]
+    results = run_layer_test(functools.partial(ChannelSplit, sizes), images(), output_shape=shapes)
+    for output, expected in zip(results.outputs, np.split(images(), (1, 4), axis=3), strict=True):
+        np.testing.assert_array_equal(output, expected)
+    np.testing.assert_array_equal(results.gradients[0], np.concatenate(results.cotangents, axis=3))
 
 
-def test_unknown_sizes_policies_and_configs():
-    for layer in (
-        ChannelShuffle(2, dtype="mixed_bfloat16"),
-        ChannelShuffle(2, "product", dtype="mixed_bfloat16"),
-        ChannelSplit((2, 4), dtype="mixed_bfloat16"),
-    ):
-        inputs = keras.Input((None, None, 6))
-        model = keras.Model(inputs, layer(inputs))
-        outputs = keras.tree.flatten(model.output)
-        assert [output.dtype for output in outputs] == ["bfloat16"] * len(outputs)
-        assert sum(output.shape[-1] for output in outputs) == 6
-        ones = model(np.ones((3, 5, 4, 6), "float32"))
-        assert [tuple(output.shape[:3]) for output in keras.tree.flatten(ones)] == [(3, 5, 4)] * len(outputs)
-        assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
-
-
-def test_widths_that_do_not_fit():
-    with pytest.raises(ValueError, match="6 channels of odd do not divide by groups 4"):
-        ChannelShuffle(4, name="odd")(np.zeros((1, 6), "float32"))
-    with pytest.raises(ValueError, match=r"have 6 channels, but its parts \(2, 3\) take 5; change one"):
-        ChannelSplit((2, 3))(np.zeros((1, 6), "float32"))
-    with pytest.raises(ValueError, match="groups 0 is not a positive integer"):
-        ChannelShuffle(0)
-    with pytest.raises(ValueError, match="form 'gather' is not known to ChannelShuffle"):
-        ChannelShuffle(2, "gather")
-    with pytest.raises(ValueError, match="are not positive integers"):
-        ChannelSplit((2, 0))
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: ChannelShuffle(4)(images()), "6 channels .* groups=4"),
+        (lambda: ChannelShuffle(2)(keras.Input((4, 4, None))), r"\(None, 4, 4, None\)"),
+        (lambda: ChannelShuffle(0), "groups=0"),
+        (lambda: ChannelShuffle(2, "gather"), "'gather'"),
+        (lambda: ChannelSplit((2, 3))(images()), r"6 channels, but sizes=\(2, 3\) have 5"),
+        (lambda: ChannelSplit((2, 3))(keras.Input((4, 4, 6))), r"6 channels, but sizes=\(2, 3\) have 5"),
+        (lambda: ChannelSplit((2, 0)), r"sizes=\(2, 0\)"),
+        (lambda: ChannelSplit(()), r"sizes=\(\)"),
+    ],
+)
+def test_bad_arguments_and_inputs(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()

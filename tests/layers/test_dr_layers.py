@@ -14,18 +14,18 @@ ARGUMENTS = [
 ]
 
 
-def forms(arguments):
-    for form in DRConv2D.FORMS:
+def implementations(arguments):
+    for implementation in DRConv2D.IMPLEMENTATIONS:
         try:
-            yield DRConv2D(6, regions=REGIONS, form=form, **arguments).form
+            yield DRConv2D(6, regions=REGIONS, implementation=implementation, **arguments).implementation
         except ValueError:
             continue
 
 
 LAYER_FORMS = [
-    pytest.param({**arguments, "form": form}, id=f"{arguments}-{form}")
+    pytest.param({**arguments, "implementation": implementation}, id=f"{arguments}-{implementation}")
     for arguments in ARGUMENTS
-    for form in forms(arguments)
+    for implementation in implementations(arguments)
 ]
 
 
@@ -117,7 +117,7 @@ def model_of_all_generators():
     mask = GuidedMask(REGIONS, kernel_size=3, padding="same", use_bias=True)(inputs)
     x = DRConv2D(6, 3, REGIONS, padding="same", activation="relu", kernel_regularizer="l2")(inputs, mask)
     x = DRConv2D(6, 1, REGIONS, 2, generator="grouped", kernel_constraint="max_norm", name="grouped")(x, mask)
-    x = DRConv2D(4, 1, regions=1, form="region_outputs")(x)
+    x = DRConv2D(4, 1, regions=1, implementation="region_outputs")(x)
     return keras.Model(inputs, x)
 
 
@@ -158,7 +158,7 @@ def test_saved_model_takes_any_batch(tmp_path):
             kernel_regularizer=keras.regularizers.L2(0.1),
             activity_regularizer="l1",
             kernel_constraint="max_norm",
-            form="region_inputs",
+            implementation="region_inputs",
             name="d",
         ),
         DRConv2D(6, 3, dilation_rate=2, bias_initializer="ones", bias_regularizer="l1", dtype="float16"),
@@ -234,11 +234,11 @@ def test_a_mask_stays_float32_under_a_mixed_policy():
 
 @pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
-def test_auto_is_the_form_it_names(arguments, name, target):
+def test_auto_is_the_implementation_it_names(arguments, name, target):
     target(name)
     auto = DRConv2D(6, regions=REGIONS, routing_initializer="glorot_uniform", **arguments)
     expected = auto(images(), masks())
-    layer = DRConv2D(6, regions=REGIONS, **{**arguments, "form": auto.choose_form(images().shape)})
+    layer = DRConv2D(6, regions=REGIONS, **{**arguments, "implementation": auto.choose_implementation(images().shape)})
     layer.build(images().shape)
     layer.set_weights(auto.get_weights())
     np.testing.assert_array_equal(layer(images(), masks()), expected)
@@ -260,10 +260,10 @@ def test_auto_is_the_form_it_names(arguments, name, target):
 )
 def test_auto(arguments, shape, on_cpu, elsewhere, target):
     layer = DRConv2D(**{"kernel_size": 1, **arguments})
-    assert layer.choose_form(shape) == on_cpu
+    assert layer.choose_implementation(shape) == on_cpu
     for name in ("gpu", "tpu"):
         target(name)
-        assert layer.choose_form(shape) == elsewhere
+        assert layer.choose_implementation(shape) == elsewhere
 
 
 @pytest.mark.parametrize(
@@ -277,10 +277,16 @@ def test_auto(arguments, shape, on_cpu, elsewhere, target):
         (lambda: DRConv2D(6, 1, bank_size=0), "bank_size 0"),
         (lambda: DRConv2D(6, 1, generator="bank"), "generator 'bank'"),
         (lambda: DRConv2D(6, 3, strides=2, dilation_rate=2), "one of them must be 1"),
-        (lambda: DRConv2D(6, 1, form="loop"), "form 'loop' is not known to DRConv2D: use 'auto', 'bank_outputs', "),
-        (lambda: DRConv2D(6, 3, form="bank_inputs"), r"for 1 x 1 kernels, kernel_size is \(3, 3\); use 'auto', "),
         (
-            lambda: DRConv2D(6, 1, generator="grouped", form="bank_loop"),
+            lambda: DRConv2D(6, 1, implementation="loop"),
+            "implementation 'loop' is not known to DRConv2D: use 'auto', 'bank_outputs', ",
+        ),
+        (
+            lambda: DRConv2D(6, 3, implementation="bank_inputs"),
+            r"for 1 x 1 kernels, kernel_size is \(3, 3\); use 'auto', ",
+        ),
+        (
+            lambda: DRConv2D(6, 1, generator="grouped", implementation="bank_loop"),
             "no bank; use 'auto', 'region_outputs', 'region",
         ),
         (lambda: DRConv2D(6, 1, 8)(images(), masks()), r"\(4, 6, 5, 3\), expected four axes .* with 8 regions"),

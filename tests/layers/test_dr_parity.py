@@ -148,8 +148,8 @@ def reference(layer, mask, image, cotangent):
 def cases():
     for number, window in enumerate(WINDOWS):
         for generator in GENERATORS if number in (0, 3) else GENERATORS[number % 2 :: 3]:
-            for form in DRConv2D.FORMS:
-                arguments = {**window, **generator, "form": form}
+            for implementation in DRConv2D.IMPLEMENTATIONS:
+                arguments = {**window, **generator, "implementation": implementation}
                 mask = MASKS.get(number, {})
                 try:
                     DRConv2D(FILTERS, **arguments)
@@ -213,12 +213,12 @@ def test_one_region_and_a_bank_of_one_is_a_convolution_of_keras():
 
 @pytest.mark.parametrize("window", WINDOWS[:4], ids=str)
 @pytest.mark.parametrize("generator", [GENERATORS[0], GENERATORS[3]], ids=str)
-def test_all_forms_agree(window, generator, model_gradients):
+def test_all_implementations_agree(window, generator, model_gradients):
     images = np.random.default_rng(0).normal(size=(BATCH, HEIGHT, WIDTH, CHANNELS)).astype("float32")
     first = None
-    for form in DRConv2D.FORMS:
+    for implementation in DRConv2D.IMPLEMENTATIONS:
         try:
-            layer, _, model = layers_of({**window, **generator, "form": form}, images.shape[1:])
+            layer, _, model = layers_of({**window, **generator, "implementation": implementation}, images.shape[1:])
         except ValueError:
             continue
         cotangent = np.random.default_rng(2).normal(size=layer.compute_output_shape(images.shape)).astype("float32")
@@ -228,14 +228,14 @@ def test_all_forms_agree(window, generator, model_gradients):
         first = first or found
         for name, value in found.items():
             within = 1e-5 * abs(first[name]).max()
-            np.testing.assert_allclose(value, first[name], atol=within, rtol=0, err_msg=f"{form} {name}")
+            np.testing.assert_allclose(value, first[name], atol=within, rtol=0, err_msg=f"{implementation} {name}")
 
 
-@pytest.mark.parametrize("form", DRConv2D.FORMS)
-def test_gradients_of_mixed_precision_are_those_of_float32_but_for_rounding(form, model_gradients):
+@pytest.mark.parametrize("implementation", DRConv2D.IMPLEMENTATIONS)
+def test_gradients_of_mixed_precision_are_those_of_float32_but_for_rounding(implementation, model_gradients):
     images = np.random.default_rng(0).normal(size=(BATCH, HEIGHT, WIDTH, CHANNELS)).astype("float32")
     cotangent = np.random.default_rng(2).normal(size=(BATCH, HEIGHT, WIDTH, FILTERS)).astype("float32")
-    arguments = {"kernel_size": 1, "regions": 3, "bank_size": 4, "form": form}
+    arguments = {"kernel_size": 1, "regions": 3, "bank_size": 4, "implementation": implementation}
     grads = []
     for policy in ("float32", "mixed_bfloat16"):
         layer, mask, model = layers_of({**arguments, "dtype": policy}, images.shape[1:])

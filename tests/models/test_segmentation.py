@@ -1,10 +1,11 @@
-"""Segmenters: scores on every family, any size, weights of a classifier."""
+"""Segmenters: logits with every family and image size, output strides, and weights of a classifier."""
 
 import keras
 import numpy as np
 import pytest
 
 from convzoo import models
+from convzoo.errors import ModelError
 from convzoo.models.segmentation import load_backbone
 
 pytestmark = pytest.mark.graphs
@@ -21,7 +22,8 @@ BACKBONES = {
     "seesawnet_share_v1_0_5d": {},
 }
 
-ALWAYS = ("lean_resnet18", "mobilenet_v1_condconv_x0_25")  # in every run of the tests
+# Not marked slow.
+ALWAYS = ("lean_resnet18", "mobilenet_v1_condconv_x0_25")
 
 
 def images(height=64, width=64):
@@ -31,10 +33,10 @@ def images(height=64, width=64):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in BACKBONES]
 )
-def test_scores_for_every_pixel(name):
+def test_logits_for_every_pixel(name):
     model = models.create_segmenter(name, 5, (None, None, 3), **SMALL, **BACKBONES[name])
     assert model.output_shape == (None, None, None, 5)
-    # A size that the output stride does not divide, and another.
+    # The output stride does not divide the first size.
     for size in ((50, 70), (64, 64)):
         logits = model(images(*size), training=False)
         assert logits.shape == (2, *size, 5)
@@ -45,7 +47,7 @@ def test_scores_for_every_pixel(name):
 @pytest.mark.parametrize(
     ("output_stride", "size", "rates"), [(8, 8, (12, 24, 36)), (16, 4, (6, 12, 18)), (32, 2, (3, 6, 9))]
 )
-def test_output_stride(output_stride, size, rates):
+def test_output_stride_sets_size_and_dilation_rates(output_stride, size, rates):
     model = models.create_segmenter("resnet18", 3, (64, 64, 3), output_stride=output_stride, width_coefficient=0.125)
     assert model.get_layer("segment_pyramid_project_conv").output.shape[1:3] == (size, size)
     assert [layer.dilation_rate[0] for layer in model.layers if layer.name.startswith("segment_pyramid_rate") and
@@ -54,7 +56,7 @@ def test_output_stride(output_stride, size, rates):
     assert models.count(model).params == sum(np.prod(w.shape) for w in model.trainable_weights)
 
 
-def test_a_classifiers_weights_without_its_head(tmp_path):
+def test_backbone_weights_of_a_classifier_are_loaded(tmp_path):
     path = str(tmp_path / "resnet.weights.h5")
     overrides = {"width_coefficient": 0.125}
     classifier = models.create_model("resnet18", 7, (64, 64, 3), **overrides)
@@ -62,37 +64,37 @@ def test_a_classifiers_weights_without_its_head(tmp_path):
     model = models.create_segmenter("resnet18", 3, (64, 64, 3), path, **SMALL)
     for layer in classifier.layers:
         if layer.name.startswith(("stem", "block")):
-            for ours, theirs in zip(model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
-                np.testing.assert_array_equal(ours, theirs)
+            for loaded, stored in zip(model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+                np.testing.assert_array_equal(loaded, stored)
 
 
-def test_weights_of_a_longer_backbone_are_refused(tmp_path):
+def test_weights_of_a_deeper_backbone_are_rejected(tmp_path):
     path = str(tmp_path / "resnet.weights.h5")
     overrides = {"width_coefficient": 0.125}
     models.save_weights(models.create_model("resnet18", 7, (64, 64, 3), **overrides), path, overrides)
     shorter = {**overrides, "repeats": (2, 2, 2, 1)}
-    with pytest.raises(models.ModelError, match="have other layers than"):
+    with pytest.raises(ModelError, match="resnet18"):
         load_backbone(models.create_segmenter("resnet18", 3, (64, 64, 3), **SMALL, **shorter), path)
 
 
-def test_a_segmenter_is_saved_whole(tmp_path):
+def test_save_weights_rejects_a_segmenter(tmp_path):
     model = models.create_segmenter("resnet18", 3, (64, 64, 3), **SMALL, width_coefficient=0.125)
-    with pytest.raises(models.ModelError, match=r"save it with keras\.Model\.save instead"):
+    with pytest.raises(ModelError, match="resnet18_segmenter"):
         models.save_weights(model, str(tmp_path / "segmenter.weights.h5"))
 
 
-def test_a_network_for_small_pictures_has_a_finer_map_too():
+def test_backbone_for_small_images():
     model = models.create_segmenter(
         "lean_resnet18_cifar", 3, (32, 32, 3), output_stride=8, **SMALL, width_coefficient=0.125
     )
     assert model.get_layer("segment_decoder_resize").output.shape[1:3] == (8, 8)
-    # It ends at a stride of 8 whatever larger one is allowed, and the pyramid knows.
+    # The backbone's last stride is 8 although 16 is allowed; the pyramid's rates follow it.
     model = models.create_segmenter("lean_resnet18_cifar", 3, (32, 32, 3), **SMALL, width_coefficient=0.125)
     assert model.get_layer("segment_pyramid_rate12_depthwise_conv").dilation_rate == (12, 12)
     assert model.output_shape == (None, 32, 32, 3)
 
 
-def test_a_saved_model_file(tmp_path):
+def test_keras_file_round_trip(tmp_path):
     model = models.create_segmenter("lean_resnet18", 3, (32, 32, 3), **SMALL, width_coefficient=0.125)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -100,20 +102,20 @@ def test_a_saved_model_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "value"),
     [
-        ({"backbone": "resnet19"}, "unknown network 'resnet19'; nearest: resnet18"),
-        ({"num_classes": 0}, "num_classes must be a whole number of at least 1, not 0"),
-        ({"output_stride": 12}, "output_stride must be a power of two"),
-        ({"features": True}, "features is no choice of a segmenter"),
-        ({"atrous_rates": (0,)}, "atrous_rates must be a whole number of at least 1, not 0"),
-        ({"atrous_rates": (2, 2)}, "have a number twice"),
-        ({"filters": 0}, "filters must be a whole number of at least 1, not 0"),
-        ({"head_dropout_rate": 1.5}, "head_dropout_rate must be from 0 up to 1"),
-        ({"widths": 1}, "has no override 'widths'"),
+        ({"backbone": "resnet19"}, "'resnet19'.*resnet18"),
+        ({"num_classes": 0}, "num_classes .*0"),
+        ({"output_stride": 12}, "output_stride .*12"),
+        ({"features": True}, "features"),
+        ({"atrous_rates": (0,)}, "atrous_rates .*0"),
+        ({"atrous_rates": (2, 2)}, r"atrous_rates=\(2, 2\)"),
+        ({"filters": 0}, "filters .*0"),
+        ({"head_dropout_rate": 1.5}, r"head_dropout_rate .*1\.5"),
+        ({"widths": 1}, "'widths'"),
     ],
 )
-def test_bad_input(arguments, message):
-    with pytest.raises(models.ModelError, match=message) as error:
+def test_invalid_arguments(arguments, value):
+    with pytest.raises(ModelError, match=value) as error:
         models.create_segmenter(**{"backbone": "resnet18", "num_classes": 3, **arguments})
     assert len(str(error.value).splitlines()) == 1

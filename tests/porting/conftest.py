@@ -1,4 +1,4 @@
-"""Files of weights as other people's programs write them."""
+"""Checkpoints as other programs write them."""
 
 import pytest
 import tensorflow as tf
@@ -6,18 +6,18 @@ import tensorflow as tf
 
 @pytest.fixture
 def write_tf1(tmp_path):
-    """Writes {variable: array} as a TensorFlow 1 program does, through a graph and a Saver; returns the prefix."""
+    """A function that writes {variable: array} as a TensorFlow 1 checkpoint and returns its prefix."""
 
     def write(variables, name="model.ckpt"):
         prefix = str(tmp_path / name)
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            made, values = [], {}
+            saved, values = [], {}
             for variable, value in variables.items():
-                # Fed rather than put into the graph, which may not grow over 2 GB.
-                start = tf.compat.v1.placeholder(value.dtype, value.shape)
-                made.append(tf.compat.v1.Variable(start, name=variable, use_resource=False))
-                values[start] = value
-            session.run(tf.compat.v1.variables_initializer(made), values)
-            return tf.compat.v1.train.Saver(made).save(session, prefix)
+                # A feed keeps the values out of the graph, which is limited to 2 GB.
+                initial = tf.compat.v1.placeholder(value.dtype, value.shape)
+                saved.append(tf.compat.v1.Variable(initial, name=variable, use_resource=False))
+                values[initial] = value
+            session.run(tf.compat.v1.variables_initializer(saved), values)
+            return tf.compat.v1.train.Saver(saved).save(session, prefix)
 
     return write

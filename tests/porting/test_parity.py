@@ -1,4 +1,4 @@
-"""With the same weights, our networks give the logits of the implementations that the weights come from."""
+"""With imported weights our networks compute the logits of the original implementations."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from goldens import stand_in
 from safetensors.numpy import save_file
 
-from convzoo.models import create_model, read_record, save_weights
+from convzoo.models import create_model, read_metadata, save_weights
 from convzoo.porting import import_weights
 
 
@@ -35,31 +35,31 @@ def shape(golden):
         ("drconv_shufflenet_v2_x0.5", "shufflenet_v2_drconv_x0_5"),
     ],
 )
-def test_files_of_torch(golden, name, tmp_path):
+def test_pytorch_weights(golden, name, tmp_path):
     source = golden.split("_")[0]
     weights = stand_in.load(golden)
     save_file({**weights, "bn1.num_batches_tracked": np.array(7)}, tmp_path / "a.safetensors")
     imported = import_weights(source, str(tmp_path / "a.safetensors"), name)
-    assert (imported.carried, imported.left_aside, imported.num_classes) == (len(weights), 1, 1000)
-    # The way of a user: through a file, to a network for pictures of another size.
+    assert (imported.num_assigned, imported.num_ignored, imported.num_classes) == (len(weights), 1, 1000)
+    # As a user does: save to a file, and load it into a network for another image size.
     path = str(tmp_path / "a.weights.h5")
     save_weights(imported.model, path, imported.overrides, source)
     check(create_model(name, input_shape=shape(golden), weights=path), golden)
-    assert read_record(path)["overrides"] == imported.overrides
+    assert read_metadata(path)["overrides"] == imported.overrides
 
 
-def test_a_file_with_convolutions_in_groups(tmp_path):
+def test_seesaw_weights_with_grouped_convolutions(tmp_path):
     golden = "seesaw_shuffle_1.0d_cifar10"
     weights = stand_in.load(golden)
     save_file(weights, tmp_path / "a.safetensors")
     imported = import_weights("seesaw", str(tmp_path / "a.safetensors"), "seesawnet_shuffle_1_0d_cifar")
-    assert (imported.carried, imported.left_aside, imported.num_classes) == (len(weights), 0, 10)
+    assert (imported.num_assigned, imported.num_ignored, imported.num_classes) == (len(weights), 0, 10)
     check(imported.model, golden)
 
 
 @pytest.mark.parametrize("name", ["seesawnet_shuffle_0_5d", "igcv3_0_5d_cifar"])
-def test_other_networks_under_the_names_of_the_seesaw_code(name, tmp_path):
-    """The half-deep networks, whose head has another number, and IGCV3, all of whose blocks have equal groups."""
+def test_other_networks_with_the_names_of_the_seesaw_code(name, tmp_path):
+    """The networks of depth 0.5, whose head has another number, and IGCV3, where all blocks have equal groups."""
     model = create_model(name, num_classes=7, input_shape=(32, 32, 3))
     rng = np.random.default_rng(0)
     weights = {}
@@ -92,10 +92,10 @@ def test_other_networks_under_the_names_of_the_seesaw_code(name, tmp_path):
     weights = {f"module.{key}": np.ascontiguousarray(value) for key, value in weights.items()}
     save_file(weights, tmp_path / "a.safetensors")
     imported = import_weights("seesaw", str(tmp_path / "a.safetensors"), name)
-    assert (imported.carried, imported.num_classes) == (len(weights), 7)
-    assert f"taken for the strides and shuffles of {name}" in imported.doubt
-    for ours, theirs in zip(model.weights, imported.model.weights, strict=True):
-        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
+    assert (imported.num_assigned, imported.num_classes) == (len(weights), 7)
+    assert name in imported.assumption
+    for expected, actual in zip(model.weights, imported.model.weights, strict=True):
+        np.testing.assert_array_equal(actual, expected, err_msg=expected.path)
 
 
 _SEESAW = {
@@ -105,7 +105,7 @@ _SEESAW = {
     "head_bn": "features.18.1",
     "head_dense": "",
 }
-# In uneven blocks and in even ones.
+# Names in uneven blocks and in even blocks.
 _SEESAW_NORMS = {
     "expand_bn": ("Permu2.0", "conv.1"),
     "depthwise_bn": ("dwconv.1", "conv.4"),
@@ -113,12 +113,12 @@ _SEESAW_NORMS = {
 }
 
 
-def test_a_checkpoint_of_tensorflow_1(write_tf1):
+def test_tensorflow_1_checkpoint(write_tf1):
     golden = "tf1_efficientnet-condconv-b0-4e"
     variables = stand_in.load(golden)
-    # A checkpoint has no order: the listing's must not matter.
+    # The order of the variables in the checkpoint must not matter.
     shuffled = sorted(variables, key=lambda name: name[::-1])
     prefix = write_tf1({name: variables[name] for name in shuffled})
     imported = import_weights("tf1", prefix, "efficientnet_condconv_b0_4e")
-    assert (imported.carried, imported.left_aside, imported.num_classes) == (len(variables), 0, 1000)
+    assert (imported.num_assigned, imported.num_ignored, imported.num_classes) == (len(variables), 0, 1000)
     check(imported.model, golden)

@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.programs import ROOT, complaint, run
+from helpers.programs import ROOT, run, usage_error
 
 from convzoo import data
 
@@ -103,8 +103,8 @@ def _batches(source, **options):
     [
         ("digits", {}),
         ("photographs", {"shard": (1, 3), "first_example": 24}),
-        ("photographs", {"augmentation": data.Augmentation(jitter=(0.4, 0.4, 0.4), mixup=0.2, cutmix=1.0)}),
-        ("photographs", {"augmentation": data.Augmentation(repeats=2), "first_example": 16}),
+        ("photographs", {"augmentation": data.Augmentation(color_jitter=(0.4, 0.4, 0.4), mixup=0.2, cutmix=1.0)}),
+        ("photographs", {"augmentation": data.Augmentation(repeated_augmentation=2), "first_example": 16}),
         ("photographs", {"shard": (1, 2), "first_example": 5}),
     ],
     ids=["digits", "shard", "mixed", "repeated", "amid"],
@@ -119,11 +119,11 @@ def test_servers_make_the_batches_of_one_process(servers, photographs, spec, opt
             np.testing.assert_array_equal(found["label"], expected["label"])
 
 
-def test_pictures_that_no_server_can_read(servers, photographs):
+def test_images_that_no_server_can_read(servers, photographs):
     source = data.open_source(photographs)
-    data.check_pictures(source, "train", servers)
+    data.check_images(source, "train", servers)
     silent = f"localhost:{_free_ports(1)[0]}"
-    assert data.silent_servers(f"{servers},{silent}") == [silent]
+    assert data.unreachable_servers(f"{servers},{silent}") == [silent]
 
 
 def test_what_is_refused(servers):
@@ -136,6 +136,6 @@ def test_what_is_refused(servers):
         ([f"--port={free}", "--host=a:b"], "--host=a:b is no name of a machine"),
         ([f"--port={other}", "--host=nowhere.invalid"], f"not reached as nowhere.invalid:{other}; give --host"),
     ):
-        line = complaint(run(PROGRAM, *flags))
+        line = usage_error(run(PROGRAM, *flags))
         assert line.startswith("data_service.py: ")
         assert message in line

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import tiny
-from helpers.programs import complaint, run
+from helpers.programs import run, usage_error
 
 from convzoo.training.devices import connect
 from convzoo.training.loop import train
@@ -22,9 +22,9 @@ def workdir(tmp_path_factory):
 
 
 def test_the_script(workdir, tmp_path):
-    picture = tmp_path / "picture.png"
+    image = tmp_path / "image.png"
     tf.io.write_file(
-        str(picture), tf.io.encode_png(np.random.default_rng(0).integers(255, size=(20, 30, 3)).astype("uint8"))
+        str(image), tf.io.encode_png(np.random.default_rng(0).integers(255, size=(20, 30, 3)).astype("uint8"))
     )
     output = tmp_path / "new" / "regions.png"
     result = run(SCRIPT, f"--workdir={workdir}", "--checkpoint=best", "--count=2", f"--output={output}")
@@ -32,7 +32,7 @@ def test_the_script(workdir, tmp_path):
     assert "block0" in result.stdout
     assert "block1" in result.stdout
     two = tf.io.decode_png(tf.io.read_file(str(output))).shape
-    arguments = (f"--workdir={workdir}", f"--output={output}", f"--picture={picture}", "--blocks=*1")
+    arguments = (f"--workdir={workdir}", f"--output={output}", f"--image={image}", "--blocks=*1")
     result = run(SCRIPT, *arguments)
     assert result.returncode == 0, result.stderr
     assert "block0" not in result.stdout
@@ -42,15 +42,15 @@ def test_the_script(workdir, tmp_path):
 
 
 def test_what_the_script_refuses(workdir, tmp_path):
-    assert "--blocks=stage* is none of block0, block1" in complaint(
+    assert "--blocks=stage* matches none of block0, block1" in usage_error(
         run(SCRIPT, f"--workdir={workdir}", "--blocks=stage*")
     )
-    missing = complaint(run(SCRIPT, f"--workdir={workdir}", f"--picture={tmp_path}/none.png"))
-    assert "none.png' is no picture that can be read" in missing
+    missing = usage_error(run(SCRIPT, f"--workdir={workdir}", f"--image={tmp_path}/none.png"))
+    assert "none.png' is no image that can be read" in missing
     plain = tmp_path / "plain"
     config = tiny.get_config()
     config.epochs = 1.0
     train(config, str(plain), connect(devices="cpu"))
-    assert "efficientnet_condconv_b0_4e has no masks to draw" in complaint(run(SCRIPT, f"--workdir={plain}"))
-    both = complaint(run(SCRIPT, f"--workdir={workdir}", f"--picture={tmp_path}/none.png", "--count=3"))
+    assert "efficientnet_condconv_b0_4e has no masks to draw" in usage_error(run(SCRIPT, f"--workdir={plain}"))
+    both = usage_error(run(SCRIPT, f"--workdir={workdir}", f"--image={tmp_path}/none.png", "--count=3"))
     assert "leave out --split and --count" in both

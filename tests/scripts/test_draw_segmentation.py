@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 from helpers import tiny
-from helpers.programs import TINY, complaint, run
+from helpers.programs import TINY, run, usage_error
 
 from convzoo.training.devices import connect
 from convzoo.training.loop import train
@@ -22,19 +22,19 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     result = run("eval.py", f"--workdir={workdir}", "--checkpoint=best", "--split=test")
     assert result.returncode == 0, result.stderr
     assert "mean IoU %" in result.stdout
-    assert "pixels right %" in result.stdout
+    assert "pixel accuracy %" in result.stdout
     output = tmp_path / "new" / "drawing.png"
     command = ("scripts/draw_segmentation.py", f"--workdir={workdir}", "--split=test", f"--output={output}")
     result = run(*command, "--count=2")
     assert result.returncode == 0, result.stderr
-    assert "2 pictures of test" in result.stdout
+    assert "2 images of test" in result.stdout
     two = tf.io.decode_png(tf.io.read_file(str(output))).shape
     assert run(*command).returncode == 0
     assert tf.io.decode_png(tf.io.read_file(str(output))).shape[0] > two[0]
     result = run("scripts/export_saved_model.py", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
-    # The network's answer to whole pictures is another program's.
-    line = complaint(run("scripts/classify.py", f"--saved_model={workdir}/saved_model", output))
+    # The network's answer to whole images is another program's.
+    line = usage_error(run("scripts/classify.py", f"--saved_model={workdir}/saved_model", output))
     assert "gives each pixel a class" in line
 
 
@@ -43,6 +43,6 @@ def test_what_the_programs_refuse(workdir, tmp_path):
     config = tiny.get_config()
     config.epochs = 0.5
     train(config, str(plain), connect(devices="cpu"))
-    assert "classifies whole pictures" in complaint(run("scripts/draw_segmentation.py", f"--workdir={plain}"))
-    line = complaint(run("scripts/study.py", f"--config={TINY}:segmentation", f"--workdir={tmp_path / 'study'}"))
+    assert "config.task='classification'" in usage_error(run("scripts/draw_segmentation.py", f"--workdir={plain}"))
+    line = usage_error(run("scripts/study.py", f"--config={TINY}:segmentation", f"--workdir={tmp_path / 'study'}"))
     assert "config.task is 'segmentation'; a study compares top-1" in line

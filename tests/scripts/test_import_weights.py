@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from goldens import stand_in
-from helpers.programs import ROOT, complaint, run
+from helpers.programs import ROOT, run, usage_error
 
-from convzoo.models import create_model, read_record
+from convzoo.models import create_model, read_metadata
 from convzoo.porting import SOURCES
 
 NAME = "shufflenet_v2_x1_0"
@@ -32,14 +32,14 @@ def test_a_file_that_create_model_loads(checkpoint, tmp_path):
     result = program(checkpoint, output, "--override=bn_epsilon=1e-5")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
-        "override layout='torchvision', which the weights of torchvision need",
+        "override layout='torchvision', added for torchvision",
         "override bn_epsilon=1e-05",
         f"{NAME}: 282 variables (weights), 1000 classes, 0 others left aside; written to {output}",
     ]
     assert [path.name for path in output.parent.iterdir()] == ["a.weights.h5"]
-    record = read_record(str(output))
-    assert record.pop("body")
-    assert record == {
+    metadata = read_metadata(str(output))
+    assert metadata.pop("fingerprint")
+    assert metadata == {
         "model": NAME,
         "num_classes": 1000,
         "overrides": {"layout": "torchvision", "bn_epsilon": 1e-5},
@@ -68,7 +68,7 @@ def test_a_file_that_create_model_loads(checkpoint, tmp_path):
 )
 def test_mistakes_are_answered_in_one_line(checkpoint, tmp_path, output, arguments, message):
     (tmp_path / "file").write_text("no folder")
-    line = complaint(program(checkpoint, output and tmp_path / output, *arguments))
+    line = usage_error(program(checkpoint, output and tmp_path / output, *arguments))
     assert line.startswith("import_weights.py: ")
     assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

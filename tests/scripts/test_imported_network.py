@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from goldens import stand_in
-from helpers.programs import complaint, run
+from helpers.programs import run, usage_error
 
 from convzoo import data, models
 
@@ -57,9 +57,9 @@ def test_evaluate_and_export_an_imported_network(folder):
     assert record["top1"] == pytest.approx(right)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], logits)
     assert record["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-4)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 120, 100, 3), dtype=np.uint8)
-    served = tf.saved_model.load(f"{folder}/saved_model").signatures["images"](images=tf.constant(pictures))
-    prepared = data.eval_transform(tf.constant(pictures), **inputs)
+    images = np.random.default_rng(0).integers(0, 256, (2, 120, 100, 3), dtype=np.uint8)
+    served = tf.saved_model.load(f"{folder}/saved_model").signatures["images"](images=tf.constant(images))
+    prepared = data.eval_transform(tf.constant(images), **inputs)
     np.testing.assert_allclose(served["logits"], model(prepared, training=False), rtol=1e-4, atol=1e-4)
 
 
@@ -68,21 +68,21 @@ def test_evaluate_and_export_an_imported_network(folder):
     [
         ("eval.py", [], "--source is missing"),
         ("eval.py", ["--source=fake:classes=7,size=96,examples=4"], "are for 1000 classes and the data has 7"),
-        ("eval.py", [f"--source={SOURCE}", "--workdir=x"], "a file needs no run; leave one out"),
+        ("eval.py", [f"--source={SOURCE}", "--workdir=x"], "--workdir=x"),
         ("eval.py", [f"--source={SOURCE}", "--weights=ema"], "leave out --weights=ema"),
-        ("eval.py", [f"--source={SOURCE}", "--follow"], "--follow is for the workdir of a run"),
+        ("eval.py", [f"--source={SOURCE}", "--follow"], "--follow"),
         ("scripts/export_saved_model.py", [f"--source={SOURCE}"], "--output is missing"),
     ],
     ids=["no_source", "classes", "workdir", "average", "follow", "no_output"],
 )
 def test_mistakes(folder, program, arguments, message):
-    assert message in complaint(run(program, f"--checkpoint={folder}/a.weights.h5", *arguments))
+    assert message in usage_error(run(program, f"--checkpoint={folder}/a.weights.h5", *arguments))
 
 
 def test_a_file_that_is_not_there_or_tells_nothing(folder):
-    missing = complaint(run("eval.py", f"--checkpoint={folder}/none.weights.h5", f"--source={SOURCE}"))
-    assert "are not there; check the path" in missing
+    missing = usage_error(run("eval.py", f"--checkpoint={folder}/none.weights.h5", f"--source={SOURCE}"))
+    assert "none.weights.h5" in missing
     models.create_model("mobilenet_v1_x0_25", 10).save_weights(folder / "keras.weights.h5")
-    unknown = complaint(run("eval.py", f"--checkpoint={folder}/keras.weights.h5", f"--source={SOURCE}"))
+    unknown = usage_error(run("eval.py", f"--checkpoint={folder}/keras.weights.h5", f"--source={SOURCE}"))
     assert "do not tell of which network they are" in unknown
-    assert "--source is for a .weights.h5 file" in complaint(run("eval.py", "--workdir=x", f"--source={SOURCE}"))
+    assert "--source is for a .weights.h5 file" in usage_error(run("eval.py", "--workdir=x", f"--source={SOURCE}"))

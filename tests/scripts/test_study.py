@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.programs import ROOT, TINY, complaint, run
+from helpers.programs import ROOT, TINY, run, usage_error
 
 ONE_EPOCH = "--override=config.epochs=1"
 LOST = "--set=lost: config.optimizer.learning_rate=1e30"
@@ -54,7 +54,7 @@ def test_what_is_finished_is_not_made_again(made):
     before = (made / "study.json").read_text()
     result = study(made, ONE_EPOCH, "--seeds=1")
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "1 rows, 1 seeds: 1 runs, 0 of them to make\n"
+    assert result.stdout == "1 rows, 1 seeds: 1 runs, 0 to make\n"
     after = json.loads((made / "study.json").read_text())
     assert after["runs"] == json.loads(before)["runs"]
     assert "lost" not in (made / "table.md").read_text()
@@ -71,7 +71,7 @@ def test_it_is_drawn(made, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"1 rows: written to {shown}\n"
     assert shown.read_bytes().startswith(b"\x89PNG")
-    assert "holds no finished run" in complaint(run("scripts/draw_study.py", f"--workdir={tmp_path}"))
+    assert "has no finished run" in usage_error(run("scripts/draw_study.py", f"--workdir={tmp_path}"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_it_is_drawn(made, tmp_path):
     [
         (
             [ONE_EPOCH, "--override=config.batch_size=32"],
-            "holds another experiment: batch_size is 16 there and 32 here",
+            "batch_size is 16 in the workdir and 32 now",
         ),
         ([ONE_EPOCH, "--split=train"], "evaluates --split=test, not train"),
         ([ONE_EPOCH, "--markers=README.md:nothing"], "<!-- study:nothing -->"),
@@ -87,35 +87,35 @@ def test_it_is_drawn(made, tmp_path):
 )
 def test_a_changed_study_is_refused(made, arguments, message):
     before = (made / "study.json").read_text()
-    assert message in complaint(study(made, *arguments))
+    assert message in usage_error(study(made, *arguments))
     assert (made / "study.json").read_text() == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--override=epochs=1"], "cannot read the changed field 'epochs=1'"),
+        (["--override=epochs=1"], "'epochs=1'"),
         (["--override=config.epoch=1"], "epoch"),
         (["--set=config.epochs=1"], "write 'NAME: config.FIELD=VALUE ...'"),
         (["--set=a: 'config.epochs=1"], "write 'NAME: config.FIELD=VALUE ...'"),
         (["--markers=page.md"], "cannot read --markers=page.md; write FILE:NAME"),
         (["--workdir=/dev/null/x"], "cannot write to --workdir=/dev/null/x"),
-        (["--set=a: config.epochs=1", "--set=a: config.epochs=2"], "two rows would be called 'tiny a'"),
+        (["--set=a: config.epochs=1", "--set=a: config.epochs=2"], "'tiny a'"),
         (["--split=nowhere"], "nowhere"),
-        (["--table_only"], "holds no study"),
-        (["--jobs=2"], "--jobs=2 shares out the CPU's cores, which are no help elsewhere; add --devices=cpu"),
+        (["--table_only"], "has no study.json"),
+        (["--jobs=2"], "--jobs=2"),
         (["--jobs=1000", "--devices=cpu"], "--jobs=1000 is more than the"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(arguments, message, tmp_path):
-    assert message in complaint(study(tmp_path / "study", *arguments))
+    assert message in usage_error(study(tmp_path / "study", *arguments))
     assert not (tmp_path / "study").exists()
 
 
 def test_one_study_at_a_time(tmp_path):
     with open(tmp_path / "study.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        other = complaint(run("scripts/study.py", f"--workdir={tmp_path}", f"--config={TINY}", "--seeds=1"))
+        other = usage_error(run("scripts/study.py", f"--workdir={tmp_path}", f"--config={TINY}", "--seeds=1"))
     assert "another study runs" in other
     assert [path.name for path in tmp_path.iterdir()] == ["study.lock"]
 
@@ -135,7 +135,7 @@ def test_a_stopped_study_goes_on(tmp_path):
                 process.send_signal(signal.SIGTERM)
     assert process.returncode == 130
     assert "interrupted at step" in said[-2]
-    assert said[-1] == "[1/1] tiny, seed 0: interrupted; the same command goes on\n"
+    assert said[-1] == "[1/1] tiny, seed 0: interrupted; the same command resumes it\n"
     (interrupted,) = json.loads((tmp_path / "study.json").read_text())["runs"].values()
     assert interrupted["status"] == "interrupted"
     result = run(*arguments)

@@ -152,7 +152,7 @@ def test_a_dry_run_prints_the_commands_and_gives_none(gcloud, script, flags, ver
     [
         ("create.sh", ("--zone=z",), "--name is missing"),
         ("delete.sh", ("--name=vm",), "--zone is missing"),
-        ("follow.sh", ("--name=vm", "--zone=z", "--colour"), "cannot read --colour"),
+        ("follow.sh", ("--name=vm", "--zone=z", "--color"), "cannot read --color"),
         ("train.sh", (*FLAGS, "--poll=1min"), "--poll=1min is no number of seconds"),
         ("train.sh", FLAGS, "the flags of train.py are missing"),
         ("train.sh", (*FLAGS, "--", "--workdir=runs/a"), "--workdir=runs/a is on the TPU VM and lost with it"),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from convzoo.training.checkpoints import Checkpoints, newest, restore
-from convzoo.training.files import NotWrittenError
+from convzoo.errors import WriteError
+from convzoo.training.checkpoint_manager import CheckpointManager
+from convzoo.training.checkpoints import newest, restore
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def gate(monkeypatch):
 
 
 def test_training_goes_on_and_the_checkpoint_has_its_own_step(tmp_path, state, gate):
-    writer = Checkpoints(str(tmp_path), state, keep=2)
+    writer = CheckpointManager(str(tmp_path), state, keep=2)
     _set(state, 5)
     assert writer.save_if_best(5, "eval/top1", 0.5)
     writer.save(5)
@@ -58,7 +59,7 @@ def test_training_goes_on_and_the_checkpoint_has_its_own_step(tmp_path, state, g
 
 def test_the_newest_are_kept_over_a_restart(tmp_path, state):
     for step in (1, 2, 3, 4):
-        writer = Checkpoints(str(tmp_path), state, keep=2)
+        writer = CheckpointManager(str(tmp_path), state, keep=2)
         writer.restore_newest()
         _set(state, step)
         writer.save(step)
@@ -67,7 +68,7 @@ def test_the_newest_are_kept_over_a_restart(tmp_path, state):
 
 
 def test_a_write_that_failed_is_told_and_the_one_before_it_stays(tmp_path, state, monkeypatch):
-    writer = Checkpoints(str(tmp_path), state, keep=2)
+    writer = CheckpointManager(str(tmp_path), state, keep=2)
     writer.save(1)
     writer.wait()
 
@@ -77,26 +78,26 @@ def test_a_write_that_failed_is_told_and_the_one_before_it_stays(tmp_path, state
 
     monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
     writer.save(2)
-    with pytest.raises(NotWrittenError, match="No space left") as caught:
+    with pytest.raises(WriteError, match="No space left") as caught:
         writer.wait()
     assert caught.value.what == "checkpoint of step 2"
-    writer.look()  # told once
+    writer.poll()  # told once
     writer.save(3)
     writer.close()
-    with pytest.raises(NotWrittenError):
-        writer.look()
+    with pytest.raises(WriteError):
+        writer.poll()
     assert writer.saved_step == 1
     assert newest(str(tmp_path)) == f"{tmp_path}/checkpoints/ckpt-1"
     assert not list((tmp_path / "checkpoints").glob("*_temp"))
 
 
 def test_a_worker_that_does_not_write(tmp_path, state):
-    reader = Checkpoints(str(tmp_path), state, keep=2, writes=False)
+    reader = CheckpointManager(str(tmp_path), state, keep=2, writes=False)
     reader.save(1)
     assert not reader.save_if_best(1, "eval/top1", 0.5)
     reader.wait()
     assert list(tmp_path.iterdir()) == []
-    writer = Checkpoints(str(tmp_path), state, keep=2)
+    writer = CheckpointManager(str(tmp_path), state, keep=2)
     _set(state, 7)
     writer.save(7)
     writer.close()

@@ -1,4 +1,4 @@
-"""Whole trainings of a tiny network: learning, resuming, refusing."""
+"""Complete runs of a tiny network: results, resuming, evaluation, invalid experiments."""
 
 import math
 import os
@@ -13,14 +13,16 @@ import tensorflow as tf
 from helpers import tiny
 
 from convzoo import data
+from convzoo.errors import ConfigError, TrainingError
 from convzoo.training import checkpoints
-from convzoo.training.assessment import Assessor, find_checkpoint
-from convzoo.training.config import ConfigError, load
+from convzoo.training.checkpoints import find_checkpoint
 from convzoo.training.devices import connect
+from convzoo.training.evaluation import CheckpointEvaluator
 from convzoo.training.experiment import build_model, input_settings, open_source
-from convzoo.training.loop import TrainingError, train
-from convzoo.training.records import MetricsWriter, read_metrics, without_times
+from convzoo.training.loop import train
+from convzoo.training.metrics import MetricsWriter, read_metrics, without_times
 from convzoo.training.signals import Interrupted, StopRequest
+from convzoo.training.workdir import load_config
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def devices():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, devices):
-    """A finished run: 24 steps, a checkpoint and an evaluation every 9, the 8 of an epoch in whole loops of 3."""
+    """Workdir of a finished run of 24 steps that saves and evaluates every 9: an epoch of 8 in whole loops of 3."""
     workdir = str(tmp_path_factory.mktemp("run"))
     train(tiny.get_config(), workdir, devices)
     return workdir
@@ -41,7 +43,7 @@ def _variables(path):
     return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith("variables/")}
 
 
-def test_a_run_leaves_what_it_promises(run):
+def test_files_of_a_run(run):
     lines = read_metrics(run)
     steps = [line["step"] for line in lines if "train/loss" in line]
     assert steps == [1, 3, 6, 9, 12, 15, 18, 21, 24]
@@ -56,22 +58,22 @@ def test_a_run_leaves_what_it_promises(run):
         "18",
         "24",
     ]
-    record = checkpoints.best_record(run)
-    assert record["value"] == max(line["eval/top1"] for line in lines if "eval/top1" in line)
-    assert find_checkpoint(run, "best").endswith(f"ckpt-{record['step']}")
+    info = checkpoints.read_best_info(run)
+    assert info["value"] == max(line["eval/top1"] for line in lines if "eval/top1" in line)
+    assert find_checkpoint(run, "best").endswith(f"ckpt-{info['step']}")
 
 
-def test_training_moves_every_weight(run):
-    model = build_model(load(run), 4)
-    first = {weight.path: weight.numpy() for weight in model.weights}
+def test_training_changes_every_weight(run):
+    model = build_model(load_config(run), 4)
+    initial = {weight.path: weight.numpy() for weight in model.weights}
     checkpoints.restore(
         find_checkpoint(run, "newest"), checkpoints.prefixed("model", checkpoints.model_variables(model))
     )
-    still = [weight.path for weight in model.weights if np.array_equal(weight.numpy(), first[weight.path])]
-    assert still == []
+    unchanged = [weight.path for weight in model.weights if np.array_equal(weight.numpy(), initial[weight.path])]
+    assert unchanged == []
 
 
-def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path, capsys):
+def test_resumed_run_equals_uninterrupted_run(run, devices, tmp_path, capsys):
     workdir = tmp_path / "resumed"
     (workdir / "checkpoints").mkdir(parents=True)
     shutil.copy(f"{run}/config.json", workdir)
@@ -82,69 +84,69 @@ def test_a_resumed_run_ends_where_the_straight_one_does(run, devices, tmp_path, 
         'model_checkpoint_path: "ckpt-18"\nall_model_checkpoint_paths: "ckpt-18"\n'
     )
     train(tiny.get_config(), str(workdir), devices)
-    assert f"going on from {workdir}/checkpoints/ckpt-18, step 18" in capsys.readouterr().out
-    straight, resumed = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (run, workdir))
-    assert set(straight) == set(resumed)
-    for key in straight:
-        np.testing.assert_allclose(resumed[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
-    # The lines of steps that are made again are written once.
+    assert f"resuming from {workdir}/checkpoints/ckpt-18, step 18" in capsys.readouterr().out
+    uninterrupted, resumed = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (run, workdir))
+    assert set(uninterrupted) == set(resumed)
+    for key in uninterrupted:
+        np.testing.assert_allclose(resumed[key], uninterrupted[key], rtol=1e-4, atol=1e-5, err_msg=key)
+    # Lines of repeated steps are not written twice.
     steps = [line["step"] for line in read_metrics(str(workdir)) if "train/loss" in line]
     assert steps == sorted(set(steps))
     assert steps[-1] == 24
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on(run, devices, tmp_path, monkeypatch, capsys, number):
+def test_signal_saves_and_the_run_resumes(run, devices, tmp_path, monkeypatch, capsys, number):
     workdir = str(tmp_path / "stopped")
     config = tiny.get_config()
     config.eval_every_epochs = config.checkpoint_every_epochs = 3.0
     write = MetricsWriter.write
 
-    def write_and_ask(writer, step, scalars):
+    def write_and_signal(writer, step, scalars):
         write(writer, step, scalars)
         if step == 9:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(MetricsWriter, "write", write_and_ask)
+    monkeypatch.setattr(MetricsWriter, "write", write_and_signal)
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=number.name) as caught:
         train(config, workdir, devices)
     assert caught.value.number == number
     assert signal.getsignal(number) is before
     assert checkpoints.newest(workdir) == f"{workdir}/checkpoints/ckpt-9"
-    assert "interrupted at step 9; the same command goes on from step 9" in capsys.readouterr().out
+    assert "resumes from step 9" in capsys.readouterr().out
     monkeypatch.undo()
     train(config, workdir, devices)
-    ended, straight = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
-    for key in straight:
-        np.testing.assert_allclose(ended[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
+    resumed, uninterrupted = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
+    for key in uninterrupted:
+        np.testing.assert_allclose(resumed[key], uninterrupted[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
-def test_checkpoints_by_minutes(devices, tmp_path):
+def test_checkpoint_every_minutes(devices, tmp_path):
     config = tiny.get_config()
     config.checkpoint_every_epochs = 3.0
     config.checkpoint_every_minutes = 1e-6
     train(config, str(tmp_path), devices, evaluate=False)
     paths = [f"{tmp_path}/checkpoints/ckpt-{step}" for step in (18, 21, 24)]  # at the end of each loop
-    assert checkpoints.saved(str(tmp_path)) == paths
+    assert checkpoints.list_checkpoints(str(tmp_path)) == paths
 
 
-def test_a_profile_changes_nothing(run, devices, tmp_path, capsys):
+def test_profile_does_not_change_the_run(run, devices, tmp_path, capsys):
     train(tiny.get_config(), str(tmp_path), devices, profile=(4, 7))
-    assert "profile of steps 5 to 7 written" in capsys.readouterr().out
+    assert "steps 5 to 7" in capsys.readouterr().out
     (profile,) = tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb")
     assert profile.stat().st_size > 10_000
     for line, without in zip(read_metrics(str(tmp_path)), read_metrics(run), strict=True):
         assert without_times(line) == pytest.approx(without_times(without), rel=1e-3)
 
 
-def test_a_profile_after_the_end_is_refused(devices, tmp_path):
-    with pytest.raises(ConfigError, match="--profile ends at step 25 and the training at 24"):
+def test_profile_after_the_last_step_is_refused(devices, tmp_path):
+    with pytest.raises(ConfigError, match=r"--profile=3:25 .* 24"):
         train(tiny.get_config(), str(tmp_path), devices, profile=(3, 25))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_slow_input_is_told(devices, tmp_path, monkeypatch, capsys):
+def test_slow_input_is_reported(devices, tmp_path, monkeypatch, capsys):
     train_dataset = data.train_dataset
 
     def slow(*arguments, **settings):
@@ -159,14 +161,14 @@ def test_slow_input_is_told(devices, tmp_path, monkeypatch, capsys):
     config = tiny.get_config()
     config.epochs = 1.5
     train(config, str(tmp_path), devices, evaluate=False)
-    # Of the last three steps, each of which waited for half a second.
+    # Each of the last three steps waited for half a second.
     assert re.search(r"step 12/12 .*waiting for input \d+%", capsys.readouterr().out)
     lines = [line for line in read_metrics(str(tmp_path)) if "time/input_share" in line]
     assert lines[-1]["time/step_seconds"] > 0.15
     assert 0 < lines[-1]["time/input_share"] < 1
 
 
-def test_a_second_signal_ends_at_once():
+def test_second_signal_raises_at_once():
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.number == signal.SIGTERM
@@ -174,23 +176,23 @@ def test_a_second_signal_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(run, devices, tmp_path, capsys):
-    workdir = tmp_path / "damaged"
+def test_corrupt_checkpoint_is_skipped(run, devices, tmp_path, capsys):
+    workdir = tmp_path / "corrupt"
     shutil.copytree(run, workdir)
     newest = workdir / "checkpoints" / "ckpt-24.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match=r"ckpt-24' is damaged"):
-        Assessor(load(run), run, devices).assess(find_checkpoint(str(workdir), "newest"))
+    with pytest.raises(ConfigError, match="ckpt-24"):
+        CheckpointEvaluator(load_config(run), run, devices).evaluate(find_checkpoint(str(workdir), "newest"))
     train(tiny.get_config(), str(workdir), devices)
     output = capsys.readouterr().out
-    assert "ckpt-24' is damaged" in output
+    assert "ckpt-24' is corrupt" in output
     assert "ckpt-18, step 18" in output
-    ended, straight = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
-    for key in straight:
-        np.testing.assert_allclose(ended[key], straight[key], rtol=1e-4, atol=1e-5, err_msg=key)
+    resumed, uninterrupted = (_variables(f"{folder}/checkpoints/ckpt-24") for folder in (workdir, run))
+    for key in uninterrupted:
+        np.testing.assert_allclose(resumed[key], uninterrupted[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
-def test_a_complete_run_is_left_as_it_is(run, devices, capsys):
+def test_complete_run_is_unchanged(run, devices, capsys):
     before = read_metrics(run)
     train(tiny.get_config(), run, devices)
     assert read_metrics(run) == before
@@ -198,96 +200,97 @@ def test_a_complete_run_is_left_as_it_is(run, devices, capsys):
 
 
 def test_evaluation_counts_every_example_once(run, devices):
-    config = load(run)
-    assessor = Assessor(config, run, devices, split="test[:37]", weights="raw", batch_size=16)
-    record = assessor.assess(find_checkpoint(run, "newest"))
+    config = load_config(run)
+    evaluator = CheckpointEvaluator(config, run, devices, split="test[:37]", weights="raw", batch_size=16)
+    result = evaluator.evaluate(find_checkpoint(run, "newest"))
     source = open_source(config)
-    from convzoo import data
-
     model = build_model(config, source.num_classes)
-    checkpoints.restore(record["checkpoint"], checkpoints.prefixed("model", checkpoints.model_variables(model)))
+    checkpoints.restore(result["checkpoint"], checkpoints.prefixed("model", checkpoints.model_variables(model)))
     settings = input_settings(config)
     examples = list(source.dataset("test[:37]"))
     images = tf.stack([data.eval_transform(example["image"], **settings) for example in examples])
     labels = np.array([int(example["label"]) for example in examples])
     logits = model(images, training=False).numpy()
-    assert record["examples"] == 37
-    assert record["top1"] == pytest.approx((logits.argmax(-1) == labels).mean())
-    assert record["top5"] == 1.0  # of 4 classes
+    assert result["examples"] == 37
+    assert result["top1"] == pytest.approx((logits.argmax(-1) == labels).mean())
+    assert result["top5"] == 1.0  # of 4 classes
     log_softmax = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    assert record["loss"] == pytest.approx(-log_softmax[np.arange(37), labels].mean(), rel=1e-4)
+    assert result["loss"] == pytest.approx(-log_softmax[np.arange(37), labels].mean(), rel=1e-4)
 
 
-def test_average_and_raw_weights_are_told_apart(run, devices):
-    assessor = {kind: Assessor(load(run), run, devices, weights=kind) for kind in ("auto", "ema", "raw")}
-    path = find_checkpoint(run, "newest")
-    records = {kind: one.assess(path) for kind, one in assessor.items()}
-    assert records["auto"]["loss"] == records["ema"]["loss"] != records["raw"]["loss"]
-    assert (records["auto"]["weights"], records["raw"]["weights"]) == ("ema", "raw")
-    # What the training wrote of the last step is what the checkpoint gives.
+def test_ema_and_raw_weights(run, devices):
+    path, config = find_checkpoint(run, "newest"), load_config(run)
+    results = {
+        kind: CheckpointEvaluator(config, run, devices, weights=kind).evaluate(path) for kind in ("auto", "ema", "raw")
+    }
+    assert results["auto"]["loss"] == results["ema"]["loss"] != results["raw"]["loss"]
+    assert (results["auto"]["weights"], results["raw"]["weights"]) == ("ema", "raw")
+    # Evaluation during training gives the same metrics as evaluation of the checkpoint.
     last = [line for line in read_metrics(run) if "eval/loss" in line][-1]
-    assert records["ema"]["loss"] == pytest.approx(last["eval/loss"], rel=1e-5)
+    assert results["ema"]["loss"] == pytest.approx(last["eval/loss"], rel=1e-5)
 
 
-def test_following_ends_with_the_training(run, devices):
-    records = list(Assessor(load(run), run, devices).follow(timeout=60))
-    assert [record["step"] for record in records] == [24]
+def test_follow_ends_at_the_last_step(run, devices):
+    results = list(CheckpointEvaluator(load_config(run), run, devices).follow(timeout=60))
+    assert [result["step"] for result in results] == [24]
 
 
-def test_following_keeps_the_best(devices, tmp_path):
+def test_follow_keeps_the_best_checkpoint(devices, tmp_path):
     config = tiny.get_config()
     train(config, str(tmp_path), devices, evaluate=False)
     with pytest.raises(ConfigError, match="has no best checkpoint"):
         find_checkpoint(str(tmp_path), "best")
-    (record,) = Assessor(config, str(tmp_path), devices).follow(timeout=60)
+    (result,) = CheckpointEvaluator(config, str(tmp_path), devices).follow(timeout=60)
     best = find_checkpoint(str(tmp_path), "best")
     assert best.endswith("best/ckpt-24")
-    assert checkpoints.best_record(str(tmp_path)) == {"step": 24, "metric": "top1", "value": record["top1"]}
-    assert Assessor(config, str(tmp_path), devices).assess(best)["loss"] == pytest.approx(record["loss"], rel=1e-6)
+    assert checkpoints.read_best_info(str(tmp_path)) == {"step": 24, "metric": "top1", "value": result["top1"]}
+    assert CheckpointEvaluator(config, str(tmp_path), devices).evaluate(best)["loss"] == pytest.approx(
+        result["loss"], rel=1e-6
+    )
     config.epochs = 4.0
-    with pytest.raises(ConfigError, match=r"no new checkpoint in .* for 1 seconds"):
-        list(Assessor(config, str(tmp_path), devices).follow(timeout=1))
+    with pytest.raises(ConfigError, match=r"no new checkpoint .* 1 s"):
+        list(CheckpointEvaluator(config, str(tmp_path), devices).follow(timeout=1))
 
 
 def test_checkpoint_of_another_network(run, devices):
-    config = load(run)
+    config = load_config(run)
     config.model.overrides.num_experts = 3
     with pytest.raises(
-        ConfigError, match=r"is of another network: 0 of \d+ variables are missing and \d+ differ in shape"
+        ConfigError, match=r"another network: 0 of \d+ variables are missing and \d+ have another shape"
     ):
-        Assessor(config, run, devices).assess(find_checkpoint(run, "newest"))
-    with pytest.raises(ConfigError, match="give newest, best or the path"):
+        CheckpointEvaluator(config, run, devices).evaluate(find_checkpoint(run, "newest"))
+    with pytest.raises(ConfigError, match="'none'"):
         find_checkpoint(run, "none")
-    with pytest.raises(ConfigError, match="has no newest checkpoint"):
+    with pytest.raises(ConfigError, match="/nonexistent"):
         find_checkpoint("/nonexistent", "newest")
 
 
-def test_no_average_is_kept_where_none_was_asked_for(devices, tmp_path):
+def test_run_without_moving_average(devices, tmp_path):
     config = tiny.get_config()
     config.ema_decay = None
     config.epochs, config.schedule.warmup_epochs = 0.25, 0.0
     train(config, str(tmp_path), devices, evaluate=False)
     path = find_checkpoint(str(tmp_path), "newest")
-    assert Assessor(config, str(tmp_path), devices).assess(path)["weights"] == "raw"
-    with pytest.raises(ConfigError, match="keeps no moving average; use --weights=raw"):
-        Assessor(config, str(tmp_path), devices, weights="ema").assess(path)
+    assert CheckpointEvaluator(config, str(tmp_path), devices).evaluate(path)["weights"] == "raw"
+    with pytest.raises(ConfigError, match="--weights=raw"):
+        CheckpointEvaluator(config, str(tmp_path), devices, weights="ema").evaluate(path)
     with pytest.raises(ConfigError, match="has no best checkpoint"):
         find_checkpoint(str(tmp_path), "best")
 
 
-def test_a_lost_loss_names_metric_and_step(devices, tmp_path):
+def test_diverged_loss_names_metric_and_step(devices, tmp_path):
     config = tiny.get_config()
     config.optimizer.learning_rate = 1e30
     config.schedule.warmup_epochs = 0.0
-    with pytest.raises(TrainingError, match=r"train/loss is not finite at step \d+ .*saved; lower config.optimizer"):
+    with pytest.raises(TrainingError, match=r"train/loss .* step \d+ .*config\.optimizer\.learning_rate"):
         train(config, str(tmp_path), devices)
 
 
-def test_bfloat16_trains_float32_weights(devices, tmp_path):
+def test_mixed_bfloat16_trains_float32_weights(devices, tmp_path):
     config = tiny.get_config()
     config.precision = "mixed_bfloat16"
     config.epochs = 1.0
-    config.gradient_accumulation = 2
+    config.gradient_accumulation_steps = 2
     config.clip_norm = 1.0
     train(config, str(tmp_path), devices)
     values = _variables(find_checkpoint(str(tmp_path), "newest"))
@@ -295,26 +298,26 @@ def test_bfloat16_trains_float32_weights(devices, tmp_path):
     assert all(np.isfinite(value).all() for value in values.values())
 
 
-def test_nothing_is_written_for_an_experiment_that_cannot_run(devices, tmp_path):
+def test_invalid_experiments_write_nothing(devices, tmp_path):
     config = tiny.get_config()
     config.model.name = "efficientnet_b99"
     workdir = tmp_path / "never"
-    with pytest.raises(ValueError, match="unknown network 'efficientnet_b99'; nearest: efficientnet_b"):
+    with pytest.raises(ValueError, match="efficientnet_b99"):
         train(config, str(workdir), devices)
     config = tiny.get_config()
     config.data.eval_split = "validation"
     with pytest.raises(ValueError, match="validation"):
         train(config, str(workdir), devices)
     for field, value, message in (
-        ("data.crop_fraction", 1.5, "crop_fraction 1.5"),
+        ("data.crop_fraction", 1.5, "crop_fraction=1.5"),
         ("data.crop_area", (0.5,), "crop_area"),
-        ("model.overrides.num_experts", 0, "num_experts 0"),
+        ("model.overrides.num_experts", 0, "num_experts"),
         (
             "model.overrides.dropout_rate",
             1.5,
-            "efficientnet_condconv_b0_4e cannot be built with input_shape=.*dropout_rate=1.5",
+            "dropout_rate=1.5",
         ),
-        ("epochs", 0.01, "less than one step of batch_size 16"),
+        ("epochs", 0.01, "config.epochs=0.01"),
     ):
         config = tiny.get_config()
         config.schedule.warmup_epochs = 0.0

@@ -1,4 +1,4 @@
-"""Optimisers, schedules and the moving average against the published formulas in NumPy."""
+"""Optimizers, schedules and the moving average against the published formulas in NumPy."""
 
 import keras
 import numpy as np

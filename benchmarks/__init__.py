@@ -1,0 +1,1 @@
+"""Measurements: layers, networks, input, resuming, and what the TPU compiler reports."""

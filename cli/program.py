@@ -1,0 +1,191 @@
+"""Flags, configs, exit statuses and output files of the programs."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from convzoo.errors import ConfigError, UserError, first_line
+from convzoo.training.signals import Interrupted
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's log messages at start-up
+# TensorFlow leaves oneDNN off on some processors that it makes much faster; see docs/implementations.md.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags, runs `main` and exits with a status that says how it ended.
+
+    A UserError, of `main` or of the flags, is printed as one line and exits with its `exit_status`. An interrupted
+    program exits with 128 plus the number of the signal: 143 for SIGTERM, 130 for SIGINT. Other exceptions are bugs of
+    the program and keep their traceback.
+    """
+
+    def call_main(arguments):
+        if os.environ["KERAS_BACKEND"] != "tensorflow":
+            raise ConfigError(f"KERAS_BACKEND={os.environ['KERAS_BACKEND']} is not tensorflow; unset it")
+        if len(arguments) > 1:
+            raise ConfigError(f"unexpected argument {arguments[1]!r}; write options as --name=value (see --help)")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets logs every file that it opens
+        main()
+
+    try:
+        app.run(call_main, flags_parser=_parse)
+    except UserError as error:
+        print(f"{os.path.basename(sys.argv[0])}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except Interrupted as error:
+        sys.exit(128 + error.number)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parse(arguments, values=flags.FLAGS):
+    try:
+        return values(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ConfigError(_flag_error(error)) from error
+
+
+def _flag_error(error) -> str:
+    """Returns the line of an error of absl or config_flags that says what is wrong; theirs can contain a traceback."""
+    if isinstance(error, OSError):
+        return _config_file_error(error)
+    if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
+        field, *suggestion = error.args[0].args[0].splitlines()
+        return " ".join([f"the config has no field {field} (see configs/schema.py)", *suggestion])
+    lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
+    return lines[-1] if len(lines) > 1 and "Error whilst parsing" in lines[0] else lines[0]
+
+
+def _config_file_error(error) -> str:
+    # The cause of an error about an overridden field can be that the file does not exist.
+    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    return f"cannot read --config: {' '.join(lines[-2:])}"
+
+
+def define_devices() -> None:
+    """Defines the flags of `connect`."""
+    flags.DEFINE_string("tpu", "", "'local' on a TPU VM, or the name of a TPU. Default: the GPUs, else the CPU.")
+    flags.DEFINE_string("tpu_zone", None, "Cloud zone of a TPU given by name.")
+    flags.DEFINE_string("gcp_project", None, "Cloud project of a TPU given by name.")
+    flags.DEFINE_string("devices", "", "'cpu', 'cpu:N' for N logical devices, or 'gpu'. Default: GPUs, else the CPU.")
+
+
+def connect(workers: bool = False):
+    """Connects the devices that the flags of `define_devices` name and returns `training.devices.Devices`.
+
+    Args:
+        workers: Whether the program can be one of several workers, as training can.
+    """
+    from convzoo.training import devices
+
+    values = flags.FLAGS
+    return devices.connect(values.tpu, values.devices, values.tpu_zone, values.gcp_project, workers)
+
+
+def define_checkpoint() -> None:
+    """Defines the flags that select a run and its weights, for `config_of_checkpoint`."""
+    flags.DEFINE_string("workdir", None, "Folder of the run, local or gs://.")
+    flags.DEFINE_string(
+        "checkpoint", "newest", "newest, best or the path of a checkpoint; or a .weights.h5 file without --workdir."
+    )
+    flags.DEFINE_string("source", None, "With a .weights.h5 file: data source, as config.data.source.")
+    flags.DEFINE_string("data_dir", None, "With a .weights.h5 file: folder of TensorFlow Datasets.")
+    flags.DEFINE_integer("image_size", None, "With a .weights.h5 file: image size in pixels.", lower_bound=1)
+    flags.DEFINE_enum(
+        "weights",
+        "auto",
+        ["auto", "ema", "raw"],
+        "ema: moving average; raw: trained weights; auto: moving average if the checkpoint has one.",
+    )
+
+
+def config_of_checkpoint() -> ConfigDict:
+    """Returns the locked config of the run or `.weights.h5` file that the flags of `define_checkpoint` select."""
+    from convzoo.models.weights import SUFFIX
+    from convzoo.training import experiment, workdir
+
+    values = flags.FLAGS
+    if values.checkpoint.endswith(SUFFIX):
+        require("source")
+        if values.workdir:
+            raise ConfigError(
+                f"--workdir={values.workdir} and --checkpoint={values.checkpoint} exclude each other; use one"
+            )
+        return experiment.config_for_weights(values.checkpoint, values.source, values.data_dir, values.image_size)
+    for name in ("source", "data_dir", "image_size"):
+        if values[name].value is not None:
+            raise ConfigError(f"--{name} applies to a {SUFFIX} file, and a run has it in its config; leave it out")
+    require("workdir")
+    return workdir.load_config(values.workdir)
+
+
+def config() -> ConfigDict:
+    """Returns the locked config that --config selects, with the fields overridden on the command line."""
+    require("config")
+    return _lock(flags.FLAGS)
+
+
+def read_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Returns the locked config that `train.py --config=path` would use.
+
+    Args:
+        path: The config file, or FILE:VARIANT.
+        overrides: Overridden fields, such as "config.epochs=1".
+
+    Raises:
+        ConfigError: The file cannot be read, or a field does not exist.
+
+    Example:
+        >>> read_config("configs/quickstart.py", ["config.epochs=1"]).epochs
+        1.0
+    """
+    values = flags.FlagValues()
+    arguments = ["train.py", f"--config={path}", *(f"--{override}" for override in overrides)]
+    config_flags.DEFINE_config_file("config", None, "The experiment.", flag_values=values, sys_argv=arguments)
+    _parse(arguments, values)
+    return _lock(values)
+
+
+def _lock(values):
+    try:
+        return values.config.lock()
+    except OSError as error:  # config_flags reports a missing file only when the config is accessed
+        raise ConfigError(_config_file_error(error)) from error
+
+
+def require(*names: str) -> None:
+    """Raises ConfigError unless every flag in `names` is set."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise ConfigError(f"--{name} is missing; see --help")
+
+
+def write_output(path: str, text: str, flag: str = "output") -> None:
+    """Writes the text file that --`flag` names and creates its folder. Raises ConfigError if that fails."""
+    import tensorflow as tf
+
+    from convzoo.training.files import write_text
+
+    try:
+        write_text(path, text)
+    except (OSError, tf.errors.OpError) as error:
+        raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --{flag}") from error
+
+
+def check_folder(path: str, flag: str = "output") -> None:
+    """Creates the folder of the file that --`flag` names, before long work. Raises ConfigError if that fails."""
+    import tensorflow as tf
+
+    folder = os.path.dirname(path) or "."
+    try:
+        tf.io.gfile.makedirs(folder)
+    except tf.errors.OpError as error:
+        raise ConfigError(
+            f"cannot create the folder {folder!r} ({first_line(error)}); choose another --{flag}"
+        ) from error

@@ -1,0 +1,130 @@
+"""The record of a study: its rows, the results of their runs, and the table of them."""
+
+import json
+import os
+import statistics
+
+import tabulate
+import tensorflow as tf
+
+from convzoo.cli.markdown import quantity
+from convzoo.errors import ConfigError
+from convzoo.training.files import read_text, write_text
+from convzoo.training.metrics import read_metrics
+
+RECORD_FILE, TABLE_FILE = "study.json", "table.md"
+FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
+_RATE = "train/images_per_second"
+
+
+class Study:
+    """The record of a study in WORKDIR/study.json.
+
+    Attributes:
+        workdir: Folder of the study, local or gs://.
+        about: What all runs have in common: "checkpoint", "split", "command", "machine".
+        rows: One dictionary for each row of the table: "name", "folder", "flags" of train.py, "config", "params",
+            "madds".
+        runs: All started runs, by "FOLDER/seed_K": "row", "seed", "status", "commands", and "seconds" of training for
+            each attempt. A finished run also has "versions", "images_per_second" of training, and the results of
+            eval.py, such as "top1" and "top5" as shares of 1. A failed run has "output", its last lines. Runs of rows
+            that the latest command leaves out stay here; the table does not show them.
+
+    Raises:
+        ConfigError: study.json exists and cannot be read.
+    """
+
+    def __init__(self, workdir: str):
+        self.workdir = workdir
+        self.about, self.rows, self.runs = {}, [], {}
+        path = os.path.join(workdir, RECORD_FILE)
+        if not tf.io.gfile.exists(path):
+            return
+        try:
+            record = json.loads(read_text(path))
+            self.about, self.rows, self.runs = record["about"], record["rows"], record["runs"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is not the record of a study ({error}); restore it or move it away") from error
+
+    def run(self, row: dict, seed: int) -> dict:
+        """Returns the record of a run, which is created if the run was never started."""
+        new = {"status": None, "row": row["name"], "seed": seed, "seconds": []}
+        return self.runs.setdefault(f"{row['folder']}/seed_{seed}", new)
+
+    def runs_with(self, status: str, row: dict) -> list[dict]:
+        """Returns the runs of a row that have this status, ordered by seed."""
+        prefix = f"{row['folder']}/"
+        runs = [run for key, run in self.runs.items() if key.startswith(prefix) and run["status"] == status]
+        return sorted(runs, key=lambda run: run["seed"])
+
+    def results(self, row: dict) -> dict:
+        """Returns the results of a row's finished runs.
+
+        Returns:
+            "top1", a list in percent; "images_per_second", the median or None; "params" and "madds" of the network.
+        """
+        finished = self.runs_with(FINISHED, row)
+        rates = [run["images_per_second"] for run in finished if run.get("images_per_second")]
+        return {
+            "params": row["params"],
+            "madds": row["madds"],
+            "top1": [100 * run["top1"] for run in finished],
+            "images_per_second": statistics.median(rates) if rates else None,
+        }
+
+    def write(self) -> None:
+        """Writes study.json and table.md. Each file is replaced as a whole."""
+        record = {"about": self.about, "rows": self.rows, "runs": self.runs}
+        write_text(os.path.join(self.workdir, RECORD_FILE), json.dumps(record, indent=2) + "\n")
+        write_text(os.path.join(self.workdir, TABLE_FILE), self.table())
+
+    def table(self) -> str:
+        """Returns the table in Markdown, followed by a line about its origin and a line for each failed run."""
+        about = self.about
+        alignment = ("left", *["right"] * 7, "left")
+        cells = [self._cells(row) for row in self.rows]
+        table = tabulate.tabulate(cells, "keys", "pipe", disable_numparse=True, colalign=alignment)
+        best = " (selected on the config's `eval_split`)" if about["checkpoint"] == "best" else ""
+        versions = {run["versions"]["tensorflow"] for row in self.rows for run in self.runs_with(FINISHED, row)}
+        lines = [
+            table,
+            "",
+            f"Top-1 on `{about['split']}` of each run's {about['checkpoint']} checkpoint{best}: mean ± sample standard "
+            f"deviation over the seeds. Images/s and minutes are those of training. "
+            f"TensorFlow {', '.join(sorted(versions)) or '-'}. `{about['command']}`",
+        ]
+        for row in self.rows:
+            for run in self.runs_with(FAILED, row):
+                lines.append(f"\nFailed: {row['name']}, seed {run['seed']}: {run['output'][-1]}")
+        return "\n".join(lines) + "\n"
+
+    def _cells(self, row):
+        results, runs = self.results(row), self.runs_with(FINISHED, row)
+        top1, rate = results["top1"], results["images_per_second"]
+        return {
+            "row": row["name"],
+            "parameters": f"{row['params']:,}",
+            "multiply-adds": quantity(row["madds"]),
+            "top-1 %": _mean_and_deviation(top1),
+            "worst to best": f"{min(top1):.2f} to {max(top1):.2f}" if top1 else "",
+            "runs": str(len(top1)),
+            "images/s": f"{rate:,.0f}" if rate else "",
+            "minutes per run": f"{statistics.mean(sum(run['seconds']) for run in runs) / 60:.1f}" if runs else "",
+            "flags of `train.py`": f"`{row['flags']}`",
+        }
+
+
+def training_rate(workdir: str) -> float | None:
+    """Returns the images per second of a training run: the median over the lines of metrics.jsonl.
+
+    The first line is left out, because its time contains the tracing by TensorFlow. None if there are no other lines.
+    """
+    rates = [line[_RATE] for line in read_metrics(workdir) if _RATE in line][1:]
+    return statistics.median(rates) if rates else None
+
+
+def _mean_and_deviation(values):
+    if not values:
+        return ""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"

@@ -1,0 +1,434 @@
+"""The fields of an experiment: name, type, default, range and meaning of each, and the rules between them.
+
+`base.get_config`, `validate`, `from_dict` and `fields_table` are derived from the classes below. Numbers are finite.
+Where a field allows None, None means "off" or "as published for the network".
+"""
+
+import functools
+import itertools
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import pydantic
+from absl import flags
+from ml_collections import ConfigDict, FieldReference, config_flags
+from pydantic import AfterValidator, Field
+
+from convzoo.errors import ConfigError
+
+
+def _interval(values: tuple) -> tuple:
+    if values[0] > values[1]:
+        raise ValueError("has a lower end above its upper end")
+    return values
+
+
+def _increasing(values: tuple) -> tuple:
+    if any(low >= high for low, high in itertools.pairwise(values)):
+        raise ValueError("is not strictly increasing")
+    return values
+
+
+_T = TypeVar("_T")
+# The result of a run does not depend on a field that may change when the run is resumed.
+_MayChange = Annotated[_T, Field(json_schema_extra={"may_change": True})]
+_Tuple = Annotated[_T, Field(strict=False)]  # also accepts a list, because JSON has no tuples
+_Interval = Annotated[_Tuple[tuple[_T, _T]], AfterValidator(_interval)]
+_NotEmpty = Annotated[_Tuple[tuple[_T, ...]], Field(min_length=1)]
+_Text = Annotated[str, Field(min_length=1)]
+_PositiveInt = Annotated[int, Field(ge=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_NonNegative = Annotated[float, Field(ge=0)]
+_Fraction = Annotated[float, Field(ge=0, le=1)]
+_PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+_BelowOne = Annotated[float, Field(ge=0, le=0.999)]
+_Decay = Annotated[float, Field(ge=0, le=0.9999)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class Model(_Section):
+    """The network."""
+
+    name: _Text
+    """Name of the network, one of `convzoo.models.list_models()`."""
+    image_size: _PositiveInt | None = None
+    """Height and width of the input in pixels. None: as published for the network."""
+    overrides: dict[str, Any] = {}
+    """Keyword arguments of the network's builder, such as `num_experts`."""
+
+
+class Segmentation(_Section):
+    """Decoder of a segmentation network (`convzoo.models.create_segmenter`); other tasks ignore it."""
+
+    output_stride: _PositiveInt = 16
+    """Pixels between two positions of the backbone's last feature map: 8, 16 or 32."""
+    filters: _PositiveInt = 256
+    """Channels of the pyramid and of the decoder."""
+    low_level_filters: _PositiveInt = 48
+    """Channels of the projected low-level features."""
+    atrous_rates: _NotEmpty[_PositiveInt] | None = None
+    """Dilation rates of the pyramid. None: derived from the stride of the last feature map."""
+    head_dropout_rate: _BelowOne = 0.1
+    """Dropout rate before the classifier."""
+
+
+class Init(_Section):
+    """Initialization of a new run. A run that has checkpoints resumes from them instead."""
+
+    weights: _Text | None = None
+    """A `.weights.h5` file, a checkpoint, or the workdir of an earlier run: its best checkpoint, else its newest, with
+    the moving average if there is one. Overrides recorded with the weights apply unless `model.overrides` sets them.
+    None: random initialization."""
+    new_classifier: bool = False
+    """Initialize the classifier randomly even if the number of classes agrees."""
+    freeze: _NotEmpty[_Text] | None = None
+    """Shell patterns of layers whose weights and statistics stay fixed, such as `("stem_*", "block[0-3]_*")`."""
+    backbone_lr_multiplier: _Positive = 1.0
+    """Factor on the learning rate of all weights outside the classifier."""
+
+
+class Data(_Section):
+    """Input pipeline: source, splits, augmentation of training images, preprocessing."""
+
+    source: _Text
+    """`digits`, `fake`, `idx:FOLDER`, `folder:FOLDER`, `tfds:NAME` or `tfrecord:FOLDER`; for segmentation `shapes` or
+    `tfds:NAME`."""
+    data_dir: _MayChange[_Text | None] = None
+    """Folder of TensorFlow Datasets. None: the default of that library."""
+    train_split: _Text = "train"
+    """Split to train on. Every source supports slices such as `train[:90%]`."""
+    eval_split: _Text = "test"
+    """Split to evaluate on during training."""
+    crop_area: _Interval[_PositiveFraction] | None = (0.08, 1.0)
+    """Inception crop: lowest and highest fraction of the image's area. None: no such crop."""
+    crop_aspect: _Interval[_Positive] = (3 / 4, 4 / 3)
+    """Inception crop: lowest and highest width divided by height."""
+    crop_padding: _PositiveInt | None = None
+    """Pixels of padding before a random crop of the image's size. Requires `crop_area` None."""
+    flip: bool = True
+    """Flip half of the images left to right."""
+    color_jitter: _Tuple[tuple[_NonNegative, _NonNegative, _NonNegative]] | None = None
+    """Largest distance from 1 of the factors of brightness, contrast and saturation."""
+    auto_augment: bool = False
+    """AutoAugment, policy v0."""
+    rand_augment: _Tuple[tuple[Annotated[int, Field(ge=1, le=16)], Annotated[float, Field(ge=0, le=30)]]] | None = None
+    """RandAugment: number of operations and magnitude, such as `(2, 10.0)`."""
+    random_erasing: _Fraction = 0.0
+    """Probability of random erasing."""
+    mixup: _Positive | None = None
+    """Alpha of mixup. If mixup and cutmix are set, each image gets one of the two."""
+    cutmix: _Positive | None = None
+    """Alpha of CutMix."""
+    repeated_augmentation: _PositiveInt = 1
+    """Copies of an image in a batch, each with its own augmentation."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """Interpolation of resizing. None: as published for the network."""
+    crop_fraction: _PositiveFraction | None = None
+    """Center crop in evaluation. None: as published for the network."""
+    shuffle_buffer: _PositiveInt = 16_384
+    """Examples in the shuffle buffer."""
+    max_corrupt_fraction: _MayChange[_Fraction] = 0.001
+    """Fraction of an epoch's images that may be corrupt; more of them end the run."""
+    service: _MayChange[_Text | None] = None
+    """`HOST:PORT,HOST:PORT,...` of data servers (`scripts/data_service.sh`), which decode and augment. None: this
+    machine does."""
+
+
+class Optimizer(_Section):
+    """The optimizer and its peak learning rate."""
+
+    name: Literal["rmsprop", "sgd"] = "rmsprop"
+    """`rmsprop` has the semantics of TensorFlow 1."""
+    learning_rate: _NonNegative
+    """Peak of the schedule, for this batch size."""
+    momentum: _Decay = 0.9
+    """Momentum."""
+    rho: _Decay = 0.9
+    """rmsprop: decay of the mean square."""
+    epsilon: _Positive = 1e-3
+    """rmsprop: added to the mean square inside the square root."""
+    nesterov: bool = True
+    """sgd: Nesterov momentum."""
+
+
+class Schedule(_Section):
+    """The learning rate over time."""
+
+    name: Literal["cosine", "linear", "exponential", "step", "constant"] = "cosine"
+    """Shape of the decay."""
+    warmup_epochs: _NonNegative = 0.0
+    """Epochs of linear warm-up from 0. The decay starts at step 0 in any case."""
+    decay_epochs: _Positive = 2.4
+    """exponential: epochs between two decays."""
+    decay_rate: _PositiveFraction = 0.97
+    """exponential and step: factor of each decay."""
+    milestones: Annotated[_NotEmpty[_Positive], AfterValidator(_increasing)] | None = None
+    """step: increasing epochs at which the rate decays, such as `(200, 300, 350)`."""
+    end_factor: _Fraction = 0.0
+    """cosine and linear: last rate divided by the peak."""
+
+
+class Experiment(_Section):
+    """An experiment."""
+
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of weights, dropout, the order of examples and augmentation."""
+    deterministic: bool = False
+    """Compute the same bits from the same config on the same machine, interrupted or not. Slower, one device only."""
+    task: Literal["classification", "segmentation"] = "classification"
+    """Classification predicts a label per image, segmentation a label per pixel."""
+    model: Model
+    segmentation: Segmentation
+    init: Init
+    data: Data
+    batch_size: _PositiveInt
+    """Examples per optimizer update, over all replicas."""
+    eval_batch_size: _MayChange[_PositiveInt | None] = None
+    """Examples per evaluation step. None: `batch_size`."""
+    epochs: _Positive
+    """Length of the training."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Keras dtype policy."""
+    batch_norm_replicas: _PositiveInt | None = None
+    """Replicas over whose examples BatchNorm computes its statistics; None: all. If they are fewer than all, the moving
+    statistics are averaged over the replicas before each evaluation and checkpoint."""
+    gradient_accumulation_steps: _PositiveInt = 1
+    """Parts of a replica's batch, whose gradients are computed one after the other."""
+    clip_norm: _Positive | None = None
+    """Largest global norm of the gradient of the whole batch. None: no clipping."""
+    label_smoothing: _BelowOne = 0.0
+    """Probability mass that is spread evenly over all classes."""
+    weight_decay: _Fraction = 0.0
+    """Factor of half the sum of squares, in the loss, of all weights outside BatchNorm."""
+    optimizer: Optimizer
+    schedule: Schedule
+    ema_decay: Annotated[float, Field(ge=0, le=0.999999)] | None = None
+    """Decay of the moving average of weights and statistics, which evaluation then uses. None: no average."""
+    steps_per_loop: _MayChange[_PositiveInt] = 100
+    """Steps that the devices make per call from the host; each call logs one line."""
+    eval_every_epochs: _MayChange[_Positive] = 1.0
+    """Epochs between two evaluations, rounded to whole loops."""
+    checkpoint_every_epochs: _MayChange[_Positive] = 1.0
+    """Epochs between two checkpoints, rounded to whole loops."""
+    checkpoint_every_minutes: _MayChange[_Positive | None] = 10.0
+    """Minutes between two additional checkpoints, each at the end of a loop. None: no additional checkpoints."""
+    keep_checkpoints: _MayChange[_PositiveInt] = 3
+    """Number of newest checkpoints to keep."""
+
+
+def validate(config: ConfigDict, num_replicas: int) -> None:
+    """Checks every field of an experiment and the rules between them, before anything is built or written.
+
+    Args:
+        config: The experiment.
+        num_replicas: Number of devices that share each batch.
+
+    Raises:
+        ConfigError: One line that names a field, its value and what is allowed.
+    """
+    experiment = _parse(config.to_dict())
+    schedule, crop_fraction = experiment.schedule, experiment.data.crop_fraction
+    if (schedule.name == "step") != (schedule.milestones is not None):
+        raise ConfigError(
+            f"config.schedule.milestones={schedule.milestones} does not fit config.schedule.name={schedule.name!r}; "
+            "set milestones for 'step' and only for 'step'"
+        )
+    if schedule.warmup_epochs > experiment.epochs:
+        raise ConfigError(
+            f"config.schedule.warmup_epochs={schedule.warmup_epochs} is longer than the training "
+            f"(config.epochs={experiment.epochs}); use fewer"
+        )
+    if experiment.task == "segmentation" and crop_fraction is not None:
+        raise ConfigError(
+            f"config.data.crop_fraction={crop_fraction} does not fit config.task='segmentation', which evaluates whole "
+            "images; use None"
+        )
+    for name in ("batch_size", "eval_batch_size"):
+        size = getattr(experiment, name)
+        if size is not None and size % num_replicas:
+            raise ConfigError(
+                f"config.{name}={size} is not divisible by {num_replicas} replicas; use a multiple of {num_replicas}"
+            )
+    steps = experiment.gradient_accumulation_steps
+    if experiment.batch_size % (num_replicas * steps):
+        raise ConfigError(
+            f"config.batch_size={experiment.batch_size} is not divisible by {num_replicas} replicas times "
+            f"config.gradient_accumulation_steps={steps}; use a multiple of {num_replicas * steps}"
+        )
+    if num_replicas > 1 and num_replicas % (experiment.batch_norm_replicas or 1):
+        raise ConfigError(
+            f"config.batch_norm_replicas={experiment.batch_norm_replicas} does not divide the {num_replicas} replicas; "
+            "use a divisor or None"
+        )
+    if experiment.deterministic and num_replicas > 1:
+        raise ConfigError(
+            f"config.deterministic=True does not support {num_replicas} replicas; use one device or False"
+        )
+
+
+def from_dict(values: dict) -> ConfigDict:
+    """Returns the locked config with the given values, as `config.to_dict()` or JSON has them.
+
+    Raises:
+        ConfigError: A field is unknown, missing or out of range.
+    """
+    return _config_dict(_parse(values).model_dump())
+
+
+def default_config() -> ConfigDict:
+    """Returns a locked config with the default of every field. Fields without a default are None."""
+    return _config_dict({})
+
+
+def fields_that_may_change() -> tuple[str, ...]:
+    """Returns the names of the fields that may change when a run is resumed, such as "data.service"."""
+    return tuple(name for name, field in _fields().items() if field.info.json_schema_extra)
+
+
+def fields_table() -> str:
+    """Returns a Markdown table of all fields: name, type, default, range and meaning."""
+    lines = ["| field | type | default | range | meaning |", "|---|---|---|---|---|"]
+    for name, field in _fields().items():
+        kind = f"{field.kind.__name__} or None" if field.optional else field.kind.__name__
+        default = "required" if field.info.is_required() else f"`{field.info.default!r}`"
+        limits = _describe(field.schema, {})
+        meaning = " ".join(field.info.description.split())
+        lines.append(f"| `{name}` | {kind} | {default} | {limits} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+class _FieldOfConfig(NamedTuple):
+    info: Any  # pydantic's FieldInfo
+    schema: dict  # JSON schema of the values other than None
+    kind: type  # Python type of the values other than None
+    optional: bool  # None is allowed
+
+
+_KINDS = {"boolean": bool, "integer": int, "number": float, "string": str, "array": tuple, "object": dict}
+_NAMES = {
+    "boolean": "True or False",
+    "integer": "an int",
+    "number": "a finite number",
+    "string": "a non-empty string",
+    "object": "a dict",
+}
+_LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<="}
+
+
+@functools.cache
+def _fields() -> dict[str, _FieldOfConfig]:
+    """Returns every field by its dotted name, such as "data.source"."""
+    fields = {}
+    for prefix, section in ("", Experiment), *((f"{name}.", section) for name, section in _sections().items()):
+        properties = section.model_json_schema()["properties"]
+        for name, info in section.model_fields.items():
+            if prefix or name not in _sections():
+                variants = properties[name].get("anyOf", [properties[name]])
+                schema = variants[0]
+                fields[prefix + name] = _FieldOfConfig(info, schema, _KINDS[schema["type"]], len(variants) > 1)
+    return fields
+
+
+def _sections() -> dict[str, type[_Section]]:
+    annotations = {name: info.annotation for name, info in Experiment.model_fields.items()}
+    return {name: kind for name, kind in annotations.items() if isinstance(kind, type) and issubclass(kind, _Section)}
+
+
+def _describe(schema: dict, names: dict[str, str] = _NAMES) -> str:
+    """Returns what a JSON schema allows, such as "a number > 0". With `names` {} it omits the types."""
+    if "enum" in schema:
+        return ("one of " if names else "") + ", ".join(repr(choice) for choice in schema["enum"])
+    if "prefixItems" in schema:
+        return f"({', '.join(_describe(item, names) for item in schema['prefixItems'])})"
+    if "items" in schema:
+        return f"{'a non-empty tuple, ' if names else ''}each {_describe(schema['items'], names)}"
+    limits = " and ".join(f"{symbol} {schema[key]}" for key, symbol in _LIMITS.items() if key in schema)
+    return f"{names.get(schema['type'], '')} {limits}".strip()
+
+
+def _parse(values: dict) -> Experiment:
+    """Returns the values as an Experiment. Raises ConfigError for the first invalid field."""
+    absent = object()
+    given = {name: _lookup(values, name, absent) for name in _fields()}
+    missing = [f"config.{name}" for name, value in given.items() if value is absent]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise ConfigError(f"missing fields: {', '.join(missing[:5])}{more}; start the config from configs/base.py")
+    for name, field in _fields().items():
+        if given[name] is None and field.info.is_required():
+            raise ConfigError(f"config.{name} is not set; set it in the config file or with --config.{name}=...")
+    try:
+        return Experiment.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_message(error.errors()[0], given)) from None
+
+
+def _lookup(values: Any, name: str, default: Any) -> Any:
+    """Returns the value of a dotted name in nested dicts, or `default`."""
+    for part in name.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return default
+        values = values[part]
+    return values
+
+
+def _message(error: Any, values: dict[str, Any]) -> str:
+    """Returns one line from an error of pydantic: the field, its value, what is wrong and what is allowed."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"config.{path}={error['input']!r} is not a field of configs/schema.py; remove it or correct its name"
+    name = next(name for name in _fields() if f"{path}.".startswith(f"{name}."))  # the path may go on into a tuple
+    field = _fields()[name]
+    problem = str(error["ctx"]["error"]) if error["type"] == "value_error" else "is not valid"
+    return (
+        f"config.{name}={values[name]!r} {problem}; use {'None or ' if field.optional else ''}{_describe(field.schema)}"
+    )
+
+
+class _OptionalParser(flags.ArgumentParser):
+    """Parser of a command-line value that may be `None`."""
+
+    def __init__(self, parser: flags.ArgumentParser):
+        self._parser = parser
+
+    def parse(self, argument):
+        return None if argument in (None, "None") else self._parser.parse(argument)
+
+
+# config_flags chooses a field's parser by the field's type, so optional fields have types of their own.
+_OPTIONAL_TYPES = {
+    kind: config_flags.register_flag_parser_for_type(
+        type(f"Optional[{kind.__name__}]", (), {}), _OptionalParser(parser)
+    )
+    for kind, parser in ((int, flags.IntegerParser()), (float, flags.FloatParser()), (str, flags.ArgumentParser()))
+}
+
+
+class _OptionalField(FieldReference):
+    """A typed field of a ConfigDict that accepts None, also from the command line."""
+
+    def get_type(self):
+        kind = super().get_type()
+        return _OPTIONAL_TYPES.get(kind, kind)
+
+    def set(self, value, type_safe=True):
+        # config_flags parses --config.data.crop_area=None as (None,).
+        super().set(None if value == (None,) else value, type_safe)
+
+
+def _config_dict(values: dict) -> ConfigDict:
+    """Returns a locked config with the given values and with the defaults of all other fields."""
+    config = ConfigDict({name: ConfigDict() for name in _sections()})
+    for name, field in _fields().items():
+        value = _lookup(values, name, None if field.info.is_required() else field.info.default)
+        if field.kind is dict:
+            value = ConfigDict(value)
+        elif field.optional or field.info.is_required():
+            value = _OptionalField(value, field.kind)
+        section, _, leaf = name.rpartition(".")
+        (config[section] if section else config)[leaf] = value
+    return config.lock()

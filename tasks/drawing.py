@@ -1,0 +1,161 @@
+"""Drawings of images, label maps and predictions as PNG files."""
+
+import io
+import math
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from convzoo import data
+from convzoo.errors import ConfigError, first_line
+
+_DPI = 80
+_MAP_INCHES = 1.1  # side of one image or map in draw_label_maps
+_MIN_INCHES, _MAX_INCHES = 1.3, 2.8  # side of one image in draw_grid
+_ROW_INCHES = 11.5
+_LETTERS_PER_INCH = 16  # of a title
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
+
+
+def first_images(source: data.Source, split: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first images of `split`, as a network receives them in evaluation, and their labels.
+
+    Args:
+        source: The data source.
+        split: A split or slice such as "test" or "train[90%:]".
+        count: Number of images; corrupt images are left out, and a short split gives fewer.
+        **settings: Further arguments of `data.eval_dataset`.
+
+    Returns:
+        float32 [images, height, width, 3] and int32 [images, ...].
+
+    Raises:
+        DataError: Too many images are corrupt.
+    """
+    with data.reraise_data_errors():
+        batch = next(iter(data.eval_dataset(source, split, batch_size=count, **settings)))
+    is_example = batch["mask"].numpy() > 0
+    return batch["image"].numpy()[is_example], batch["label"].numpy()[is_example]
+
+
+def draw_label_maps(
+    images: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    num_labels: Mapping[str, int],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    names: Sequence[str] = (),
+) -> bytes:
+    """Draws each image in a row, with its label maps beside it, one color per label.
+
+    Args:
+        images: Normalized images, float [images, height, width, 3].
+        maps: Title of a column to integer maps [images, height, width]. Values of `num_labels` or more stay white.
+        num_labels: Number of labels of each column.
+        mean, std: Normalization of the images, three numbers each, on the scale 0 to 255.
+        names: Names of the labels for a legend; none for no legend.
+
+    Returns:
+        A PNG file.
+    """
+    from matplotlib.figure import Figure  # slow to import, and only drawings need it
+    from matplotlib.patches import Patch
+
+    size = (_MAP_INCHES * (1 + len(maps)), _MAP_INCHES * len(images) + 0.25)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(images), 1 + len(maps), squeeze=False)
+    for row, image in enumerate(_to_rgb(images, mean, std)):
+        axes[row, 0].imshow(image)
+        for column, (title, column_maps) in enumerate(maps.items(), start=1):
+            count = num_labels[title]
+            labels = np.ma.masked_greater_equal(column_maps[row], count)
+            axes[row, column].imshow(labels, _colormap(count), vmin=-0.5, vmax=count - 0.5, interpolation="nearest")
+            if row == 0:
+                axes[row, column].set_title(title, fontsize=8)
+    if names:
+        colors = _colormap(len(names))
+        patches = [Patch(color=colors(label), label=name) for label, name in enumerate(names)]
+        figure.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=8)
+    return _png(figure, axes)
+
+
+def draw_grid(images: np.ndarray, titles: Sequence[str], *, mean: Sequence[float], std: Sequence[float]) -> bytes:
+    """Draws images in a grid, each below its title.
+
+    Args:
+        images: Normalized images, float [images, height, width, 3].
+        titles: Title of each image.
+        mean, std: Normalization of the images, three numbers each, on the scale 0 to 255.
+
+    Returns:
+        A PNG file.
+    """
+    from matplotlib.figure import Figure
+
+    height, width = np.clip(np.array(images.shape[1:3]) / _DPI, _MIN_INCHES, _MAX_INCHES)
+    titles = [textwrap.fill(title, round(width * _LETTERS_PER_INCH)) for title in titles]
+    lines = 1 + max(title.count("\n") for title in titles)
+    columns = min(int(_ROW_INCHES / width), len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(columns * (width + 0.1), rows * (height + 0.1 + 0.14 * lines)), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, image, title in zip(axes.flat, _to_rgb(images, mean, std), titles, strict=False):
+        axis.imshow(image)
+        axis.set_title(title, fontsize=8)
+    return _png(figure, axes)
+
+
+def label_titles(labels: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Returns a title for each label: the class name, or the names and shares of the classes of a mixed image.
+
+    Args:
+        labels: Class indices [images], or class shares, float [images, classes].
+        names: Class names.
+
+    Example:
+        >>> label_titles(np.array([[0.25, 0.75]]), ["cat", "dog"])
+        ['dog 0.75, cat 0.25']
+    """
+    if labels.ndim == 1:
+        return [names[label] for label in labels]
+    titles = []
+    for shares in labels:
+        classes = [label for label in np.argsort(-shares, kind="stable") if shares[label] >= 0.005]
+        parts = [f"{names[label]} {shares[label]:.2f}" for label in classes]
+        titles.append(", ".join(parts) if len(classes) > 1 else names[classes[0]])
+    return titles
+
+
+def write_png(path: str, png: bytes) -> None:
+    """Writes a PNG file to `path`, local or gs://, and creates its folder. Raises ConfigError if that fails."""
+    try:
+        if folder := os.path.dirname(path):
+            tf.io.gfile.makedirs(folder)
+        tf.io.write_file(path, png)
+    except (tf.errors.OpError, OSError) as error:
+        raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
+
+
+def _to_rgb(images, mean, std):
+    """Returns normalized images as RGB values from 0 to 1."""
+    return np.clip((images * np.asarray(std) + np.asarray(mean)) / 255, 0, 1)
+
+
+def _png(figure, axes):
+    for axis in axes.flat:
+        axis.axis("off")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI)
+    return file.getvalue()
+
+
+def _colormap(count):
+    """Returns a colormap with one color for each label below `count`."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(_COLORS[:count]) if count <= len(_COLORS) else colormaps["turbo"].resampled(count)

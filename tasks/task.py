@@ -1,0 +1,124 @@
+"""The interface between a kind of prediction and the programs that train, evaluate and export it."""
+
+import abc
+from typing import Any
+
+import keras
+import ml_collections
+import numpy as np
+import tensorflow as tf
+
+
+class Task(abc.ABC):
+    """A kind of prediction: its network head, loss, metrics and exported outputs. Instances hold no state.
+
+    Labels and outputs are tensors or nested structures of tensors whose first axis is the batch: class indices, label
+    maps, or a dictionary of padded boxes. Training calls `losses` and `train_metrics` in every step. Evaluation calls
+    `eval_totals` for every batch and adds the results up on the devices. It also concatenates the tensors of
+    `eval_predictions` over the split, for metrics that are no sums over examples, such as average precision. At the
+    end it calls `eval_metrics` once.
+
+    Attributes:
+        dense_labels: True if the label of an image is a map with one label per pixel.
+        best_metric: Name of the metric that selects the best checkpoint; higher is better.
+        train_metric_names: Keys of `train_metrics`.
+        prediction_dtypes: Name and dtype of each tensor of `eval_predictions`.
+    """
+
+    dense_labels: bool = False
+    best_metric: str
+    train_metric_names: tuple[str, ...] = ("accuracy",)
+    prediction_dtypes: dict[str, tf.DType] = {}  # noqa: RUF012  never modified
+
+    @abc.abstractmethod
+    def build_model(
+        self,
+        config: ml_collections.ConfigDict,
+        num_classes: int,
+        input_shape: tuple[int | None, int | None, int],
+        overrides: dict[str, Any],
+    ) -> keras.Model:
+        """Builds the randomly initialized network, from normalized float images to outputs.
+
+        Args:
+            config: The config of the experiment.
+            num_classes: Number of classes of the data.
+            input_shape: Height, width and channels of an image.
+            overrides: Further arguments of the network's builder.
+        """
+
+    @abc.abstractmethod
+    def losses(self, labels, outputs, label_smoothing: float = 0.0) -> tf.Tensor:
+        """Returns the loss of each example, float32 [batch].
+
+        Args:
+            labels: Labels of the data source, or float class shares [batch, classes] after mixup and CutMix.
+            outputs: Outputs of the network.
+            label_smoothing: Share of the probability that is spread evenly over all classes.
+        """
+
+    @abc.abstractmethod
+    def train_metrics(self, labels, outputs) -> dict[str, tf.Tensor]:
+        """Returns the metrics that training reports with the loss, float32 [batch] each. Arguments as in `losses`."""
+
+    @abc.abstractmethod
+    def initial_totals(self, num_classes: int) -> dict[str, tf.Tensor]:
+        """Returns zeros of the shapes and dtypes of `eval_totals`."""
+
+    @abc.abstractmethod
+    def eval_totals(self, labels, outputs, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns sums over the examples of a batch. Examples whose `mask` (float [batch]) is 0 do not count."""
+
+    def eval_predictions(self, labels, outputs) -> dict[str, tf.Tensor]:
+        """Returns the tensors [batch, ...] that evaluation collects over the whole split; none by default."""
+        return {}
+
+    @abc.abstractmethod
+    def eval_metrics(
+        self, totals: dict[str, np.ndarray], predictions: dict[str, np.ndarray], num_examples: int
+    ) -> dict[str, float]:
+        """Returns the metrics of a split, "loss" and `best_metric` among them.
+
+        Args:
+            totals: `eval_totals`, summed over all batches.
+            predictions: `eval_predictions` [examples, ...] of all examples, without padding.
+            num_examples: Number of examples that counted.
+        """
+
+    @abc.abstractmethod
+    def summary(self, metrics: dict[str, float]) -> dict[str, str]:
+        """Formats the metrics for a table: column title to text."""
+
+    @abc.abstractmethod
+    def export_outputs(self, outputs, image_size: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        """Returns the outputs of an exported model by name.
+
+        Args:
+            outputs: Outputs of the network, float32.
+            image_size: Height and width of the images in pixels, int32 [2], before preprocessing; None where the
+                images of the batch may differ in size, which tasks with `dense_labels` exclude.
+        """
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    """Computes the softmax cross-entropy of each label, float32 [batch, ...].
+
+    Args:
+        labels: Class indices, int [batch, ...], or class shares, float [batch, ..., classes].
+        logits: float [batch, ..., classes].
+        label_smoothing: Share of the probability that is spread evenly over all classes.
+
+    Example:
+        >>> cross_entropy(tf.constant([1]), tf.constant([[0.0, 0.0]])).numpy().round(4).tolist()
+        [0.6930999755859375]
+    """
+    labels, logits = tf.convert_to_tensor(labels), tf.cast(logits, tf.float32)
+    classes = logits.shape[-1]
+    shares = labels if labels.dtype.is_floating else tf.one_hot(labels, classes)
+    target = shares * (1.0 - label_smoothing) + label_smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+
+def percent(share: float) -> str:
+    """Formats a share of 1 in percent with two digits, without the sign."""
+    return f"{share:.2%}"[:-1]

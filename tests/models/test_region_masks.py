@@ -1,0 +1,109 @@
+"""DRConv networks: their DRConv layers and masks, sizes, and region maps."""
+
+import keras
+import numpy as np
+import pytest
+
+from convzoo.errors import ModelError
+from convzoo.layers import DRConv2D, GuidedMask
+from convzoo.models import count, create_model, region_maps
+
+TINY = {"num_classes": 5, "input_shape": (32, 32, 3)}
+
+
+def layers_of(model, kind):
+    return [layer.name for layer in model.layers if isinstance(layer, kind)]
+
+
+def small(name="mobilenet_v1_drconv_x0_25", **overrides):
+    return create_model(name, **{**TINY, "stem_strides": 1, "regions": 3, "bank_size": 2, **overrides})
+
+
+@pytest.mark.graphs
+def test_shufflenet_has_two_drconvs_and_one_mask_per_block():
+    model = create_model("shufflenet_v2_drconv_x0_5", **TINY)
+    assert layers_of(model, GuidedMask) == [f"block{i}_mask" for i in range(16)]
+    expected = [f"block{i}_right_{part}_conv" for i in range(16) for part in ("expand", "project")]
+    assert layers_of(model, DRConv2D) == expected
+    assert model.get_layer("stem_conv").use_bias
+    assert model.get_layer("head_conv").use_bias
+
+
+@pytest.mark.graphs
+def test_every_pointwise_convolution_of_the_mobilenets_is_a_drconv():
+    assert layers_of(small(), DRConv2D) == [f"block{i}_pointwise_conv" for i in range(13)]
+    names = layers_of(small("mobilenet_v2_drconv_x1_0"), DRConv2D)
+    expected = [f"block{i}_{part}_conv" for i in range(17) for part in ("expand", "project")]
+    assert names == expected[1:]
+
+
+@pytest.mark.graphs
+@pytest.mark.parametrize(
+    ("overrides", "params", "madds"),
+    [
+        # 43 M plus the generated kernels: 64 multiply-adds per weight of the 115,200 in static convolutions.
+        ({}, 2_293_792, 50.1e6),
+        ({"bank_size": 4}, 1_776_672, 46.4e6),
+        # 64 more base kernels per layer than the shared bank's 8.
+        ({"generator": "grouped"}, 2_293_792 + 64 * 115_200, 50.1e6),
+        # One kernel per image: an eighth of the mixing coefficients and no mask.
+        ({"regions": 1}, 2_188_320, 41.4e6),
+    ],
+)
+def test_sizes_of_drconv_shufflenet_x0_5(overrides, params, madds):
+    counted = count(create_model("shufflenet_v2_drconv_x0_5", **overrides))
+    assert counted.params == params
+    assert counted.madds == pytest.approx(madds, abs=0.05e6)
+
+
+@pytest.mark.graphs
+def test_one_region_needs_no_mask():
+    model = small(regions=1)
+    assert not layers_of(model, GuidedMask)
+    assert len(layers_of(model, DRConv2D)) == 13
+    assert region_maps(model) is None
+
+
+@pytest.mark.parametrize("size", [32, 45])
+def test_region_maps_are_the_argmax_of_the_masks(size):
+    model = small("shufflenet_v2_drconv_x0_5", input_shape=(None, None, 3))
+    images = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("float32")
+    assert np.isfinite(keras.ops.convert_to_numpy(model(images))).all()
+    maps = region_maps(model)(images)
+    assert list(maps) == [f"block{i}" for i in range(16)]
+    mask = keras.Model(model.inputs, model.get_layer("block5_mask").output)(images)
+    expected = keras.ops.convert_to_numpy(mask).argmax(-1)
+    np.testing.assert_array_equal(maps["block5"], expected)
+    assert maps["block0"].shape == (2, size, size)
+    assert keras.backend.standardize_dtype(maps["block0"].dtype) == "int32"
+
+
+@pytest.mark.graphs
+def test_regions_turn_a_static_network_into_drconv_and_back():
+    assert len(layers_of(create_model("resnet18", **TINY), DRConv2D)) == 0
+    assert len(layers_of(create_model("efficientnet_b0", **TINY, regions=2), GuidedMask)) == 16
+    static = create_model("shufflenet_v2_drconv_x0_5", regions=None, bias_at_ends=False)
+    assert count(static).params == count(create_model("shufflenet_v2_x0_5")).params
+
+
+@pytest.mark.graphs
+@pytest.mark.parametrize(
+    ("name", "overrides", "value"),
+    [
+        ("shufflenet_v2_drconv_x0_5", {"generator": "bank"}, "'bank'"),
+        ("shufflenet_v2_drconv_x0_5", {"regions": 0}, "regions.*0"),
+        ("shufflenet_v2_drconv_x0_5", {"bank_size": 2.5}, r"bank_size.*2\.5"),
+        ("shufflenet_v2_x0_5", {"bank_size": 4}, "bank_size .*regions"),
+        ("mobilenet_v1_x0_25", {"num_experts": 4}, "num_experts .*first_conditional_block"),
+        ("mobilenet_v1_condconv_x0_25", {"regions": 4}, "block5_pointwise_conv"),
+    ],
+)
+def test_invalid_overrides(name, overrides, value):
+    with pytest.raises(ModelError, match=value):
+        create_model(name, **TINY, **overrides)
+
+
+def test_settings_of_layers_that_an_override_removes_are_accepted():
+    overrides = {"first_conditional_block": None, "conditional_classifier": False, "num_experts": 4}
+    model = create_model("mobilenet_v1_condconv_x0_25", **TINY, **overrides)
+    assert count(model).params == count(create_model("mobilenet_v1_x0_25", **TINY)).params

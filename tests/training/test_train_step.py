@@ -1,0 +1,189 @@
+"""A training step: loss, weight decay, accumulation, clipping, compilation. Many steps in one call."""
+
+import functools
+import time
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import tiny
+
+from convzoo import layers
+from convzoo.tasks import TASKS
+from convzoo.tasks.task import cross_entropy
+from convzoo.training import train_step as train_step_module
+from convzoo.training.ema import MovingAverage
+from convzoo.training.experiment import build_model
+from convzoo.training.optimizers import RMSPropTF1
+from convzoo.training.state import TrainState
+from convzoo.training.train_step import MultiStep, initial_sums, train_step
+
+CLASSIFICATION = TASKS["classification"]
+
+
+def _network(seed=3):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((4, 4, 1))
+    x = keras.layers.Conv2D(3, 3, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(5, name="dense")(x))
+
+
+def _batch(size=8):
+    rng = np.random.default_rng(1)
+    return {
+        "image": tf.constant(rng.normal(size=(size, 4, 4, 1)).astype("float32")),
+        "label": tf.constant(rng.integers(0, 5, size), tf.int32),
+    }
+
+
+def _train_once(model, batch, **settings):
+    optimizer = keras.optimizers.SGD(0.5)
+    optimizer.build(model.trainable_weights)
+    return train_step(TrainState(model, optimizer), batch, task=CLASSIFICATION, batch_size=8, **settings)
+
+
+def test_cross_entropy_with_label_smoothing():
+    logits = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    labels = np.array([1, 0, 3])
+    target = np.full((3, 4), 0.2 / 4)
+    target[np.arange(3), labels] += 0.8
+    log_softmax = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -(target * log_softmax).sum(-1)
+    np.testing.assert_allclose(cross_entropy(tf.constant(labels), tf.constant(logits), 0.2), expected, rtol=1e-5)
+
+
+def test_weight_decay_covers_all_weights_except_batch_norm():
+    plain, decayed, batch = _network(), _network(), _batch()
+    before = {weight.path: weight.numpy() for weight in plain.weights}
+    _train_once(plain, batch)
+    _train_once(decayed, batch, weight_decay=0.1)
+    for with_decay, without in zip(decayed.trainable_weights, plain.trainable_weights, strict=True):
+        path = with_decay.path
+        decay = 0.0 if path.startswith("norm") else 0.5 * 0.1 * before[path]
+        np.testing.assert_allclose(with_decay.numpy(), without.numpy() - decay, atol=1e-6, err_msg=path)
+
+
+def test_accumulation_equals_the_whole_batch():
+    whole, accumulated, batch = _network(), _network(), _batch()
+    for model in (whole, accumulated):
+        model.get_layer("norm").trainable = False  # otherwise each part has its own batch statistics
+    sums = _train_once(whole, batch), _train_once(accumulated, batch, accumulation_steps=4)
+    for name in sums[0]:
+        np.testing.assert_allclose(sums[0][name], sums[1][name], rtol=1e-5)
+    for first, second in zip(whole.weights, accumulated.weights, strict=True):
+        np.testing.assert_allclose(first.numpy(), second.numpy(), atol=1e-6)
+
+
+def test_clipping_bounds_the_global_norm():
+    model, batch = _network(), _batch()
+    before = [weight.numpy() for weight in model.trainable_weights]
+    _train_once(model, batch, clip_norm=0.01)
+    changes = [weight.numpy() - old for weight, old in zip(model.trainable_weights, before, strict=True)]
+    norm = np.sqrt(sum((change**2).sum() for change in changes))
+    np.testing.assert_allclose(norm, 0.5 * 0.01, rtol=1e-4)  # learning rate times clip_norm
+
+
+def test_sums_are_computed_before_the_update():
+    model, batch = _network(), _batch()
+    logits = model(batch["image"], training=True)
+    expected = float(tf.reduce_sum(cross_entropy(batch["label"], logits)))
+    correct = int(tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), batch["label"]), tf.int32)))
+    sums = _train_once(_network(), batch)
+    np.testing.assert_allclose(sums["loss"], expected, rtol=1e-5)
+    assert int(sums["accuracy"]) == correct
+
+
+@pytest.mark.parametrize("variant", ["", "regions"])
+def test_step_compiles_with_xla(variant):
+    """XLA for the CPU refuses what a TPU refuses: sequential loops over an unknown batch, ops without a kernel."""
+    config = tiny.get_config(variant)
+    if not variant:  # XLA draws other random numbers
+        config.model.overrides.update({"dropout_rate": 0.0, "survival_prob": 1.0})
+    batch = {"image": tf.random.stateless_normal((4, 16, 16, 3), (1, 2)), "label": tf.constant([0, 1, 2, 3])}
+    losses = {}
+    try:
+        for target, compiled in (("cpu", False), ("tpu", True)):
+            layers.set_target(target)
+            keras.utils.set_random_seed(0)
+            model = build_model(config, 4)
+            optimizer = RMSPropTF1(0.01, momentum=0.9)
+            optimizer.build(model.trainable_weights)
+            state = TrainState(model, optimizer, MovingAverage(model, 0.9))
+            settings = {"task": CLASSIFICATION, "batch_size": 4, "weight_decay": 1e-4, "clip_norm": 1.0}
+            step = tf.function(functools.partial(train_step, state, **settings), jit_compile=compiled)
+            losses[target] = [float(step(batch)["loss"]) for _ in range(3)]
+    finally:
+        layers.set_target("cpu")
+    np.testing.assert_allclose(losses["tpu"], losses["cpu"], rtol=1e-3)
+    assert losses["tpu"][2] < losses["tpu"][0]
+
+
+def _delayed(seconds, value):
+    """Returns `value` after some time."""
+    if not seconds:
+        return value
+    done = tf.numpy_function(lambda: time.sleep(seconds) or np.float32(0), [], tf.float32)
+    with tf.control_dependencies([done]):
+        return tf.identity(value)
+
+
+@pytest.fixture
+def run_steps(monkeypatch):
+    """run(...) makes one step and then five, and returns sums, bad step and the share of time waited for input."""
+
+    def run(input_seconds=0.0, step_seconds=0.0, measure_input_wait=True, losses=(1.0,)):
+        strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+        iterations = tf.Variable(0, dtype=tf.int64)
+
+        def fake_step(state, batch):
+            loss = tf.gather(tf.constant(losses), tf.cast(iterations, tf.int32) % len(losses))
+            count = iterations.assign_add(1)
+            with tf.control_dependencies([count]):
+                return {
+                    "loss": _delayed(step_seconds, loss),
+                    "accuracy": tf.reduce_sum(tf.cast(batch["image"], tf.float32)),
+                }
+
+        def make_dataset(context):
+            endless = tf.data.Dataset.from_tensors({"image": tf.constant([1, 2])}).repeat()
+            return endless.map(lambda batch: {"image": _delayed(input_seconds, batch["image"])})
+
+        monkeypatch.setattr(train_step_module, "train_step", fake_step)
+        state = SimpleNamespace(optimizer=SimpleNamespace(iterations=SimpleNamespace(value=iterations)))
+        multi_step = MultiStep(strategy, state, measure_input_wait)
+        iterator = iter(strategy.distribute_datasets_from_function(make_dataset))
+        sums, _, _ = multi_step(iterator, 1, initial_sums(CLASSIFICATION))  # compiles
+        start = time.perf_counter()
+        sums, bad_step, waited = multi_step(iterator, 5, sums)
+        share = waited / (time.perf_counter() - start)
+        return {name: float(value) for name, value in sums.items()}, bad_step, share
+
+    return run
+
+
+def test_multi_step_sums_and_finds_the_first_bad_step(run_steps):
+    sums, bad_step, _ = run_steps(losses=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    assert sums == {"loss": 21.0, "accuracy": 18.0}
+    assert bad_step == -1
+    assert run_steps(losses=(1.0, 2.0, float("inf"), 4.0, float("nan"), 6.0))[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("input_seconds", "step_seconds", "lowest", "highest"),
+    [
+        (0.4, 0.0, 0.5, 1.0),
+        (0.0, 0.4, 0.0, 0.4),
+        (0.2, 0.4, 0.0, 0.4),  # loaded during the previous step
+        (0.8, 0.4, 0.2, 0.8),  # half of the time remains to wait
+    ],
+)
+def test_input_wait(run_steps, input_seconds, step_seconds, lowest, highest):
+    assert lowest <= run_steps(input_seconds, step_seconds)[2] <= highest
+
+
+def test_input_wait_is_zero_if_not_measured(run_steps):
+    assert run_steps(0.1, 0.0, measure_input_wait=False)[2] == 0.0

@@ -1,0 +1,20 @@
+"""Private Keras interfaces that training depends on, checked with Keras 3.10 to 3.15."""
+
+from collections.abc import Callable
+
+import keras
+
+
+def set_batch_norm_moments(layer: keras.layers.BatchNormalization, moments: Callable) -> None:
+    """Replaces `BatchNormalization._moments(inputs, mask)`, which returns mean and variance per channel."""
+    layer._moments = moments
+
+
+def optimizer_variable_key(optimizer: keras.optimizers.Optimizer, variable) -> str:
+    """Returns the key that identifies a variable on all replicas, `Optimizer._var_key`."""
+    return optimizer._var_key(variable)
+
+
+def rmsprop_mean_squares(optimizer: keras.optimizers.RMSprop) -> list[keras.Variable]:
+    """Returns the mean squares of a built RMSprop, `RMSprop._velocities`."""
+    return optimizer._velocities

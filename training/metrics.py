@@ -1,0 +1,159 @@
+"""Metrics of a run: metrics.jsonl and TensorBoard for programs, a progress bar or plain lines for people."""
+
+import datetime
+import functools
+import json
+import os
+import sys
+
+import tensorflow as tf
+import tqdm
+
+from convzoo.errors import WriteError, first_line
+from convzoo.training.files import read_text, write_text
+
+METRICS_FILE = "metrics.jsonl"
+_INPUT_SHARE_SHOWN = 0.1  # progress shows the share of time spent waiting for input from here on
+
+
+def _raises_write_error(method):
+    @functools.wraps(method)
+    def wrapper(*args, **kwargs):
+        try:
+            return method(*args, **kwargs)
+        except WriteError:
+            raise
+        except (tf.errors.OpError, OSError) as error:
+            raise WriteError("metrics", first_line(error)) from error
+
+    return wrapper
+
+
+class MetricsWriter:
+    """Writes scalars to metrics.jsonl, one JSON object a line with "step" first, and to TensorBoard.
+
+    Args:
+        workdir: Folder of the run, local or gs://.
+        first_step: Step from which the run resumes. Lines of later steps are dropped: an interrupted process wrote them
+            after its last checkpoint, and those steps are made again.
+
+    Raises:
+        WriteError: Here and in all methods, where a file cannot be written.
+    """
+
+    @_raises_write_error
+    def __init__(self, workdir: str, first_step: int = 0):
+        self._path = os.path.join(workdir, METRICS_FILE)
+        self._tensorboard = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard"))
+        lines = [line for line in read_metrics(workdir) if line["step"] <= first_step]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    @_raises_write_error
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Appends one line with the scalars of `step`."""
+        with tf.io.gfile.GFile(self._path, "a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        self.write_to_tensorboard(step, scalars, {})
+
+    @_raises_write_error
+    def write_to_tensorboard(self, step: int, scalars: dict[str, float], images: dict[str, bytes]) -> None:
+        """Writes scalars and images, PNG files, to TensorBoard only."""
+        with self._tensorboard.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value, step)
+            for name, png in images.items():
+                tf.summary.image(name, tf.image.decode_png(png, channels=3)[tf.newaxis], step)
+        self._tensorboard.flush()
+
+
+class NoMetricsWriter:
+    """Stands in for a MetricsWriter in workers that do not write."""
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Does nothing."""
+
+    def write_to_tensorboard(self, step: int, scalars: dict[str, float], images: dict[str, bytes]) -> None:
+        """Does nothing."""
+
+
+def read_metrics(workdir: str) -> list[dict]:
+    """Returns the lines of metrics.jsonl. Ignores everything from an incomplete line on, which a kill leaves behind."""
+    path = os.path.join(workdir, METRICS_FILE)
+    if not tf.io.gfile.exists(path):
+        return []
+    lines = []
+    for text in read_text(path).splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def without_times(line: dict) -> dict:
+    """Returns a line of metrics.jsonl without its time measurements: two runs of one experiment share the rest."""
+    return {
+        name: value
+        for name, value in line.items()
+        if not name.startswith("time/") and name != "train/images_per_second"
+    }
+
+
+class ProgressDisplay:
+    """Shows the progress of a run: a progress bar if the output is a terminal, otherwise plain lines.
+
+    Args:
+        first_step: Step from which the run starts.
+        total_steps: Step at which it ends.
+        output: Text stream, by default standard output.
+        messages_only: Show messages and no progress, in workers that do not write.
+    """
+
+    def __init__(self, first_step: int, total_steps: int, output=None, messages_only: bool = False):
+        self._output = output or sys.stdout
+        self._total, self._messages_only = total_steps, messages_only
+        self._bar = None
+        if self._output.isatty() and not messages_only:
+            self._bar = tqdm.tqdm(
+                initial=first_step, total=total_steps, unit="step", file=self._output, dynamic_ncols=True
+            )
+
+    def message(self, text: str) -> None:
+        """Shows a line of text."""
+        if self._bar is None:
+            print(text, file=self._output, flush=True)
+        else:
+            self._bar.write(text, file=self._output)
+
+    def update(self, step: int, metrics: dict[str, float], seconds_left: float, input_share: float = 0.0) -> None:
+        """Shows the training metrics of the steps up to `step`.
+
+        Args:
+            step: Number of steps made.
+            metrics: "loss", further metrics as shares of 1, "learning_rate" and "images_per_second".
+            seconds_left: Estimated time to the end of the run.
+            input_share: Share of the time spent waiting for input; shown if it is above a tenth.
+        """
+        if self._messages_only:
+            return
+        shares = {*metrics} - {"loss", "learning_rate", "images_per_second"}
+        columns = [
+            f"loss {metrics['loss']:.4f}",
+            *(f"{name} {metrics[name]:.2%}" for name in metrics if name in shares),
+            f"learning rate {metrics['learning_rate']:.3g}",
+            f"images/s {metrics['images_per_second']:.0f}",
+        ]
+        if input_share > _INPUT_SHARE_SHOWN:
+            columns.append(f"waiting for input {input_share:.0%}")
+        text = "  ".join(columns)
+        if self._bar is None:
+            left = datetime.timedelta(seconds=round(seconds_left))
+            print(f"step {step}/{self._total}  {text}  left {left}", file=self._output, flush=True)
+        else:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Ends the progress bar."""
+        if self._bar is not None:
+            self._bar.close()

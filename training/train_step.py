@@ -1,0 +1,181 @@
+"""One optimizer update on every replica, and many of them in one call."""
+
+import functools
+from typing import Any
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from convzoo.tasks import Task
+from convzoo.training.state import TrainState
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, Any],
+    *,
+    task: Task,
+    batch_size: int,
+    num_replicas: int = 1,
+    label_smoothing: float = 0.0,
+    weight_decay: float = 0.0,
+    accumulation_steps: int = 1,
+    clip_norm: float | None = None,
+) -> dict[str, tf.Tensor]:
+    """Updates the model once with this replica's part of a batch. Runs in replica context.
+
+    The loss is the task's mean loss over the global batch, plus `weight_decay` times half the sum of squares of every
+    trainable weight except those of BatchNorm. Like the EfficientNet code, this decays biases, routing weights and
+    experts too.
+
+    Args:
+        state: Model, optimizer and moving average, updated in place.
+        batch: "image", float [examples, height, width, channels], and "label".
+        task: Computes losses and metrics.
+        batch_size: Examples of the global batch.
+        num_replicas: Replicas that share the global batch.
+        label_smoothing: See `Task.losses`.
+        weight_decay: Factor of the penalty.
+        accumulation_steps: Number of equal parts that the replica's examples are processed in, to save memory.
+        clip_norm: Largest global norm of the gradient of the global batch; None for no clipping.
+
+    Returns:
+        Sums over the replica's examples of "loss" and of `task.train_metrics`, computed before the update.
+    """
+    weights = state.model.trainable_weights
+    gradients = [tf.zeros(weight.shape) for weight in weights]
+    sums = initial_sums(task)
+    # Unrolled: a while loop cannot contain the cross-replica sums of synchronized BatchNorm.
+    for index in range(accumulation_steps):
+        images, labels = _part((batch["image"], batch["label"]), index, accumulation_steps)
+        with tf.GradientTape() as tape:
+            outputs = state.model(images, training=True)
+            with tf.name_scope("loss"):  # this scope and those below name ops in profiles and compiled steps
+                losses = task.losses(labels, outputs, label_smoothing)
+                loss = tf.reduce_sum(losses) / batch_size
+        for position, gradient in enumerate(tape.gradient(loss, [weight.value for weight in weights])):
+            gradients[position] += tf.cast(gradient, tf.float32)
+        for name, values in {"loss": losses, **task.train_metrics(labels, outputs)}.items():
+            sums[name] += tf.reduce_sum(values)
+    with tf.name_scope("update"):
+        step = tf.identity(state.optimizer.iterations.value)
+        gradients = _add_weight_decay(gradients, state.model, weight_decay / num_replicas)
+        if clip_norm is not None:
+            gradients = _clip(gradients, clip_norm, num_replicas)
+        state.optimizer.apply(gradients, weights)
+    if state.ema is not None:
+        with tf.name_scope("ema"):
+            state.ema.update(step)
+    return sums
+
+
+def initial_sums(task: Task) -> dict[str, tf.Tensor]:
+    """Returns zeros for the sums of `train_step`."""
+    return {name: tf.zeros([]) for name in ("loss", *task.train_metric_names)}
+
+
+def step_settings(config: ml_collections.ConfigDict, task: Task, num_replicas: int = 1) -> dict[str, Any]:
+    """Returns the keyword arguments of `train_step` for an experiment."""
+    return {
+        "task": task,
+        "batch_size": config.batch_size,
+        "num_replicas": num_replicas,
+        "label_smoothing": config.label_smoothing,
+        "weight_decay": config.weight_decay,
+        "accumulation_steps": config.gradient_accumulation_steps,
+        "clip_norm": config.clip_norm,
+    }
+
+
+def _part(tensors, index, count):
+    """Returns part `index` of `count` equal parts of every tensor along the batch axis."""
+    return tf.nest.map_structure(lambda tensor: tf.split(tensor, count)[index], tensors)
+
+
+def _add_weight_decay(gradients, model, factor):
+    """Adds `factor` times each decayed weight. The factor is a replica's share: the optimizer sums over replicas."""
+    if not factor:
+        return gradients
+    batch_norm = {
+        id(weight)
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for weight in layer.trainable_weights
+    }
+    return [
+        gradient if id(weight) in batch_norm else gradient + weight.value * factor
+        for gradient, weight in zip(gradients, model.trainable_weights, strict=True)
+    ]
+
+
+def _clip(gradients, clip_norm, num_replicas):
+    """Clips the sum of all replicas' gradients and divides it by their number: the optimizer adds them up again."""
+    if num_replicas > 1:
+        context = tf.distribute.get_replica_context()
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    clipped, _ = tf.clip_by_global_norm(gradients, clip_norm)
+    return [gradient / num_replicas for gradient in clipped]
+
+
+class MultiStep:
+    """Runs many training steps in one call of a `tf.function` and sums their metrics on the devices.
+
+    Args:
+        strategy: The distribution strategy of `state`.
+        state: What is trained.
+        measure_input_wait: Whether to measure the time spent waiting for input. TensorFlow forbids reading the clock in
+            a deterministic run.
+        **step_settings: Further arguments of `train_step`.
+    """
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy, state: TrainState, measure_input_wait: bool = True, **step_settings
+    ):
+        self._strategy, self._measure_input_wait = strategy, measure_input_wait
+        self._iterations = state.optimizer.iterations.value
+        self._train_step = functools.partial(train_step, state, **step_settings)
+        self._compiled = tf.function(self._loop)
+
+    def __call__(self, iterator, steps: int, sums: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], int, float]:
+        """Makes `steps` steps on the next batches.
+
+        Args:
+            iterator: Iterator of a distributed dataset of the strategy.
+            steps: At least 1.
+            sums: `initial_sums` or the sums that an earlier call returned.
+
+        Returns:
+            `sums` plus the sums over all examples of the steps; the number of the first step, from 0, whose loss was
+            not finite, or -1; the seconds spent waiting for input.
+        """
+        sums, bad_step, waited = self._compiled(iterator, tf.constant(steps), sums)
+        return sums, int(bad_step), float(waited)
+
+    def _loop(self, iterator, steps, sums):
+        bad_step = tf.constant(-1, tf.int64)
+        waited, step_end = tf.constant(0.0, tf.float64), self._time_after([])
+        for _ in tf.range(steps):
+            step = tf.cast(self._iterations.read_value(), tf.int64)
+            batch = next(iterator)
+            # The wait is the time from the end of a step until the next batch is available. Both clock readings depend
+            # only on their tensors, so input and computation still overlap.
+            batch_time = self._time_after(self._strategy.experimental_local_results(batch["image"]))
+            waited += tf.maximum(batch_time - step_end, 0.0)
+            replica_sums = self._strategy.run(self._train_step, args=(batch,))
+            step_sums = {
+                name: self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+                for name, value in replica_sums.items()
+            }
+            step_end = self._time_after(step_sums.values())
+            sums = {name: sums[name] + step_sums[name] for name in sums}
+            is_first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(step_sums["loss"])))
+            bad_step = tf.where(is_first_bad, step, bad_step)
+        return sums, bad_step, waited
+
+    def _time_after(self, tensors):
+        """Returns the time in seconds, float64 [], at which all `tensors` are available."""
+        if not self._measure_input_wait:
+            return tf.constant(0.0, tf.float64)
+        with tf.control_dependencies(tf.nest.flatten(list(tensors))):
+            return tf.timestamp()
