@@ -51,7 +51,7 @@ def tuned(source, tmp_path_factory):
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert "randomly initialized: head_dense/kernel, head_dense/bias" in result.stdout
-        assert "those outside head_dense at 0.1 of the learning rate; frozen: stem_conv, stem_bn" in result.stdout
+        assert "all but head_dense at 0.1 of the learning rate; frozen: stem_conv, stem_bn" in result.stdout
     return folder
 
 
@@ -85,7 +85,7 @@ def test_mistakes_are_answered_in_one_line(source, tmp_path):
     for weights, argument, message in (
         ("/nowhere", "--config.seed=0", "config.init.weights='/nowhere'"),
         (source, "--config.init.freeze=stam_*", "'stam_*' matches no layer with weights of"),
-        (source, "--config.model.overrides.num_experts=3", "is of another network: 0 of "),
+        (source, "--config.model.overrides.num_experts=3", "belongs to another network"),
     ):
         line = usage_error(tune(workdir, weights, argument))
         assert line.startswith("train.py: ")
@@ -108,7 +108,7 @@ with strategy.scope():
     model = build_model(tiny.get_config(), 6)
     fine_tuning.load(fine_tuning.Initialization(sys.argv[1], {}, 4), model, 6, False)
 for weight, want in zip(model.weights, origin.weights, strict=True):
-    if not fine_tuning.is_head(weight):
+    if not fine_tuning.is_classifier(weight):
         for value in strategy.experimental_local_results(weight.value):
             np.testing.assert_array_equal(value.numpy(), want.numpy(), err_msg=weight.path)
 """

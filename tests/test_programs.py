@@ -117,7 +117,7 @@ def test_classify_images_and_what_is_none(saved_model, tmp_path):
     assert result.stdout.startswith(f"{image}: ")
     for path in (text, damaged):
         line = usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", path))
-        assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG image, or a damaged one"
+        assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG image or is corrupt"
     assert "cannot be read" in usage_error(
         run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png")
     )
@@ -127,7 +127,7 @@ def test_classify_images_and_what_is_none(saved_model, tmp_path):
 def test_the_saved_model_says_what_is_no_image(saved_model):
     loaded = tf.saved_model.load(str(saved_model))
     good = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG or PNG image, at these places of the batch"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG or PNG image at batch index"):
         loaded.signatures["serving_default"](image_bytes=tf.stack([good, tf.constant(b"text")]))
 
 
@@ -164,7 +164,7 @@ def test_mistakes_about_files(workdir, tmp_path):
     assert "no variant 'x'" in usage_error(run("train.py", "--config=configs/quickstart.py:x", f"--workdir={tmp_path}"))
     assert "--workdir is missing" in usage_error(run("train.py", f"--config={TINY}"))
     other = usage_error(run("train.py", f"--config={TINY}", f"--workdir={workdir}"))
-    assert "holds another experiment: data.source is 'digits' there" in other
+    assert "data.source is 'digits' in the workdir" in other
     assert "holds no experiment" in usage_error(run("eval.py", f"--workdir={tmp_path / 'empty'}"))
     missing = usage_error(run("eval.py", f"--workdir={workdir}", "--checkpoint=ckpt-5"))
     assert "checkpoint 'ckpt-5' is not there" in missing
@@ -172,7 +172,7 @@ def test_mistakes_about_files(workdir, tmp_path):
 
 
 def test_an_export_replaces_nothing_but_an_export(workdir, saved_model):
-    assert "holds other things" in usage_error(
+    assert "contains other files" in usage_error(
         run("scripts/export_saved_model.py", f"--workdir={workdir}", f"--output={workdir}")
     )
     assert (workdir / "checkpoints").exists()
