@@ -118,9 +118,7 @@ def test_classify_images_and_what_is_none(saved_model, tmp_path):
     for path in (text, damaged):
         line = usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", path))
         assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG image or is corrupt"
-    assert "cannot be read" in usage_error(
-        run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png")
-    )
+    assert "cannot read" in usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png"))
     assert "is no SavedModel" in usage_error(run("scripts/classify.py", f"--saved_model={tmp_path}", image))
 
 
@@ -165,7 +163,7 @@ def test_mistakes_about_files(workdir, tmp_path):
     assert "--workdir is missing" in usage_error(run("train.py", f"--config={TINY}"))
     other = usage_error(run("train.py", f"--config={TINY}", f"--workdir={workdir}"))
     assert "data.source is 'digits' in the workdir" in other
-    assert "holds no experiment" in usage_error(run("eval.py", f"--workdir={tmp_path / 'empty'}"))
+    assert "config.json does not exist" in usage_error(run("eval.py", f"--workdir={tmp_path / 'empty'}"))
     missing = usage_error(run("eval.py", f"--workdir={workdir}", "--checkpoint=ckpt-5"))
     assert "checkpoint 'ckpt-5' is not there" in missing
     assert "validation" in usage_error(run("eval.py", f"--workdir={workdir}", "--split=validation"))
