@@ -119,7 +119,7 @@ def test_classify_images_and_what_is_none(saved_model, tmp_path):
         line = usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", path))
         assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG image or is corrupt"
     assert "cannot read" in usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png"))
-    assert "is no SavedModel" in usage_error(run("scripts/classify.py", f"--saved_model={tmp_path}", image))
+    assert "as a SavedModel" in usage_error(run("scripts/classify.py", f"--saved_model={tmp_path}", image))
 
 
 def test_the_saved_model_says_what_is_no_image(saved_model):
@@ -165,7 +165,7 @@ def test_mistakes_about_files(workdir, tmp_path):
     assert "data.source is 'digits' in the workdir" in other
     assert "config.json does not exist" in usage_error(run("eval.py", f"--workdir={tmp_path / 'empty'}"))
     missing = usage_error(run("eval.py", f"--workdir={workdir}", "--checkpoint=ckpt-5"))
-    assert "checkpoint 'ckpt-5' is not there" in missing
+    assert "'ckpt-5' does not exist" in missing
     assert "validation" in usage_error(run("eval.py", f"--workdir={workdir}", "--split=validation"))
 
 
