@@ -46,7 +46,7 @@ def test_what_the_script_refuses(workdir, tmp_path):
         run(SCRIPT, f"--workdir={workdir}", "--blocks=stage*")
     )
     missing = usage_error(run(SCRIPT, f"--workdir={workdir}", f"--image={tmp_path}/none.png"))
-    assert "none.png' is no image that can be read" in missing
+    assert "none.png" in missing
     plain = tmp_path / "plain"
     config = tiny.get_config()
     config.epochs = 1.0

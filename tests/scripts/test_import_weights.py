@@ -34,7 +34,7 @@ def test_a_file_that_create_model_loads(checkpoint, tmp_path):
     assert result.stdout.splitlines() == [
         "override layout='torchvision', added for torchvision",
         "override bn_epsilon=1e-05",
-        f"{NAME}: 282 variables (weights), 1000 classes, 0 others left aside; written to {output}",
+        f"{NAME}: 282 variables (weights), 1000 classes, 0 other variables ignored; written to {output}",
     ]
     assert [path.name for path in output.parent.iterdir()] == ["a.weights.h5"]
     metadata = read_metadata(str(output))

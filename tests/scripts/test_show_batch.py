@@ -66,7 +66,7 @@ def test_maps_stand_beside_their_images(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.data.repeated_augmentation=0"], "repeats 0"),
+        (["--config.data.repeated_augmentation=0"], "repeated_augmentation=0"),
         (["--config.data.service=localhost:1"], "no data server answers at localhost:1"),
         (["--output=/proc/no/batch.png"], "choose another --output"),
     ],
