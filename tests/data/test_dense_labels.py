@@ -144,9 +144,9 @@ class ConvzooTestMasks(tfds.core.GeneratorBasedBuilder):
 
 def test_maps_of_tensorflow_datasets(tmp_path, monkeypatch):
     monkeypatch.setitem(
-        tfds_source._MAPS, "convzoo_test_masks", ("segmentation_mask", 1, ("pet", "background", "border"))
+        tfds_source._SEGMENTATION, "convzoo_test_masks", ("segmentation_mask", 1, ("pet", "background", "border"))
     )
-    source = data.open_source("tfds:convzoo_test_masks", str(tmp_path), maps=True)
+    source = data.open_source("tfds:convzoo_test_masks", str(tmp_path), dense_labels=True)
     assert source.class_names == ["pet", "background", "border"]
     for example in source.dataset("train").as_numpy_iterator():
         assert example["label"][0, 0] == data.IGNORED
@@ -157,7 +157,7 @@ def test_maps_of_tensorflow_datasets(tmp_path, monkeypatch):
 
 
 def test_the_pets_have_what_we_read(tmp_path):
-    for name, (key, first, classes) in tfds_source._MAPS.items():
+    for name, (key, first, classes) in tfds_source._SEGMENTATION.items():
         features = tfds.builder(name, data_dir=str(tmp_path)).info.features
         assert isinstance(features["image"], tfds.features.Image)
         assert features[key].shape[-1] == 1
@@ -167,11 +167,11 @@ def test_the_pets_have_what_we_read(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "maps", "message"),
     [
-        ("shapes", False, "source 'shapes' has a label for every pixel; with one a image there are digits, fake"),
-        ("digits", True, "source 'digits' has one label a image; with one a pixel there are shapes, tfds"),
-        ("forms", True, "source 'forms': unknown kind 'forms'; the kinds are shapes, tfds"),
+        ("shapes", False, "'shapes' has one label per pixel; available: digits, fake"),
+        ("digits", True, "'digits' .*; available: shapes, tfds"),
+        ("forms", True, "source 'forms': 'forms' is unknown; available: shapes, tfds"),
         ("shapes:sides=3", True, "source 'shapes:sides=3': 'sides=3' is not one of size=N, examples=N"),
-        ("tfds:cifar10", True, "of 'cifar10' no maps are known; known are oxford_iiit_pet"),
+        ("tfds:cifar10", True, "'cifar10' .*; available: oxford_iiit_pet"),
     ],
 )
 def test_sources_that_are_not(spec, maps, message):
@@ -180,6 +180,6 @@ def test_sources_that_are_not(spec, maps, message):
     assert "\n" not in str(error.value)
 
 
-def test_no_part_of_a_image_is_left_out_of_evaluation(blocks):
-    with pytest.raises(DataError, match=r"crop_fraction 0\.5 is not for 'blocks', whose pixels all count; give None"):
+def test_evaluation_rejects_crops_of_label_maps(blocks):
+    with pytest.raises(DataError, match=r"crop_fraction=0\.5 .*'blocks'"):
         data.eval_dataset(blocks, "test", image_size=(24, 36), batch_size=2, crop_fraction=0.5, **PLAIN)

@@ -64,7 +64,7 @@ def test_images_of_all_kinds_pass_the_pipelines(image_folder, settings):
 def test_without_splits(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"'cat' holds images where class folders belong.*SPLIT/CLASS") as error:
+    with pytest.raises(DataError, match=r"'cat' has images.*SPLIT/CLASS") as error:
         data.open_source(f"folder:{tmp_path}")
     assert "\n" not in str(error.value)
 
@@ -80,5 +80,5 @@ def test_an_empty_split(image_folder, tmp_path):
     (tmp_path / "val" / "cat").mkdir(parents=True)
     source = data.open_source(f"folder:{tmp_path}")
     assert source.splits == {"train": 12, "val": 0}
-    with pytest.raises(DataError, match=r"split 'val' .* holds no examples; .*train \(12 examples\)"):
+    with pytest.raises(DataError, match=r"split 'val' .* has no examples; .*train \(12 examples\)"):
         source.dataset("val")

@@ -49,11 +49,11 @@ def _gone(path):
 @pytest.mark.parametrize(
     ("spoil", "part"),
     [
-        (_cut, "bytes but holds"),
-        (_other_magic, "begins with 0x00000d0"),
-        (_empty, "begins with"),
-        (_half_gzip, "not a whole gzip file"),
-        (_no_gzip, "not a whole gzip file"),
+        (_cut, "bytes of data"),
+        (_other_magic, "starts with 0x00000d0"),
+        (_empty, "starts with"),
+        (_half_gzip, "not a complete gzip file"),
+        (_no_gzip, "not a complete gzip file"),
         (_gone, "neither"),
     ],
 )
@@ -70,19 +70,19 @@ def test_spoilt_files_are_named(tmp_path, write_idx, idx_arrays, name, spoil, pa
 def test_images_and_labels_differ_in_number(tmp_path, write_idx, idx_arrays):
     images, labels = idx_arrays["train"]
     folder = write_idx(tmp_path, {**idx_arrays, "train": (images, labels[:-2])}, compressed=False)
-    with pytest.raises(DataError, match=r"holds 23 images but .*train-labels.* 21 labels"):
+    with pytest.raises(DataError, match=r"has 23 images but .*train-labels.* 21 labels"):
         data.open_source(f"idx:{folder}")
 
 
 def test_images_and_labels_swapped(tmp_path, write_idx, idx_arrays):
     folder = write_idx(tmp_path, idx_arrays, compressed=False)
     (folder / "train-images-idx3-ubyte").write_bytes((folder / "train-labels-idx1-ubyte").read_bytes())
-    with pytest.raises(DataError, match="begins with 0x00000801 where 0x00000803 belongs"):
+    with pytest.raises(DataError, match="0x00000801, not 0x00000803"):
         data.open_source(f"idx:{folder}")
 
 
 def test_no_examples_at_all(tmp_path, write_idx):
     nothing = (np.zeros((0, 6, 5), np.uint8), np.zeros(0, np.uint8))
     folder = write_idx(tmp_path, {"train": nothing, "t10k": nothing}, compressed=False)
-    with pytest.raises(DataError, match="hold no examples"):
+    with pytest.raises(DataError, match="has no examples"):
         data.open_source(f"idx:{folder}")

@@ -158,7 +158,7 @@ def test_files_that_are_no_whole_tfrecords(folder, opened, prefix, damage):
     with pytest.raises(DataError) as error:
         opened(f"{prefix}{folder}")
     assert "\n" not in str(error.value)
-    assert f"'{prefix}{path}' is no whole TFRecord file" in str(error.value)
+    assert f"cannot read TFRecord file '{prefix}{path}'" in str(error.value)
 
 
 @pytest.mark.parametrize("prefix", ["", "file://"])
@@ -169,27 +169,27 @@ def test_files_that_cannot_be_read(folder, opened, prefix):
     with pytest.raises(DataError) as error:
         opened(f"{prefix}{folder}")
     assert "\n" not in str(error.value)
-    assert f"'{prefix}{path}' cannot be read" in str(error.value)
+    assert f"cannot read TFRecord file '{prefix}{path}'" in str(error.value)
 
 
 def test_names_that_cannot_be_read(folder, opened):
     (folder / "labels.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(DataError, match=r"labels.txt' cannot be read .* UTF-8"):
+    with pytest.raises(DataError, match=r"labels.txt"):
         opened(folder)
 
 
 @pytest.mark.parametrize(
     ("rest", "parts"),
     [
-        ("", ["there is no folder ''"]),
-        ("/not/there", ["there is no folder '/not/there'"]),
-        ("/not/there/train-*", ["'/not/there' holds no such TFRecords", "SPLIT-00000-of-01024"]),
-        ("{folder}/nothing", ["there is no folder", "nothing"]),
-        ("{folder}/test-*", ["holds no such TFRecords"]),
-        ("{folder}/labels.txt", ["holds no such TFRecords"]),
-        ("{folder}/empty", ["empty' holds no such TFRecords"]),
-        ("{folder}/gaps", ["lacks 'train-00001-of-00004', one of 2 missing files of 4"]),
-        ("{folder}/gaps/train-0000[2-3]*", ["lacks 'train-00003-of-00004', one of 1 missing files of 2"]),
+        ("", ["folder '' does not exist"]),
+        ("/not/there", ["folder '/not/there' does not exist"]),
+        ("/not/there/train-*", ["'/not/there' has no matching TFRecord files", "SPLIT-00000-of-01024"]),
+        ("{folder}/nothing", ["nothing' does not exist"]),
+        ("{folder}/test-*", ["has no matching TFRecord files"]),
+        ("{folder}/labels.txt", ["has no matching TFRecord files"]),
+        ("{folder}/empty", ["empty' has no matching TFRecord files"]),
+        ("{folder}/gaps", ["2 of 4 files", "'train-00001-of-00004'"]),
+        ("{folder}/gaps/train-0000[2-3]*", ["1 of 2 files", "'train-00003-of-00004'"]),
         ("{folder}/two", ["'train' has files of 1 and of 2"]),
     ],
 )

@@ -120,7 +120,7 @@ def wiring(monkeypatch):
 
         return write
 
-    for table in (policies._WITHOUT_STRENGTH, policies._BY_FACTOR, policies._BY_LEVEL, policies._EITHER_WAY):
+    for table in (policies._WITHOUT_STRENGTH, policies._BY_FACTOR, policies._BY_LEVEL, policies._SIGNED):
         for name in table:
             monkeypatch.setitem(table, name, logger(name))
     monkeypatch.setattr(policies, "_cutout", logger("Cutout"))

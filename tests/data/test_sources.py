@@ -107,15 +107,15 @@ def test_splits_that_cannot_be_read(split, idx_folder):
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
-        ("", ["unknown kind ''", "digits, fake, folder, idx, tfds"]),
-        ("mnist", ["unknown kind 'mnist'", "digits, fake, folder, idx, tfds"]),
-        ("digits:8", ["takes no options"]),
+        ("", ["'' is unknown", "digits, fake, folder, idx, tfds"]),
+        ("mnist", ["'mnist' is unknown", "digits, fake, folder, idx, tfds"]),
+        ("digits:8", ["has no options"]),
         ("fake:color=1", ["'color=1'", "classes=N"]),
         ("fake:size=0", ["'size=0'"]),
         ("fake:size", ["'size'"]),
-        ("idx:/not/there", ["no folder '/not/there'"]),
-        ("folder:/not/there", ["no folder '/not/there'"]),
-        ("tfds:", ["lacks a name"]),
+        ("idx:/not/there", ["'/not/there' does not exist"]),
+        ("folder:/not/there", ["'/not/there' does not exist"]),
+        ("tfds:", ["has no dataset name"]),
     ],
 )
 def test_strings_that_name_no_source(spec, parts):

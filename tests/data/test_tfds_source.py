@@ -142,7 +142,7 @@ def test_a_data_set_that_lies_in_other_files(tmp_path):
     info = tmp_path / "convzoo_test_files" / "1.0.0" / "dataset_info.json"
     assert '"fileFormat": "tfrecord"' in info.read_text()
     info.write_text(info.read_text().replace('"fileFormat": "tfrecord"', '"fileFormat": "array_record"'))
-    with pytest.raises(DataError, match=r"files of array_record under .*convzoo_test_files.*tfrecord") as error:
+    with pytest.raises(DataError, match=r"array_record files in .*convzoo_test_files.*tfrecord") as error:
         data.open_source("tfds:convzoo_test_files", data_dir=str(tmp_path))
     assert "\n" not in str(error.value)
 
@@ -199,13 +199,13 @@ def test_evaluation_reads_each_example_once_over_shards(jpegs, settings):
 
 
 def test_a_name_that_tfds_does_not_know():
-    with pytest.raises(DataError, match=r"'tfds:convzoo_nothing'.*no such data set.*catalog") as error:
+    with pytest.raises(DataError, match=r"'tfds:convzoo_nothing'.*no such dataset.*catalog") as error:
         data.open_source("tfds:convzoo_nothing")
     assert "\n" not in str(error.value)
 
 
 def test_a_data_set_without_images():
-    with pytest.raises(DataError, match=r"no Image with one ClassLabel but text: Text"):
+    with pytest.raises(DataError, match=r"no Image with a ClassLabel but text: Text"):
         data.open_source("tfds:convzoo_test_texts")
 
 

@@ -228,7 +228,7 @@ def test_where_knows_slices(few):
 
 def test_a_host_reads_its_share(tmp_path, monkeypatch):
     source = _source(train=_write(tmp_path, (10,) * 48))
-    read, real = [], tfrecord_source._read
+    read, real = [], tfrecord_source._read_records
 
     def noted(path, skip, take):
         def note(row, record):
@@ -236,7 +236,7 @@ def test_a_host_reads_its_share(tmp_path, monkeypatch):
 
         return real(path, skip, take).map(note)
 
-    monkeypatch.setattr(tfrecord_source, "_read", noted)
+    monkeypatch.setattr(tfrecord_source, "_read_records", noted)
     _numbers(source, 480 // 24, shard=(5, 24))
     assert 20 <= len(read) < 100  # twenty, and what is fetched ahead of the second epoch
 

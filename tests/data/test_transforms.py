@@ -158,9 +158,8 @@ def test_a_crop_that_fits_nowhere_takes_the_whole_image():
 
 def _train(image, seed, **options):
     augmentation = data.Augmentation(**{"crop_area": (0.2, 1.0), **options})
-    return transforms.train_transform(
-        image, tf.constant(seed, tf.int64), image_size=(20, 20), interpolation="bicubic", augmentation=augmentation
-    )
+    options = {"image_size": (20, 20), "interpolation": "bicubic", "augmentation": augmentation}
+    return transforms.train_transform(image, tf.constant(seed, tf.int64), **options)[0]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
