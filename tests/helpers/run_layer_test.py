@@ -157,7 +157,7 @@ def _known(shape, channels_first, unknown_sizes):
 def _channels_first(value):
     if isinstance(value, list):
         return [_channels_first(x) for x in value]
-    return np.transpose(value, (0, 3, 1, 2)) if value.ndim == 4 else value
+    return np.moveaxis(value, -1, 1) if value.ndim > 2 else value
 
 
 def _dtypes(values):
