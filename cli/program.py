@@ -140,10 +140,6 @@ def read_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Raises:
         ConfigError: The file cannot be read, or a field does not exist.
-
-    Example:
-        >>> read_config("configs/quickstart.py", ["config.epochs=1"]).epochs
-        1.0
     """
     values = flags.FlagValues()
     arguments = ["train.py", f"--config={path}", *(f"--{override}" for override in overrides)]

@@ -55,6 +55,7 @@ class CondConv2D(ExpertConv, keras.layers.Conv2D):
             are not [batch, num_experts].
 
     Example:
+        >>> from convzoo.layers import CondConv2D, ExpertRouting
         >>> images = keras.ops.ones((2, 8, 8, 3))
         >>> routing_weights = ExpertRouting(num_experts=4)(images)
         >>> outputs = CondConv2D(16, 3, num_experts=4, padding="same")(images, routing_weights)

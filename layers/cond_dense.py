@@ -44,6 +44,7 @@ class CondDense(ExpertLayer, keras.layers.Dense):
             [batch, num_experts].
 
     Example:
+        >>> from convzoo.layers import CondDense, ExpertRouting
         >>> features = keras.ops.ones((2, 16))
         >>> routing_weights = ExpertRouting(num_experts=4)(features)
         >>> tuple(CondDense(10, num_experts=4)(features, routing_weights).shape)

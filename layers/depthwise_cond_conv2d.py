@@ -47,6 +47,7 @@ class DepthwiseCondConv2D(ExpertConv, keras.layers.DepthwiseConv2D):
             dilation_rate are both larger than 1, or routing_weights are not [batch, num_experts].
 
     Example:
+        >>> from convzoo.layers import DepthwiseCondConv2D, ExpertRouting
         >>> images = keras.ops.ones((2, 8, 8, 3))
         >>> routing_weights = ExpertRouting(num_experts=4)(images)
         >>> outputs = DepthwiseCondConv2D(3, num_experts=4, strides=2, padding="same")(images, routing_weights)

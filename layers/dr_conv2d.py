@@ -88,6 +88,7 @@ class DRConv2D(CustomKernelConv2D):
             missing or has another number of regions.
 
     Example:
+        >>> from convzoo.layers import DRConv2D, GuidedMask
         >>> images = keras.ops.ones((2, 8, 8, 3))
         >>> region_mask = GuidedMask(regions=4)(images)
         >>> outputs = DRConv2D(16, 3, regions=4, padding="same")(images, region_mask)

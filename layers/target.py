@@ -29,5 +29,10 @@ def set_target(target):
 
 
 def get_target():
-    """Returns the kind of device that `set_target` set; "cpu" by default."""
+    """Returns the kind of device that `set_target` set; "cpu" by default.
+
+    Example:
+        >>> get_target()
+        'cpu'
+    """
     return _target

@@ -51,6 +51,6 @@ def test_what_the_script_refuses(workdir, tmp_path):
     config = tiny.get_config()
     config.epochs = 1.0
     train(config, str(plain), connect(devices="cpu"))
-    assert "efficientnet_condconv_b0_4e has no masks to draw" in usage_error(run(SCRIPT, f"--workdir={plain}"))
+    assert "has no region maps" in usage_error(run(SCRIPT, f"--workdir={plain}"))
     both = usage_error(run(SCRIPT, f"--workdir={workdir}", f"--image={tmp_path}/none.png", "--count=3"))
     assert "leave out --split and --count" in both

@@ -85,4 +85,4 @@ def test_a_file_that_is_not_there_or_tells_nothing(folder):
     models.create_model("mobilenet_v1_x0_25", 10).save_weights(folder / "keras.weights.h5")
     unknown = usage_error(run("eval.py", f"--checkpoint={folder}/keras.weights.h5", f"--source={SOURCE}"))
     assert "do not name their network" in unknown
-    assert "--source is for a .weights.h5 file" in usage_error(run("eval.py", "--workdir=x", f"--source={SOURCE}"))
+    assert "--source applies to a .weights.h5 file" in usage_error(run("eval.py", "--workdir=x", f"--source={SOURCE}"))

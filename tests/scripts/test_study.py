@@ -140,7 +140,7 @@ def test_a_stopped_study_goes_on(tmp_path):
     assert interrupted["status"] == "interrupted"
     result = run(*arguments)
     assert result.returncode == 0, result.stderr
-    assert "going on from" in result.stdout
+    assert "resuming from" in result.stdout
     (finished,) = json.loads((tmp_path / "study.json").read_text())["runs"].values()
     assert finished["status"] == "finished"
     assert len(finished["seconds"]) == 2
