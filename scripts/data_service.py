@@ -1,10 +1,10 @@
-"""A data server: decodes and augments the images of trainings that run elsewhere, see `config.data.service`.
+"""Runs a data server, which decodes and augments the images of training runs on other machines.
 
-    scripts/data_service.sh --port=5050             # makes sure of an environment, and runs this there
+    scripts/data_service.sh --port=5050             # runs this in an environment with convzoo
 
-It is a dispatcher of tf.data's service with one worker, so that images come in the order in which one process makes
-them. It serves any trainings, reads their data by the paths that they name, keeps nothing, and ends with SIGTERM or
-Ctrl-C. It listens on all networks of the machine and asks nobody for a password.
+Training runs connect with `config.data.service`. The server is a dispatcher of the tf.data service with one worker, so
+that images arrive in the order in which one process produces them. It reads the data from the paths in the training's
+config and stores nothing. SIGTERM or Ctrl-C ends it. It listens on all network interfaces without a password.
 """
 
 import os
@@ -17,13 +17,17 @@ from absl import flags
 from convzoo.cli import program
 from convzoo.errors import ConfigError, first_line
 
-PORT = flags.DEFINE_integer("port", 5050, "Where trainings find it.", lower_bound=1, upper_bound=65535)
-WORKER_PORT = flags.DEFINE_integer(
-    "worker_port", 0, "Where they fetch images, for firewalls; 0: any free one.", lower_bound=0, upper_bound=65535
+PORT = flags.DEFINE_integer(
+    "port", 5050, "Port of the dispatcher, to which training runs connect.", lower_bound=1, upper_bound=65535
 )
-HOST = flags.DEFINE_string("host", None, "The name or address by which they reach this machine; default: its name.")
+WORKER_PORT = flags.DEFINE_integer(
+    "worker_port", 0, "Port that sends the images, for firewalls; 0: any free port.", lower_bound=0, upper_bound=65535
+)
+HOST = flags.DEFINE_string(
+    "host", None, "Name or address under which other machines reach this one. Default: its host name."
+)
 
-_ABANDONED = 60_000  # milliseconds after which the images of a training that is gone are given up
+_ABANDONED = 60_000  # milliseconds after which the images of a lost training run are dropped
 
 
 def main():
@@ -34,15 +38,15 @@ def main():
 
     host = _own_name() if HOST.value is None else HOST.value
     if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:.]+\]", host):
-        raise ConfigError(f"--host={host} is no name of a machine; give its name or address, one of IPv6 in brackets")
+        raise ConfigError(f"--host={host} is not a host name or address; write IPv6 addresses in brackets")
     if WORKER_PORT.value == PORT.value:
         raise ConfigError(f"--port and --worker_port are both {PORT.value}; choose two ports")
     for name, port in (("port", PORT.value), ("worker_port", WORKER_PORT.value)):
         _check_free(name, port)
-    # They are for trainings, of which one may run beside this.
+    # A training run on the same machine needs the GPUs.
     tf.config.set_visible_devices([], "GPU")
     service = tf.data.experimental.service
-    servers = []  # which serve for as long as something holds them
+    servers = []  # a server stops when it is garbage-collected
     with StopRequest() as request:
         try:
             servers.append(
@@ -62,33 +66,36 @@ def main():
                 )
             )
         except (tf.errors.OpError, RuntimeError) as error:
-            raise ConfigError(f"cannot serve at --port={PORT.value} ({first_line(error)}); choose another") from error
+            raise ConfigError(
+                f"cannot start a server at --port={PORT.value} ({first_line(error)}); choose another port"
+            ) from error
         address = f"{host}:{PORT.value}"
         if not is_reachable(address):
-            raise ConfigError(f"this machine is not reached as {address}; give --host, its name or address for others")
+            raise ConfigError(
+                f"this machine is not reachable as {address}; set --host to a name or address that other machines know"
+            )
         print(f"data server at {address}; train with --config.data.service={address},...", flush=True)
         while request.number is None:
             time.sleep(0.2)
-        # There is nothing to save, and a stop in good order waits for trainings that wait for images.
+        # Stopping the servers would wait for training runs that wait for images, and there is nothing to save.
         os._exit(128 + request.number)
 
 
 def _own_name():
     name = socket.getfqdn()
-    # So the file of hosts calls some machines too, which means nothing to others.
+    # Some /etc/hosts files give the machine this name, which other machines cannot resolve.
     return socket.gethostname() if name.startswith("localhost") else name
 
 
 def _check_free(name, port):
-    """Stops where somebody listens at a port: TensorFlow's servers would share it with him, and with each other."""
-
+    """Raises ConfigError if a port is in use: TensorFlow's servers would share it with another process."""
     with socket.socket() as probe:
-        # A port that another server has just left is free, and Linux holds it for a minute without this.
+        # Without this option, Linux keeps a port busy for a minute after a server has left it.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError as error:
-            raise ConfigError(f"--{name}={port} cannot be had ({error.strerror}); choose another") from error
+            raise ConfigError(f"--{name}={port} is not available ({error.strerror}); choose another port") from error
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def test_what_is_refused(servers):
     used = servers.rpartition(":")[2]
     free, other = _free_ports(2)
     for flags, message in (
-        ([f"--port={used}"], f"--port={used} cannot be had (Address already in use); choose another"),
+        ([f"--port={used}"], f"--port={used} is not available (Address already in use)"),
         ([f"--port={free}", f"--worker_port={used}"], f"--worker_port={used} cannot be had"),
         ([f"--port={free}", f"--worker_port={free}"], f"--port and --worker_port are both {free}"),
         ([f"--port={free}", "--host=a:b"], "--host=a:b is no name of a machine"),
