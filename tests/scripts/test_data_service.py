@@ -131,7 +131,7 @@ def test_what_is_refused(servers):
     free, other = _free_ports(2)
     for flags, message in (
         ([f"--port={used}"], f"--port={used} is not available (Address already in use)"),
-        ([f"--port={free}", f"--worker_port={used}"], f"--worker_port={used} cannot be had"),
+        ([f"--port={free}", f"--worker_port={used}"], f"--worker_port={used} is not available"),
         ([f"--port={free}", f"--worker_port={free}"], f"--port and --worker_port are both {free}"),
         ([f"--port={free}", "--host=a:b"], "--host=a:b is no name of a machine"),
         ([f"--port={other}", "--host=nowhere.invalid"], f"not reached as nowhere.invalid:{other}; give --host"),
