@@ -1,10 +1,10 @@
-r"""Kills a training with SIGKILL again and again, and compares what comes of it with a training that was left alone.
+"""Kills a training run with SIGKILL repeatedly, and compares its result with that of an uninterrupted run.
 
     python benchmarks/chaos_resume.py --workdir=runs/chaos --kills=20
 
-Both runs are of one config with config.deterministic=True on one CPU device. The killed one is started anew after each
-kill, by the same command, until all kills are made, and then left to end. Weights, optimizer, moving average and random
-states have to be the same to the bit, and all metrics but those of time. Exit status 0 if they are, 1 if not.
+Both runs have the same config with config.deterministic=True and use one CPU device. After each kill the same command
+resumes the run. Weights, optimizer, moving average, random states and all metrics except times must be bit-identical at
+the end. Exit status 0 if they are, 1 if not.
 """
 
 import pathlib
@@ -21,10 +21,10 @@ from convzoo.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = flags.DEFINE_string("config", "configs/quickstart.py", "The experiment, or FILE:VARIANT.")
-WORKDIR = flags.DEFINE_string("workdir", None, "A local folder for both runs; it must not exist.")
-KILLS = flags.DEFINE_integer("kills", 20, "How often the training is killed.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
-OVERRIDE = flags.DEFINE_multi_string("override", [], "A changed field, as config.epochs=2; repeat it.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Local folder for both runs; it must not exist.")
+KILLS = flags.DEFINE_integer("kills", 20, "Number of kills.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the times of the kills.")
+OVERRIDE = flags.DEFINE_multi_string("override", [], "Override such as config.epochs=2; repeatable.")
 
 
 def main():

@@ -1,32 +1,30 @@
-r"""Times the input pipeline, stage by stage, and says how many host cores a TPU needs.
+"""Measures the input pipeline stage by stage, and the number of host cores that feed a TPU.
 
-    python benchmarks/input_pipeline.py                                      # on all cores; minutes
+    python benchmarks/input_pipeline.py                                      # all cores; takes minutes
     python benchmarks/input_pipeline.py --cores=8 --images_per_second=20000
-    python benchmarks/input_pipeline.py --folder=/tmp/images               # keeps what it makes, or finds it there
+    python benchmarks/input_pipeline.py --folder=images                     # writes the images there, or reuses them
 
-The images are made here: JPEGs of 500 x 375 pixels and some 110 kB, as ImageNet's are on average, in TFRecords of
-ImageNet's layout. A few hundred different ones stand in for all, and lie in memory after the first round: how fast a
-disk or a bucket gives them is not measured. All pipelines end in batches of 224 x 224 pixels:
+Writes JPEGs of 500 x 375 pixels and about 110 kB, the average of ImageNet, into TFRecords in ImageNet's layout. A few
+hundred images represent all, and are in memory after the first round: the speed of a disk or a bucket is not measured.
+All pipelines end in batches of 224 x 224 pixels:
 
-- "read" is the source alone, shuffled.
-- "bare" is what nobody can do without, by TensorFlow's own operations on what "read" gives: decode the part of the JPEG
-  that an Inception crop takes, resize it by cubic splines, batch. No flip, float32 that are not normalized. "bare,
-  unshuffled" is the same on the files as they lie there, one after the other, which no training would read so.
-- The stages are those of `data.train_dataset`, each added to the ones above.
-- The recipes, which are held against the bare pipeline, are the plain one (crop, flip) and that of
-  configs/efficientnet_condconv_imagenet.py with AutoAugment and mixup.
+- "read": the shuffled source only.
+- "bare": the minimum, with TensorFlow's operations on the output of "read": decode the part of the JPEG that an
+  Inception crop needs, resize it with bicubic interpolation, batch. No flip and no normalization. "bare, unshuffled" is
+  the same on the files in their order.
+- The stages of `data.train_dataset`, each added to the previous ones.
+- Two recipes, compared with "bare": the plain one (crop, flip), and that of configs/efficientnet_condconv_imagenet.py
+  with AutoAugment and mixup.
 
-Each round times all of them once, every second round in the opposite order; figures are medians over the rounds, ratios
-those of the rounds' own ratios with the lowest and the highest beside them. "images/s per core" is by the seconds that
-passed and holds where nothing else runs; "by CPU time" counts the seconds that all threads of this process computed,
-which other programs disturb less. The process is bound to its cores, where the system can do that.
+Each round measures all pipelines once, every second round in reverse order. The table has medians over the rounds, and
+medians of the ratios within a round with the lowest and highest. "images/s per core" uses elapsed time, which requires
+an idle machine. "by CPU time" uses the CPU time of all threads of this process, which other programs affect less. The
+process is bound to its cores if the system allows it.
 
-What is counted: a pipeline works ahead of the batch that is read, and further the longer it runs, so that neither the
-batches that were read nor the images that were begun are what was done between two looks at the clock. A image
-counts half when its decoding begins and half when its batch has been read. The clock starts after a warm-up of a
-quarter as many images, by when buffers are full, and no pipeline rests between its warm-up and its timing. The
-shuffle buffer holds few images, because filling a large one would take longer than all the rest; how many it holds
-does not change what a image costs afterwards.
+A pipeline works ahead of the batch that is read, so that neither the batches read nor the images begun equal the work
+done between two times. An image counts half when its decoding begins and half when its batch is read. The clock starts
+after a warm-up with a quarter of the images, when the buffers are full. The shuffle buffer is small, because filling a
+large one would dominate; its size does not affect the cost per image.
 """
 
 import dataclasses
@@ -321,7 +319,7 @@ def _recipes(rounds):
             "recipe": title,
             "ratio to bare": _ratio(rounds, name, "per_core"),
             "ratio by CPU time": _ratio(rounds, name, "per_cpu_second"),
-            "wanted": f"{TARGETS[name]:.2f}",
+            "goal": f"{TARGETS[name]:.2f}",
             f"cores for {RATE.value:,.0f} images/s": math.ceil(RATE.value / _median(rounds, name, "per_core")),
             "cores by CPU time": math.ceil(RATE.value / _median(rounds, name, "per_cpu_second")),
         }

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: makes sure that `python` has convzoo and what it needs.
+# Sourced by other scripts: makes `python` an interpreter with convzoo and its requirements.
 #
 #   use_environment EXTRAS [TENSORFLOW]
 #
-# An active virtual or conda environment is used as it is found, and a TensorFlow in it is never replaced: the wheel for
-# TPUs and the ordinary one install the same folder. Without an active environment one is made in the project's folder,
-# and for TENSORFLOW, a version or "tpu" for the wheel for TPUs, another one in any case.
+# Uses the active virtual or conda environment and never replaces its TensorFlow, because tensorflow and tensorflow-tpu
+# install into the same folder. Without an active environment, creates one in the project's folder. With TENSORFLOW, a
+# version or "tpu" for the tensorflow-tpu wheel, always creates a separate one.
 
 use_environment() {
     local extras=$1 tensorflow=${2:-} folder=.venv python stamp
@@ -17,8 +17,8 @@ use_environment() {
     if [ -n "$folder" ]; then
         if [ ! -x "$folder/bin/python" ]; then
             python=$(find_python) || return 1
-            echo "making $folder with $python"
-            # Debian's Python without its package python3-venv fails here and leaves half an environment.
+            echo "creating $folder with $python"
+            # Without the package python3-venv, Debian's Python fails here and leaves an incomplete environment.
             "$python" -m venv "$folder" || { rm -rf "$folder"; return 1; }
         fi
         # shellcheck disable=SC1091
@@ -29,13 +29,13 @@ use_environment() {
         return 0
     fi
     if [ "$tensorflow" = tpu ]; then
-        # Its libtpu is another than that of the compiler alone.
+        # It requires another libtpu than tpu-compile.
         extras=$({ echo "$extras" | tr , '\n' | grep -vxE 'cpu|tpu|tpu-compile' || true; echo tpu; } | paste -sd ,)
         tensorflow=
     elif [ -z "$tensorflow" ] && python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("tensorflow") is None)'; then
         extras=$(echo ",$extras," | sed 's/,cpu,/,/; s/^,//; s/,$//')
     fi
-    echo "installing convzoo and what it needs (a few minutes the first time)"
+    echo "installing convzoo and its requirements (a few minutes the first time)"
     python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}" \
         ${tensorflow:+"tensorflow==$tensorflow"} || return 1
     touch "$stamp"
@@ -49,6 +49,6 @@ find_python() {
             return 0
         fi
     done
-    echo "convzoo needs Python 3.11 or 3.12, and neither python3.11, python3.12 nor python3 is one" >&2
+    echo "convzoo needs Python 3.11 or 3.12; none of python3.11, python3.12 and python3 is one" >&2
     return 1
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains a small CondConv-EfficientNet on handwritten digits, evaluates it, exports it, and classifies one image.
-# Run it again and it goes on where it stopped. Another folder for the results: ./scripts/quickstart.sh FOLDER
+# Resumes an interrupted run. ./scripts/quickstart.sh FOLDER writes the results to another folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 workdir=${1:-runs/quickstart}
@@ -12,11 +12,11 @@ use_environment cpu
 
 echo "== training on the digits of scikit-learn"
 python train.py --config=configs/quickstart.py --workdir="$workdir"
-echo "== evaluating the best checkpoint on images that it never saw"
+echo "== evaluating the best checkpoint on test images"
 python eval.py --workdir="$workdir" --checkpoint=best --split=test
 echo "== exporting it as a SavedModel"
 python scripts/export_saved_model.py --workdir="$workdir" --checkpoint=best
-echo "== classifying one of the unseen images"
+echo "== classifying one test image"
 python scripts/save_image.py --source=digits --split='test[7:8]' --output="$workdir/image.png"
 python scripts/classify.py --saved_model="$workdir/saved_model" "$workdir/image.png"
 

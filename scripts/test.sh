@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Style and tests: everything under Keras's TensorFlow backend, layers and models under its JAX backend too.
+# Checks style and runs the tests: all under the TensorFlow backend of Keras, layers and models also under JAX.
 #
 #   ./scripts/test.sh                              # the newest supported TensorFlow
-#   TENSORFLOW=2.19.1 ./scripts/test.sh            # another one, in an environment of its own
-#   TENSORFLOW=tpu ./scripts/test.sh               # the wheel for TPUs, on this machine's CPU
-#   ./scripts/test.sh tests/data -k digits         # some tests, with pytest's own options, under TensorFlow alone
-#   ./scripts/test.sh -m slow                      # what is left out otherwise: every network trained and exported
+#   TENSORFLOW=2.19.1 ./scripts/test.sh            # another version, in a separate environment
+#   TENSORFLOW=tpu ./scripts/test.sh               # the tensorflow-tpu wheel, on the CPU
+#   ./scripts/test.sh tests/data -k digits         # arguments of pytest; TensorFlow only
+#   ./scripts/test.sh -m slow                      # slow tests: trains and exports every network
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
-# The libraries for TPUs would look for one.
+# Without these, the TPU libraries search for a TPU.
 export JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1
 
 # shellcheck source=scripts/environment.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deletes a TPU VM with everything on it. What a training wrote to gs:// stays.
+# Deletes a TPU VM and its disk. Files in gs:// remain.
 #
 #   scripts/tpu_vm/delete.sh --name=my-tpu --zone=us-central1-a [--project=...] [--dry-run]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows what the training on a TPU VM says, its last lines and what comes; Ctrl-C ends the showing alone.
+# Follows the log of the training on a TPU VM. Ctrl-C ends this script and not the training.
 #
 #   scripts/tpu_vm/follow.sh --name=my-tpu --zone=us-central1-a [--project=...] [--dry-run]
 set -euo pipefail

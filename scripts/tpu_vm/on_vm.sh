@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# What the scripts beside it do on the TPU VM itself.
+# The part of the scripts in this folder that runs on the TPU VM.
 #
-#   on_vm.sh install          an environment of its own, with the TensorFlow for TPUs that setup.py pins
-#   on_vm.sh start FLAGS      train.py with FLAGS in the background, started again whenever it ends early
-#   on_vm.sh status FLAGS     not installed, stopped, running, busy (with other FLAGS), finished or failed
-#   on_vm.sh last | follow    what the training said last, or says
-#   on_vm.sh run FLAGS        the same as start, in the foreground
+#   on_vm.sh install          creates a separate environment with the tensorflow-tpu version of setup.py
+#   on_vm.sh start FLAGS      runs train.py FLAGS in the background and restarts it after failures
+#   on_vm.sh status FLAGS     prints not installed, stopped, running, busy (other FLAGS), finished or failed
+#   on_vm.sh last | follow    prints the last lines of the log, or follows it
+#   on_vm.sh run FLAGS        like start, in the foreground
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 environment=$HOME/convzoo-env
 folder=$HOME/convzoo-run
-failures_in_a_row=5 # of trainings that lasted less than `long_enough`; then it is given up
+failures_in_a_row=5 # runs shorter than `long_enough` before giving up
 long_enough=600     # seconds
-pause=${CONVZOO_PAUSE:-10} # seconds before the training is started again
+pause=${CONVZOO_PAUSE:-10} # seconds before a restart
 
 install() {
-    # The runtime images have older Pythons; uv brings its own. Into a folder, because a system's Python may be closed.
+    # The runtime images have older Pythons; uv installs its own. --target, because the system Python may be read-only.
     local uv=$HOME/convzoo-tools/bin/uv
     python3 -m pip install --quiet --upgrade --target "$HOME/convzoo-tools" uv
     "$uv" venv --quiet --allow-existing --python 3.11 "$environment"
@@ -23,7 +23,7 @@ install() {
     touch "$environment/installed"
 }
 
-# TensorFlow finds the chips through libtpu's PJRT plug-in only if these are set before it is imported.
+# TensorFlow finds the chips through the PJRT plug-in of libtpu only if these are set before its import.
 set_environment() {
     export PJRT_DEVICE=TPU
     export NEXT_PLUGGABLE_DEVICE_USE_C_API=true
@@ -34,11 +34,11 @@ set_environment() {
     export TF_XLA_FLAGS="${TF_XLA_FLAGS:-} --tf_mlir_enable_mlir_bridge=true"
 }
 
-# Trains until it is done. train.py goes on from the newest checkpoint of its workdir by itself.
+# Trains until the last step. train.py resumes from the newest checkpoint of its workdir.
 run() {
     local failures=0 begin code
     if ! set_environment; then
-        echo "on_vm.sh: libtpu is not installed: given up"
+        echo "on_vm.sh: libtpu is not installed; giving up"
         echo failed > "$folder/end"
         return 1
     fi
@@ -52,21 +52,21 @@ run() {
         fi
         if [ $((SECONDS - begin)) -ge "$long_enough" ]; then failures=0; fi
         failures=$((failures + 1))
-        # 2 is a mistake in the flags or the config, and 3 a loss that is not finite: both come back.
+        # Status 2 (invalid flags or config) and 3 (loss not finite) would recur.
         if [ $code -eq 2 ] || [ $code -eq 3 ] || [ $failures -ge $failures_in_a_row ]; then
-            echo "on_vm.sh: train.py ended with status $code: given up"
+            echo "on_vm.sh: train.py ended with status $code; giving up"
             echo failed > "$folder/end"
             return 1
         fi
-        echo "on_vm.sh: train.py ended with status $code: starting it again in $pause s"
+        echo "on_vm.sh: train.py ended with status $code; restarting it in $pause s"
         sleep "$pause"
     done
 }
 
-# Holds the lock for as long as a training runs.
+# Holds the lock while a training runs.
 locked_run() {
     exec 9> "$folder/lock"
-    flock --nonblock 9 || { echo "on_vm.sh: a training runs already" >&2; exit 1; }
+    flock --nonblock 9 || { echo "on_vm.sh: a training is already running" >&2; exit 1; }
     rm -f "$folder/end"
     echo "$*" > "$folder/flags"
     run "$@"
@@ -80,7 +80,7 @@ status() {
     if [ ! -e "$environment/installed" ]; then
         echo not installed
     elif [ -e "$folder/lock" ] && ! flock --nonblock "$folder/lock" true; then
-        # Right after the start the flags are still those of the training before.
+        # Right after a start, the file still has the flags of the previous training.
         if ! same_flags "$@"; then sleep 2; fi
         if same_flags "$@"; then echo running; else echo busy; fi
     elif [ -e "$folder/end" ]; then

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Trains on a TPU VM to the end, whatever is taken away meanwhile. Behind -- are the flags of train.py.
+# Trains on a TPU VM until the last step, and recovers from preemptions and failures. Flags of train.py follow --.
 #
 #   scripts/tpu_vm/train.sh --name=my-tpu --zone=us-central1-a --type=v5litepod-8 --spot -- \
 #       --config=configs/efficientnet_condconv_imagenet.py:b0_8e --workdir=gs://my-bucket/b0_8e
 #
-# A TPU VM of one host that is not there is made, as create.sh makes it and with the same flags; one that was preempted
-# is deleted and made anew; a training that does not run is started and goes on from its newest checkpoint. --poll is the
-# seconds between two looks (60). Ctrl-C ends the looking and not the training; the same command goes on. The TPU VM
-# stays when the training has ended: delete.sh deletes it.
+# Creates the TPU VM if it does not exist, with the flags of create.sh. Deletes and recreates a preempted one. Starts the
+# training if it is not running; it resumes from its newest checkpoint. Queries the state every --poll seconds (60).
+# Ctrl-C ends this script and not the training; the same command continues. The TPU VM remains after the training:
+# delete.sh deletes it.
 #
-# Exit status: 0 if the training reached its last step, 1 if it failed, 2 for a mistake.
+# Exit status: 0 if the training reached its last step, 1 if it failed, 2 for invalid flags.
 set -euo pipefail
 # shellcheck source=scripts/tpu_vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -19,12 +19,12 @@ workdir=
 for flag in ${rest+"${rest[@]}"}; do
     case $flag in
         --workdir=gs://?*) workdir=${flag#*=} ;;
-        --workdir=*) mistake "$flag is on the TPU VM and lost with it; use a folder in gs://" ;;
+        --workdir=*) usage_error "$flag is on the TPU VM and would be lost with it; use a folder in gs://" ;;
     esac
 done
-[ -n "$workdir" ] || mistake "the flags of train.py are missing, --workdir=gs://... among them; write them behind --"
+[ -n "$workdir" ] || usage_error "--workdir=gs://... is missing; write the flags of train.py after --"
 
-# State of the TPU VM; "absent" if there is none.
+# Prints the state of the TPU VM; "absent" if it does not exist.
 state_of_vm() {
     local answer
     if answer=$(tpu_vm describe "$name" '--format=value(state)' 2>&1); then
@@ -37,7 +37,7 @@ state_of_vm() {
     fi
 }
 
-say() {
+log() {
     echo "$(date '+%F %T') $1"
 }
 
@@ -54,33 +54,33 @@ if [ -n "$dry_run" ]; then
 fi
 started='' seen=''
 while true; do
-    # A first look that fails is a mistake; later the network or Google Cloud may be away for a while.
+    # A failure of the first query is an error; later failures may be temporary.
     state=$(state_of_vm) || { [ -n "$seen" ] || exit 1; state=unknown; }
     seen=yes
     case $state in
         absent)
-            say "$name is not there: making it"
-            # Where there is no capacity now there may be some later.
-            { create && install; } || say "$name could not be made; trying again in $poll s"
+            log "$name does not exist; creating it"
+            # Capacity may become available later.
+            { create && install; } || log "creating $name failed; trying again in $poll s"
             ;;
-        STOPPED) mistake "$name was stopped; start it (gcloud compute tpus tpu-vm start), or delete it" ;;
+        STOPPED) usage_error "$name is stopped; start it with gcloud compute tpus tpu-vm start, or delete it" ;;
         PREEMPTED | TERMINATED)
-            say "$name is $state: deleting it, to make it anew"
+            log "$name is $state; deleting and recreating it"
             if delete; then
                 continue
             fi
-            say "$name could not be deleted; trying again in $poll s"
+            log "deleting $name failed; trying again in $poll s"
             ;;
         READY)
             training=$(on_vm "$status") || training=unknown
             training=${training##*$'\n'}
-            say "$name is ready, the training is $training"
+            log "$name is ready, the training is $training"
             case $training in
                 running) started=yes ;;
-                busy) mistake "another training runs on $name; wait for it, or use another TPU VM" ;;
-                'not installed') install || say "installing failed; trying again in $poll s" ;;
+                busy) usage_error "another training runs on $name; wait for it, or use another TPU VM" ;;
+                'not installed') install || log "installing failed; trying again in $poll s" ;;
                 stopped | finished | failed)
-                    # An end that was reached before this command is that of an earlier one.
+                    # A result from before this command belongs to an earlier training.
                     if [ -n "$started" ] && [ "$training" = finished ]; then
                         exit 0
                     elif [ -n "$started" ] && [ "$training" = failed ]; then
@@ -89,12 +89,12 @@ while true; do
                     elif on_vm "$start"; then
                         started=yes
                     else
-                        say "it could not be started; trying again in $poll s"
+                        log "starting the training failed; trying again in $poll s"
                     fi
                     ;;
             esac
             ;;
-        *) say "$name is $state" ;;
+        *) log "$name is $state" ;;
     esac
     sleep "$poll"
 done

@@ -114,7 +114,7 @@ def test_the_network_may_be_away_for_a_while(gcloud):
 
 @pytest.mark.parametrize(
     ("states", "statuses", "message"),
-    [(["STOPPED"], [], "vm was stopped"), (["READY"], ["busy"], "another training runs on vm")],
+    [(["STOPPED"], [], "vm is stopped"), (["READY"], ["busy"], "another training runs on vm")],
 )
 def test_what_is_not_ours_is_left_alone(gcloud, states, statuses, message):
     result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=states, statuses=statuses)
@@ -152,10 +152,10 @@ def test_a_dry_run_prints_the_commands_and_gives_none(gcloud, script, flags, ver
     [
         ("create.sh", ("--zone=z",), "--name is missing"),
         ("delete.sh", ("--name=vm",), "--zone is missing"),
-        ("follow.sh", ("--name=vm", "--zone=z", "--color"), "cannot read --color"),
-        ("train.sh", (*FLAGS, "--poll=1min"), "--poll=1min is no number of seconds"),
-        ("train.sh", FLAGS, "the flags of train.py are missing"),
-        ("train.sh", (*FLAGS, "--", "--workdir=runs/a"), "--workdir=runs/a is on the TPU VM and lost with it"),
+        ("follow.sh", ("--name=vm", "--zone=z", "--color"), "--color"),
+        ("train.sh", (*FLAGS, "--poll=1min"), "--poll=1min"),
+        ("train.sh", FLAGS, "--workdir=gs://... is missing"),
+        ("train.sh", (*FLAGS, "--", "--workdir=runs/a"), "--workdir=runs/a"),
     ],
 )
 def test_mistakes(gcloud, script, flags, message):
@@ -218,7 +218,7 @@ def test_in_the_background_one_training_runs_at_a_time(vm):
     _wait_for(vm, "running", "--a")
     assert vm("status", "--b").stdout == "busy\n"
     second = vm("run", "--b")
-    assert (second.returncode, second.stderr) == (1, "on_vm.sh: a training runs already\n")
+    assert (second.returncode, second.stderr) == (1, "on_vm.sh: a training is already running\n")
     _wait_for(vm, "finished")
     assert [call.split("|")[1] for call in _lines(vm.home / "calls")] == ["--a"]
 
