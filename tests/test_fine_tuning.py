@@ -80,7 +80,7 @@ def test_a_tuned_run_is_evaluated_and_exported(tuned):
     assert loaded.images(np.zeros((1, 16, 16, 3), np.uint8))["logits"].shape == (1, 6)
 
 
-def test_mistakes_are_answered_in_one_line(source, tmp_path):
+def test_usage_errors_are_one_line(source, tmp_path):
     workdir = tmp_path / "run"
     for weights, argument, message in (
         ("/nowhere", "--config.seed=0", "config.init.weights='/nowhere'"),

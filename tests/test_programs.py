@@ -106,7 +106,7 @@ def test_the_saved_model_answers_as_the_checkpoint_does(workdir, saved_model, tm
         np.testing.assert_allclose(answers[f"{kind}/probabilities"].sum(-1), 1.0, rtol=1e-5)
 
 
-def test_classify_images_and_what_is_none(saved_model, tmp_path):
+def test_classify_images_and_other_files(saved_model, tmp_path):
     image, text, damaged = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
     encoded = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8)).numpy()
     image.write_bytes(encoded)
@@ -122,7 +122,7 @@ def test_classify_images_and_what_is_none(saved_model, tmp_path):
     assert "as a SavedModel" in usage_error(run("scripts/classify.py", f"--saved_model={tmp_path}", image))
 
 
-def test_the_saved_model_says_what_is_no_image(saved_model):
+def test_saved_model_rejects_other_bytes(saved_model):
     loaded = tf.saved_model.load(str(saved_model))
     good = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8))
     with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG or PNG image at batch index"):
@@ -149,7 +149,7 @@ def test_the_saved_model_says_what_is_no_image(saved_model):
         (["--config.data.shuffle_buffer=0"], "config.data.shuffle_buffer=0"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(arguments, message, tmp_path):
+def test_usage_errors_are_one_line(arguments, message, tmp_path):
     workdir = tmp_path / "run"
     line = usage_error(run("train.py", f"--config={TINY}", f"--workdir={workdir}", *arguments))
     assert line.startswith("train.py: ")
@@ -157,7 +157,7 @@ def test_mistakes_are_answered_in_one_line(arguments, message, tmp_path):
     assert not workdir.exists()
 
 
-def test_mistakes_about_files(workdir, tmp_path):
+def test_file_errors(workdir, tmp_path):
     assert "nowhere.py" in usage_error(run("train.py", "--config=nowhere.py", f"--workdir={tmp_path / 'run'}"))
     assert "no variant 'x'" in usage_error(run("train.py", "--config=configs/quickstart.py:x", f"--workdir={tmp_path}"))
     assert "--workdir is missing" in usage_error(run("train.py", f"--config={TINY}"))
@@ -181,7 +181,7 @@ def test_an_export_replaces_nothing_but_an_export(workdir, saved_model):
 @pytest.mark.parametrize(
     ("error", "status"), [("Interrupted(15)", 143), ("Interrupted(2)", 130), ("KeyboardInterrupt", 130)]
 )
-def test_a_program_that_was_asked_to_stop_says_so_by_its_status(tmp_path, error, status):
+def test_stopped_program_has_the_status_of_the_signal(tmp_path, error, status):
     program = tmp_path / "ends.py"
     program.write_text(
         "from convzoo.cli import program\nfrom convzoo.training.signals import Interrupted\n"

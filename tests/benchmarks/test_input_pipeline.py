@@ -114,13 +114,13 @@ def test_images_are_the_same_again(made, tmp_path):
     assert all((tmp_path / "empty" / name).read_bytes() == (folder / name).read_bytes() for name in names)
 
 
-def test_images_that_are_there_are_read(tmp_path):
+def test_existing_images_are_reused(tmp_path):
     (tmp_path / "train-00000-of-00002").touch()
     assert "train-00001-of-00002" in usage_error(benchmark(f"--folder={tmp_path}"))
     assert [path.name for path in tmp_path.iterdir()] == ["train-00000-of-00002"]
 
 
-def test_mistakes(tmp_path):
+def test_invalid_arguments(tmp_path):
     (tmp_path / "other.txt").write_text("somebody's")
     line = usage_error(benchmark(f"--folder={tmp_path}"))
     assert f"--folder={tmp_path} cannot be filled" in line

@@ -13,7 +13,7 @@ PUBLISHED_SETTINGS = {"shufflenet_v2_drconv_x0_5": {"bank_size": 4}}
 
 
 @pytest.mark.parametrize("name", [name for name in models.list_models() if models.info(name).published])
-def test_counted_figures_agree_with_the_published_or_the_record_says_why(name):
+def test_counts_agree_with_published_numbers(name):
     info = models.info(name)
     published = info.published
     if published.params and published.params % 1000:

@@ -45,7 +45,7 @@ def test_networks_are_timed_side_by_side(tmp_path):
         ([], "--models is missing"),
     ],
 )
-def test_mistakes(arguments, message):
+def test_invalid_arguments(arguments, message):
     assert message in usage_error(benchmark(*arguments))
 
 

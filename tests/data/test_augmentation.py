@@ -81,7 +81,7 @@ def test_hosts_share_the_images_of_one(source, hosts):
         np.testing.assert_array_equal(np.concatenate([batch["image"] for batch in part]), whole[index::hosts])
 
 
-def test_repeats_come_one_after_the_other_and_augmented_anew(source):
+def test_repeated_augmentation_order(source):
     twice = batches(source, {**NOTHING, "repeated_augmentation": 2}, 6)
     once = batches(source, NOTHING, 3)
     labels, images = (np.concatenate([batch[name] for batch in twice]) for name in ("label", "image"))
@@ -149,20 +149,20 @@ def test_bytes_are_rounded_and_not_cut_off():
         ({"repeated_augmentation": 3}, "repeated_augmentation=3"),  # batches of four
     ],
 )
-def test_mistakes(source, change, part):
+def test_invalid_arguments(source, change, part):
     with pytest.raises(DataError, match=part) as error:
         batches(source, change, 1)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("change", [{"mixup": 0.2}, {"auto_augment": True}, {"random_erasing": 0.1}])
-def test_maps_of_labels_are_not_augmented_by_what_moves_pixels_alone(change):
+def test_dense_labels_reject_image_only_augmentation(change):
     shapes = data.open_source("shapes:size=16,examples=8", dense_labels=True)
     with pytest.raises(DataError, match=next(iter(change))):
         batches(shapes, change, 1)
 
 
-def test_images_with_maps_are_jittered(source):
+def test_color_jitter_with_dense_labels(source):
     shapes = data.open_source("shapes:size=16,examples=8", dense_labels=True)
     plain, jittered = (batches(shapes, {**NOTHING, "color_jitter": (s, s, s)}, 2) for s in (0.0, 0.4))
     for one, other in zip(plain, jittered, strict=True):

@@ -76,7 +76,7 @@ def trained(source, count, batch_size=4, first_example=0, **options):
     return numbers_of(np.concatenate([batch["image"] for batch in batches.take(count)]))
 
 
-def test_the_next_whole_image_stands_in_and_all_others_keep_their_places(folder, told, tmp_path):
+def test_next_readable_image_replaces_a_corrupt_one(folder, told, tmp_path):
     source = folder({3, 9, 12})
     found = trained(source, 10, max_corrupt_fraction=0.2)
     order = [int(source.describe_example("train", number, seed=0, shuffle_buffer=1)[-6:-4]) for number in range(41)]
@@ -91,14 +91,14 @@ def test_the_next_whole_image_stands_in_and_all_others_keep_their_places(folder,
         assert sum(f"{tmp_path}/train/a/{number:02d}.jpg" in line for line in told) >= 2
 
 
-def test_resuming_among_broken_images(folder):
+def test_resuming_among_corrupt_images(folder):
     source = folder({0, 1, 2, 3, 11})
     straight = trained(source, 10, max_corrupt_fraction=0.5)
     for step in range(1, 10):
         assert trained(source, 10 - step, first_example=4 * step, max_corrupt_fraction=0.5) == straight[4 * step :]
 
 
-def test_too_many_end_the_stream(folder):
+def test_too_many_corrupt_images_raise(folder):
     source = folder({5, 6})
     assert trained(source, 10, max_corrupt_fraction=0.1)
     with pytest.raises(DataError) as error, data.reraise_data_errors():
@@ -109,7 +109,7 @@ def test_too_many_end_the_stream(folder):
         assert part in message, message
 
 
-def test_one_broken_image_of_a_small_set_is_more_than_one_in_a_thousand(folder):
+def test_one_corrupt_image_of_a_small_dataset_exceeds_the_default(folder):
     source = folder({5})
     with pytest.raises(DataError, match="allows 0 of 20"), data.reraise_data_errors():
         trained(source, 5)
@@ -117,7 +117,7 @@ def test_one_broken_image_of_a_small_set_is_more_than_one_in_a_thousand(folder):
 
 @pytest.mark.parametrize("numbers", [{7}, {0, 1}, {18, 19}, {4, 5, 6, 7, 8, 9}])
 @pytest.mark.parametrize("shards", [1, 3])
-def test_evaluation_leaves_broken_images_out(folder, told, numbers, shards):
+def test_evaluation_skips_corrupt_images(folder, told, numbers, shards):
     source = folder(numbers)
     found, masks = [], 0
     for index in range(shards):
@@ -137,18 +137,18 @@ def test_evaluation_leaves_broken_images_out(folder, told, numbers, shards):
         assert sum(f"/train/a/{number:02d}.jpg" in line for line in told) == 1
 
 
-def test_evaluation_ends_for_too_many(folder):
+def test_too_many_corrupt_images_end_evaluation(folder):
     source = folder({7})
     with pytest.raises(DataError, match=r"07\.jpg"), data.reraise_data_errors():
         list(data.eval_dataset(source, "train", batch_size=3, max_corrupt_fraction=0.0, **SETTINGS))
 
 
-def test_the_log_says_why(folder, told):
+def test_corrupt_image_reason_is_logged(folder, told):
     trained(folder({0, 1}), 10, max_corrupt_fraction=0.5)
     assert "00.jpg (Input is empty.)" in {line.rpartition("/")[2] for line in told}
 
 
-def test_the_repeats_of_a_broken_image_are_one(folder):
+def test_repeated_corrupt_image_counts_once(folder):
     source, augmentation = folder({5}), data.Augmentation(crop_area=None, flip=False, repeated_augmentation=2)
     batches = data.train_dataset(
         source, "train", batch_size=4, seed=0, max_corrupt_fraction=0.05, augmentation=augmentation, **SETTINGS
@@ -170,7 +170,7 @@ def test_a_corrupt_image_is_logged_once_per_epoch(told):
     assert told == ["skipped a corrupt image of data: 5", "skipped a corrupt image of data: 25"]
 
 
-def test_a_long_gap_is_filled_by_one_image():
+def test_long_gap_is_filled_by_one_image():
     def prepare(place):
         with tf.control_dependencies([tf.debugging.Assert((place < 3) | (place > 24), ["broken"])]):
             return place, {"value": tf.stack([place, -place])}
@@ -183,13 +183,13 @@ def test_a_long_gap_is_filled_by_one_image():
     assert np.concatenate([batch["corrupt"] for batch in batches]).tolist() == replaced
 
 
-def test_a_training_begins_if_one_of_some_images_can_be_read(folder):
+def test_training_starts_with_one_readable_image(folder):
     source = folder(set(range(19)))
     whole = next(place for place in range(20) if source.describe_ordered_example("train", place).endswith("19.jpg"))
     data.check_images(source, f"train[{max(whole - 7, 0)}:{max(whole + 1, 8)}]")
 
 
-def test_no_training_waits_for_images_none_of_which_can_be_read(folder, tmp_path):
+def test_training_does_not_start_without_readable_images(folder, tmp_path):
     with pytest.raises(DataError) as error:
         data.check_images(folder(set(range(20))), "train")
     message = str(error.value)
@@ -198,13 +198,13 @@ def test_no_training_waits_for_images_none_of_which_can_be_read(folder, tmp_path
         assert part in message, message
 
 
-def test_uncounted_images_are_skipped_all_the_same(folder, told):
+def test_uncounted_corrupt_images_are_replaced(folder, told):
     source = folder({5})
     assert 5 not in trained(source, 10, count_corrupt=False)
     assert not told
 
 
-def test_how_many_a_shard_bears():
+def test_max_corrupt_images_per_shard():
     assert corrupt.max_corrupt_images(0.001, 1_281_167, 1) == 1281
     assert corrupt.max_corrupt_images(0.001, 999, 1) == 0
     assert corrupt.max_corrupt_images(0.1, 30, 1) == 3
@@ -231,7 +231,7 @@ def unusual():
 
 
 @pytest.mark.parametrize("name", unusual())
-def test_unusual_images_are_no_broken_ones(tmp_path, told, name):
+def test_unusual_images_are_readable(tmp_path, told, name):
     content, gray = unusual()[name]
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "x.jpg").write_bytes(content)

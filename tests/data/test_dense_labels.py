@@ -142,7 +142,7 @@ class ConvzooTestMasks(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": np.repeat(label * 60, 3, axis=2), "segmentation_mask": label}
 
 
-def test_maps_of_tensorflow_datasets(tmp_path, monkeypatch):
+def test_tfds_segmentation(tmp_path, monkeypatch):
     monkeypatch.setitem(
         tfds_source._SEGMENTATION, "convzoo_test_masks", ("segmentation_mask", 1, ("pet", "background", "border"))
     )
@@ -156,7 +156,7 @@ def test_maps_of_tensorflow_datasets(tmp_path, monkeypatch):
     assert batch["label"].shape == (4, 16, 16)
 
 
-def test_the_pets_have_what_we_read(tmp_path):
+def test_oxford_pets_features(tmp_path):
     for name, (key, first, classes) in tfds_source._SEGMENTATION.items():
         features = tfds.builder(name, data_dir=str(tmp_path)).info.features
         assert isinstance(features["image"], tfds.features.Image)

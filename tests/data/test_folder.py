@@ -15,7 +15,7 @@ def _of(source, split):
     return {e["image"]: source.class_names[e["label"]] for e in source.dataset(split).as_numpy_iterator()}
 
 
-def test_reads_what_lies_there(image_folder):
+def test_reads_existing_files(image_folder):
     source = data.open_source(f"folder:{image_folder}")
     assert source.splits == {"test": 5, "train": 12}
     assert source.class_names == ["cat", "dog", "eel"]

@@ -10,7 +10,7 @@ from convzoo.errors import DataError
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_reads_what_was_written(tmp_path, write_idx, idx_arrays, compressed):
+def test_reads_its_own_files(tmp_path, write_idx, idx_arrays, compressed):
     source = data.open_source(f"idx:{write_idx(tmp_path, idx_arrays, compressed)}")
     assert source.splits == {"train": 23, "test": 7}
     assert source.class_names == ["0", "1", "2", "3"]  # the highest label of both splits, plus one

@@ -88,7 +88,7 @@ def test_a_label_beyond_the_classes_fails_alone(folder, opened):
     assert readable == [i for i in range(27) if i % 3 < 2]
 
 
-def test_the_place_of_a_broken_record_is_told(folder, opened):
+def test_corrupt_record_is_located(folder, opened):
     source = opened(folder)
     assert source.describe_ordered_example("train", 6) == f"{folder}/train-00002-of-00005, record 1"
     number, example = next(
@@ -130,7 +130,7 @@ def test_counts_that_cannot_be_read_are_made_again(folder, opened, tmp_path, con
     assert len(json.loads(cache.read_text())) >= 6
 
 
-def test_counts_that_cannot_be_kept_are_no_error(folder, tmp_path):
+def test_unwritable_counts_are_ignored(folder, tmp_path):
     (tmp_path / "file").write_text("")
     for data_dir in (tmp_path / "file", tmp_path / "file" / "below"):
         assert data.open_source(f"tfrecord:{folder}", data_dir=str(data_dir)).splits["train"] == 27
@@ -152,7 +152,7 @@ def test_files_behind_a_scheme_are_read_to_count_them(folder, opened):
 
 @pytest.mark.parametrize("prefix", ["", "file://"])
 @pytest.mark.parametrize("damage", [lambda content: content[:-5], lambda content: b"no TFRecord at all, but words"])
-def test_files_that_are_no_whole_tfrecords(folder, opened, prefix, damage):
+def test_damaged_tfrecord_files(folder, opened, prefix, damage):
     path = folder / "train-00002-of-00005"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError) as error:
@@ -193,7 +193,7 @@ def test_names_that_cannot_be_read(folder, opened):
         ("{folder}/two", ["'train' has files of 1 and of 2"]),
     ],
 )
-def test_mistakes(folder, opened, write_records, rest, parts):
+def test_invalid_arguments(folder, opened, write_records, rest, parts):
     (folder / "labels.txt").write_text("one\ntwo\nthree\n")
     (folder / "empty").mkdir()
     write_records(folder / "gaps", {"train": (1, 1, 1, 1)})

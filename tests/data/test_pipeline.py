@@ -179,7 +179,7 @@ def test_num_eval_batches(source):
         ({"split": "val"}, ["'val'", "train (23 examples)"]),
     ],
 )
-def test_mistakes_of_both_kinds(source, settings, change, parts):
+def test_invalid_arguments_of_both_datasets(source, settings, change, parts):
     options = {"split": "train", "batch_size": 4, **settings, **change}
     split = options.pop("split")
     for make in (
@@ -204,12 +204,12 @@ def test_mistakes_of_both_kinds(source, settings, change, parts):
         ({"augmentation": data.Augmentation(crop_aspect=(0.0, 1.0))}, r"crop_aspect=\(0.0, 1.0\)"),
     ],
 )
-def test_mistakes_of_training(source, settings, change, part):
+def test_invalid_arguments_of_train_dataset(source, settings, change, part):
     with pytest.raises(DataError, match=part):
         data.train_dataset(source, "train", batch_size=4, **{"seed": 0, **change}, **settings)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.1, -1.0, "all"])
-def test_mistakes_of_evaluation(source, settings, fraction):
+def test_invalid_arguments_of_eval_dataset(source, settings, fraction):
     with pytest.raises(DataError, match="crop_fraction"):
         data.eval_dataset(source, "test", batch_size=4, crop_fraction=fraction, **settings)

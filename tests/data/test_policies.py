@@ -202,7 +202,7 @@ def test_strengths_of_rand_augment(
     assert all((signs[name] == {-1.0, 1.0}) == (name in BY_SIGN) for name in sizes if magnitude)
 
 
-def test_rand_augment_draws_all_alike(wiring):
+def test_rand_augment_frequencies(wiring):
     count, layers = 2000, 3
     found = wiring(lambda log, seed: policies.rand_augment(log, seed, layers, 9), count)
     assert all(len(operations) == layers for operations in found)
@@ -218,7 +218,7 @@ def test_rand_augment_draws_all_alike(wiring):
     assert len(pairs) > 240  # of 256: the layers are drawn by themselves
 
 
-def test_auto_augment_draws_as_the_table_says(wiring):
+def test_auto_augment_frequencies(wiring):
     count = 4000
     found = wiring(policies.auto_augment, count)
     expected = collections.Counter()
@@ -252,7 +252,7 @@ def test_strengths_of_auto_augment(wiring):
     assert sizes["TranslateY"] == {225}
 
 
-def test_auto_augment_is_what_pil_computes(image):
+def test_auto_augment_equals_pil(image):
     policy = tf.function(policies.auto_augment)
     seeds = [_seed(number) for number in range(120)]
     pairs = [(policy(image, seed), *_auto_by_pil(image, seed)) for seed in seeds]
@@ -262,7 +262,7 @@ def test_auto_augment_is_what_pil_computes(image):
 
 
 @pytest.mark.parametrize(("layers", "magnitude"), [(1, 9), (2, 5), (3, 17)])
-def test_rand_augment_is_what_pil_computes(image, layers, magnitude):
+def test_rand_augment_equals_pil(image, layers, magnitude):
     policy = tf.function(lambda image, seed: policies.rand_augment(image, seed, layers, magnitude))
     seeds = [_seed(number) for number in range(80)]
     pairs = [(policy(image, seed), *_rand_by_pil(image, seed, layers, magnitude)) for seed in seeds]

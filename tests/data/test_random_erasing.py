@@ -114,7 +114,7 @@ def test_the_seed_alone_decides():
         np.testing.assert_array_equal(traced(PLAIN, seed), random_erasing(PLAIN, seed, 1.0))
 
 
-def test_images_erased_alike_get_different_noise():
+def test_erased_images_get_different_noise():
     one, other = (random_erasing(PLAIN, tf.constant([1, n], tf.int64), 1.0).numpy() for n in (0, 1))
     noises = []
     for image in (one, other):

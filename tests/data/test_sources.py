@@ -42,7 +42,7 @@ def test_digits_use_their_whole_range(digits):
     assert images.max() == 255
 
 
-def test_digits_open_where_data_dir_says(tmp_path):
+def test_digits_with_data_dir(tmp_path):
     data.open_source("digits", data_dir=str(tmp_path / "sets"))
     assert (tmp_path / "sets" / "digits").is_dir()
 

@@ -138,12 +138,12 @@ def test_every_place_is_as_likely_for_every_record(places):
     assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5
 
 
-def test_neighbors_in_a_file_are_no_neighbors_in_an_epoch(source, places):
+def test_records_of_a_file_are_spread_over_an_epoch(source, places):
     apart = np.abs(np.diff(places, axis=1))
     assert (apart == 1).mean() < 4 / places.shape[1]  # a drawn order has twice one over the number of records
 
 
-def test_without_a_buffer_records_still_stand_far_from_their_places(places_without_buffer):
+def test_order_without_shuffle_buffer(places_without_buffer):
     assert (np.ptp(places_without_buffer, axis=0) > 500 / 4).all()
 
 
@@ -156,7 +156,7 @@ def test_the_buffer_parts_the_records_of_a_lane(many, places_without_buffer):
     assert 0.4 < (steps[np.abs(steps) == VIRTUAL_SHARDS] > 0).mean() < 0.6
 
 
-def test_which_records_share_a_lane_changes(tmp_path):
+def test_virtual_shards_change_between_epochs(tmp_path):
     """In one file of two records a lane, a neighbor is as often in the same lane as in the next."""
     source = _source(train=_write(tmp_path, (2 * VIRTUAL_SHARDS,)))
     share = np.abs(np.diff(_places(source, 20, 1), axis=1)) == VIRTUAL_SHARDS
@@ -164,7 +164,7 @@ def test_which_records_share_a_lane_changes(tmp_path):
     assert not share.all(axis=0).any()
 
 
-def test_which_file_follows_which_changes(tmp_path):
+def test_file_order_changes_between_epochs(tmp_path):
     source = _source(train=_write(tmp_path, (25,) * 16))
     files = np.argsort(_places(source, 10, 1), axis=1) // 25
     first, second = files[:, :-VIRTUAL_SHARDS], files[:, VIRTUAL_SHARDS:]

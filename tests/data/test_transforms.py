@@ -89,7 +89,7 @@ def test_channels_become_three(channels, static):
     np.testing.assert_array_equal(traced(image), expected)
 
 
-def test_float_images_are_taken_as_they_are(noise):
+def test_float_images(noise):
     options = {"image_size": (9, 11), "crop_fraction": 0.8, "interpolation": "bicubic", **PLAIN}
     np.testing.assert_array_equal(
         data.eval_transform(noise.astype(np.float32), **options), data.eval_transform(noise, **options)
@@ -146,12 +146,12 @@ def test_crops_keep_to_area_and_aspect():
     assert len(np.unique(left)) > 50
 
 
-def test_small_areas_are_not_refused():
+def test_small_areas():
     _, _, height, width = _boxes([300, 300, 3], (0.01, 0.02), (1.0, 1.0)).T
     assert (height * width / 300**2 < 0.025).all()
 
 
-def test_a_crop_that_fits_nowhere_takes_the_whole_image():
+def test_crop_that_does_not_fit_takes_the_whole_image():
     np.testing.assert_array_equal(_boxes([10, 100, 3], (0.9, 1.0), (1.0, 1.0), 20), [[0, 0, 10, 100]] * 20)
     np.testing.assert_array_equal(_boxes([1, 1, 3], (0.08, 1.0), (3 / 4, 4 / 3), 20), [[0, 0, 1, 1]] * 20)
 

@@ -184,7 +184,7 @@ def test_regions_of_a_grouped_generator_start_as_the_base_kernels_of_a_bank(kern
     assert abs(np.corrcoef(kernels[0].reshape(REGIONS, -1)) - np.eye(REGIONS)).max() < 0.1
 
 
-def test_base_kernels_start_apart_and_regions_alike():
+def test_initialization_of_base_kernels_and_regions():
     layer = DRConv2D(64, 1, REGIONS, 4)
     layer.build((None, 6, 5, 32))
     kernels = np.asarray(layer.kernel).reshape(4, -1)

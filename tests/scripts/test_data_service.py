@@ -126,7 +126,7 @@ def test_images_that_no_server_can_read(servers, photographs):
     assert data.unreachable_servers(f"{servers},{silent}") == [silent]
 
 
-def test_what_is_refused(servers):
+def test_usage_errors(servers):
     used = servers.rpartition(":")[2]
     free, other = _free_ports(2)
     for flags, message in (

@@ -41,7 +41,7 @@ def test_the_script(workdir, tmp_path):
     assert one[1] < two[1]
 
 
-def test_what_the_script_refuses(workdir, tmp_path):
+def test_script_usage_errors(workdir, tmp_path):
     assert "--blocks=stage* matches none of block0, block1" in usage_error(
         run(SCRIPT, f"--workdir={workdir}", "--blocks=stage*")
     )

@@ -38,7 +38,7 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     assert "classifies pixels, not images" in line
 
 
-def test_what_the_programs_refuse(workdir, tmp_path):
+def test_program_usage_errors(workdir, tmp_path):
     plain = tmp_path / "plain"
     config = tiny.get_config()
     config.epochs = 0.5

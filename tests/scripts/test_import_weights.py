@@ -66,7 +66,7 @@ def test_a_file_that_create_model_loads(checkpoint, tmp_path):
         ("", [], "--output is missing; see --help"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(checkpoint, tmp_path, output, arguments, message):
+def test_usage_errors_are_one_line(checkpoint, tmp_path, output, arguments, message):
     (tmp_path / "file").write_text("no folder")
     line = usage_error(program(checkpoint, output and tmp_path / output, *arguments))
     assert line.startswith("import_weights.py: ")

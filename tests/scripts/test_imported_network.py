@@ -75,11 +75,11 @@ def test_evaluate_and_export_an_imported_network(folder):
     ],
     ids=["no_source", "classes", "workdir", "average", "follow", "no_output"],
 )
-def test_mistakes(folder, program, arguments, message):
+def test_invalid_arguments(folder, program, arguments, message):
     assert message in usage_error(run(program, f"--checkpoint={folder}/a.weights.h5", *arguments))
 
 
-def test_a_file_that_is_not_there_or_tells_nothing(folder):
+def test_missing_file_and_file_without_metadata(folder):
     missing = usage_error(run("eval.py", f"--checkpoint={folder}/none.weights.h5", f"--source={SOURCE}"))
     assert "none.weights.h5" in missing
     models.create_model("mobilenet_v1_x0_25", 10).save_weights(folder / "keras.weights.h5")

@@ -55,7 +55,7 @@ def test_mixed_images(folder, tmp_path):
     assert ((beside < 2) & (way > 0.1) & (way < 0.9)).sum() > 80 * 80
 
 
-def test_maps_stand_beside_their_images(tmp_path):
+def test_label_maps_are_drawn_beside_images(tmp_path):
     output = tmp_path / "batch.png"
     result = run("scripts/show_batch.py", f"--config={TINY}:segmentation", "--count=2", f"--output={output}")
     assert result.returncode == 0, result.stderr
@@ -71,7 +71,7 @@ def test_maps_stand_beside_their_images(tmp_path):
         (["--output=/proc/no/batch.png"], "choose another --output"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(arguments, message, tmp_path):
+def test_usage_errors_are_one_line(arguments, message, tmp_path):
     output = tmp_path / "batch.png"
     line = usage_error(run("scripts/show_batch.py", f"--config={TINY}", f"--output={output}", *arguments))
     assert line.startswith("show_batch.py: ")

@@ -50,7 +50,7 @@ def test_each_run_is_recorded_and_a_failed_one_stops_no_other(made):
     )
 
 
-def test_what_is_finished_is_not_made_again(made):
+def test_finished_runs_are_not_repeated(made):
     before = (made / "study.json").read_text()
     result = study(made, ONE_EPOCH, "--seeds=1")
     assert result.returncode == 0, result.stderr
@@ -107,7 +107,7 @@ def test_a_changed_study_is_refused(made, arguments, message):
         (["--jobs=1000", "--devices=cpu"], "--jobs=1000 is more than the"),
     ],
 )
-def test_mistakes_are_found_before_anything_is_written(arguments, message, tmp_path):
+def test_usage_errors_write_nothing(arguments, message, tmp_path):
     assert message in usage_error(study(tmp_path / "study", *arguments))
     assert not (tmp_path / "study").exists()
 
@@ -120,7 +120,7 @@ def test_one_study_at_a_time(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["study.lock"]
 
 
-def test_a_stopped_study_goes_on(tmp_path):
+def test_stopped_study_resumes(tmp_path):
     arguments = [
         "scripts/study.py", f"--workdir={tmp_path}", f"--config={TINY}", "--seeds=1", "--override=config.epochs=24",
         "--override=config.eval_every_epochs=8", "--override=config.checkpoint_every_epochs=3",

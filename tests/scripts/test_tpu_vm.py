@@ -89,7 +89,7 @@ def test_a_training_outlives_a_preemption(gcloud):
     assert words[1:] == ["start", "--tpu=local", *TRAINING[1:]]
 
 
-def test_a_failed_training_ends_with_what_it_said_last(gcloud):
+def test_failed_run_records_its_last_output(gcloud):
     result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=["READY"] * 2, statuses=["failed", "failed"])
     assert result.returncode == 1
     # The first failure is that of an earlier command.
@@ -116,14 +116,14 @@ def test_the_network_may_be_away_for_a_while(gcloud):
     ("states", "statuses", "message"),
     [(["STOPPED"], [], "vm is stopped"), (["READY"], ["busy"], "another training runs on vm")],
 )
-def test_what_is_not_ours_is_left_alone(gcloud, states, statuses, message):
+def test_other_layers_stay_unchanged(gcloud, states, statuses, message):
     result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=states, statuses=statuses)
     assert result.returncode == 2
     assert message in result.stderr
     assert not {"delete", "start"} & set(_verbs(calls))
 
 
-def test_what_gcloud_refuses_is_told(gcloud):
+def test_gcloud_errors_are_shown(gcloud):
     result, calls = gcloud("train.sh", *FLAGS, *TRAINING, states=["denied"])
     assert result.returncode == 1
     assert "PERMISSION_DENIED" in result.stderr
@@ -158,7 +158,7 @@ def test_a_dry_run_prints_the_commands_and_gives_none(gcloud, script, flags, ver
         ("train.sh", (*FLAGS, "--", "--workdir=runs/a"), "--workdir=runs/a"),
     ],
 )
-def test_mistakes(gcloud, script, flags, message):
+def test_invalid_arguments(gcloud, script, flags, message):
     result, calls = gcloud(script, *flags)
     assert (result.returncode, calls) == (2, [])
     assert message in result.stderr

@@ -29,13 +29,13 @@ def test_most_expensive_branch_counts(instructions):
     assert instructions["sine"].cycles == 9
 
 
-def test_a_loop_counts_once_and_is_told(instructions):
+def test_loop_is_counted_once(instructions):
     double = instructions["double"]
     assert (double.cycles, double.bytes) == (10, 3 * 4 * 8 * 128)
     assert hlo_text.count_loops(PROGRAM) == 1
 
 
-def test_what_has_no_cost():
+def test_operations_without_cost():
     assert hlo_text.count_calls_without_cost(PROGRAM) == {"ConcatBitcast": 1}
 
 

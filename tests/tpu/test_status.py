@@ -51,7 +51,7 @@ def of(*answers):
     return make_client("my-tpu", "zone", "project", service=service), service
 
 
-def test_what_a_healthy_one_tells():
+def test_status_of_a_healthy_tpu():
     one, service = of(READY)
     status = get_status(one)
     assert (status.name, status.state, status.health) == ("my-tpu", "READY", "HEALTHY")
@@ -92,7 +92,7 @@ def test_waiting_has_an_end():
     assert slept == [30.0, 30.0]
 
 
-def test_one_that_nothing_is_told_of():
+def test_failed_query():
     one, _ = of(PermissionError("no leave to ask"))
     with pytest.raises(ConfigError, match=r"'my-tpu'.*no leave to ask"):
         get_status(one)

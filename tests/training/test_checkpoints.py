@@ -40,7 +40,7 @@ def gate(monkeypatch):
     return gate
 
 
-def test_training_goes_on_and_the_checkpoint_has_its_own_step(tmp_path, state, gate):
+def test_training_continues_during_a_write(tmp_path, state, gate):
     writer = CheckpointManager(str(tmp_path), state, keep=2)
     _set(state, 5)
     assert writer.save_if_best(5, "eval/top1", 0.5)
@@ -67,7 +67,7 @@ def test_the_newest_are_kept_over_a_restart(tmp_path, state):
     assert sorted(path.stem for path in (tmp_path / "checkpoints").glob("*.index")) == ["ckpt-3", "ckpt-4"]
 
 
-def test_a_write_that_failed_is_told_and_the_one_before_it_stays(tmp_path, state, monkeypatch):
+def test_failed_write_is_reported_and_keeps_the_previous_file(tmp_path, state, monkeypatch):
     writer = CheckpointManager(str(tmp_path), state, keep=2)
     writer.save(1)
     writer.wait()

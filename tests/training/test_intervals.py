@@ -28,7 +28,7 @@ def test_lines_are_at_the_same_steps_wherever_a_run_went_on(first, extra_stops, 
     assert [step for step, is_line in stops if not is_line] == others
 
 
-def test_what_is_done_where():
+def test_commands_and_hosts():
     intervals = Intervals(0, 14, steps_per_loop=2, save_every=4, eval_every=6)
     assert [step for step, _ in _stops(intervals, 0) if intervals.is_save_step(step)] == [4, 8, 12, 14]
     assert [step for step, _ in _stops(intervals, 0) if intervals.is_eval_step(step)] == [6, 12, 14]

@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_plain_lines_where_there_is_no_terminal():
+def test_plain_lines_without_a_terminal():
     output = io.StringIO()
     progress = ProgressDisplay(0, 10, output)
     progress.update(5, SCALARS, seconds_left=61)

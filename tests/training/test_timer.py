@@ -5,7 +5,7 @@ import pytest
 from convzoo.training.timer import RunTimer
 
 
-def test_shares_and_what_is_left():
+def test_pixel_shares():
     time = [1000.0]
     timer = RunTimer(num_replicas=4, device_hours=2.0, clock=lambda: time[0])
     time[0] += 60.0  # ten steps
