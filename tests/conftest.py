@@ -1,4 +1,4 @@
-"""What all tests share: quiet logs, and nothing written outside the test's own folder."""
+"""Shared by all tests: quiet logs, and no files outside the folder of the test."""
 
 import importlib.metadata
 import os
@@ -29,7 +29,7 @@ def _is_wheel_for_tpus():
 
 @pytest.fixture(autouse=True, scope="session")
 def _data_sets_in_a_folder_of_the_tests(tmp_path_factory):
-    """TensorFlow Datasets prepares what the tests use once a session, away from the user's own data sets."""
+    """Prepares TFDS datasets once per session, in a folder apart from the user's datasets."""
     before = os.environ.get("TFDS_DATA_DIR")
     os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tensorflow_datasets"))
     yield

@@ -1,4 +1,4 @@
-"""The examples in docstrings run and print what they say, and every public layer, model and data function has one."""
+"""Docstring examples print their expected output, and all public layers, model and data functions have one."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""The programs as a user runs them, each in a process of its own: the whole way, and what mistakes are answered."""
+"""The programs as a user runs them, each in its own process: train, evaluate, export, classify, and errors."""
 
 import json
 import subprocess

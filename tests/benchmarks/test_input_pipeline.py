@@ -31,7 +31,7 @@ def benchmark(*arguments):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished run: what it printed, its folder of images, and the files it wrote without their endings."""
+    """A finished run: its output, its folder of images, and the paths of its reports without suffix."""
     folder = tmp_path_factory.mktemp("benchmark_input")
     result = benchmark(
         f"--folder={folder / 'images'}", "--rounds=2", "--images_per_second=1234", f"--output={folder / 'out'}"

@@ -1,4 +1,4 @@
-"""The table of networks: what is computed, what is published, and how they compare."""
+"""The table of networks: counted and published numbers."""
 
 import pytest
 from helpers import programs

@@ -108,7 +108,7 @@ def write_records():
 
 @pytest.fixture
 def settings():
-    """What every pipeline needs; pixels stay what they are, so that tests recognize images."""
+    """Arguments of every pipeline; pixels stay unchanged, so that tests recognize images."""
     return {"image_size": (6, 5), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear"}
 
 

@@ -1,4 +1,4 @@
-"""The settings of augmentations, and what images become under each of them in a pipeline."""
+"""Augmentation settings, and augmented images in a pipeline."""
 
 import numpy as np
 import pytest

@@ -74,7 +74,7 @@ def _traced(operation, size=(None, None), kind=tf.float32):
 
 
 def _check(operation, image, strengths, expected):
-    """Compare with what PIL gives, where the size is known (outside a graph it is) and where it is not."""
+    """Compares with PIL, for static sizes (eager) and unknown sizes (in a graph)."""
     np.testing.assert_array_equal(operation(image, *strengths), expected, err_msg=f"known size, {strengths}")
     found = _traced(operation)(image, *map(np.float32, strengths))
     np.testing.assert_array_equal(found, expected, err_msg=f"unknown size, {strengths}")

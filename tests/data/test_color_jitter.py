@@ -1,4 +1,4 @@
-"""Color jitter: the factors, their order, and what comes of them."""
+"""Color jitter: factors, order and results."""
 
 import collections
 import itertools

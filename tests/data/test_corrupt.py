@@ -24,13 +24,13 @@ def jpeg(color, size=(20, 24), mode="RGB", kind="JPEG", **options):
 
 
 def sound(number):
-    """A image of one color, which says its number."""
+    """An image whose color encodes its number."""
     return jpeg((number * 8, number * 8, number * 8), quality=100, subsampling=0)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """make(broken): train/a of 20 images, of which those numbers are broken, each in another way."""
+    """Returns make(numbers): writes train/a with 20 images, of which `numbers` are corrupt in different ways."""
     ways = [
         lambda whole: b"",
         lambda whole: whole[: len(whole) // 3],
@@ -52,7 +52,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def told():
-    """What the log said."""
+    """Messages of the log."""
     lines = []
 
     class Keep(logging.Handler):

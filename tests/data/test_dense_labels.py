@@ -1,4 +1,4 @@
-"""Sources with a label for every pixel: what they hold, and that images and maps stay together."""
+"""Sources with dense labels: contents, and equal augmentation of image and label map."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
 
 @pytest.fixture(scope="module")
 def blocks():
-    """Images of 24 x 36 in blocks of one color, which says the class."""
+    """Images of 24 x 36 pixels made of blocks whose color encodes the class."""
     rng = np.random.default_rng(0)
     labels = np.kron(rng.integers(0, 4, (10, 4, 6)), np.ones((6, 6), np.int64)).astype(np.uint8)
     labels_of, images_of = tf.constant(labels), tf.constant(COLORS[labels])

@@ -1,4 +1,4 @@
-"""TFRecords in ImageNet's classic layout: which files are taken, how they are counted, and what is said of mistakes."""
+"""TFRecords in the classic ImageNet layout: file names, record counts and errors."""
 
 import json
 import os

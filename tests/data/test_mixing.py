@@ -1,4 +1,4 @@
-"""Mixup and CutMix: shares, boxes, and that images and labels are mixed alike."""
+"""Mixup and CutMix: weights, boxes, mixed images and labels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Batches: their order, where they resume, how they are shared out, and what is counted."""
+"""Batches: order, resumption, shards and counts."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_every_epoch_has_each_example_once_and_batches_run_on(source, settings, 
 
 
 def test_orders_are_uniform(source, settings, idx_arrays):
-    """Over 200 epochs every image stands at every place about equally often."""
+    """Over 200 epochs, each image has each position about equally often."""
     names = _names(_images(source, 200 * 23, settings, batch_size=230, **NO_CHANCE), idx_arrays)
     counts = np.zeros((23, 23))
     for place, name in enumerate(names):

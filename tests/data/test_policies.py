@@ -102,7 +102,7 @@ def _assert_alike(pairs):
 
 @pytest.fixture
 def wiring(monkeypatch):
-    """wiring(policy, count): which operations came, lists of (name, strength) for each of many seeds.
+    """Returns wiring(policy, count): the applied operations, a list of (name, strength) for each seed.
 
     The operations write their numbers into a image that is a log: how many came, then number and strength of each.
     """

@@ -1,4 +1,4 @@
-"""Random erasing: what is drawn, and what it leaves alone."""
+"""Random erasing: area, aspect ratio, noise, and unchanged pixels."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def _many(image, probability, count):
 
 
 def _boxes(images):
-    """(top, bottom, left, right) of what differs from PLAIN in any channel, int [n, 4]; all 0 for no difference."""
+    """Returns (top, bottom, left, right) of the pixels that differ from PLAIN, int [n, 4]; all 0 for no difference."""
     boxes = []
     for image in images:
         rows, columns = np.nonzero((image != PLAIN).any(-1))

@@ -1,4 +1,4 @@
-"""The kinds of sources, their splits and slices, and what they say of mistakes."""
+"""Kinds of sources, their splits and slices, and errors."""
 
 import numpy as np
 import pytest

@@ -86,7 +86,7 @@ class ConvzooTestTexts(_Images):
 
 
 class ConvzooTestDownloads(_Images):
-    """Would be downloaded, from a port on which nobody listens."""
+    """A dataset whose download URL is a closed port."""
 
     url_infos = {"http://127.0.0.1:9/images.zip": None}  # noqa: RUF012
 

@@ -63,7 +63,7 @@ def _stream(source, split="train", **options):
 
 
 def _numbers(source, count, **options):
-    """The first count of a stream: their numbers, and which records they are."""
+    """Returns the first `count` numbers of a stream and their records."""
     found = [(n, example["label"]) for n, example in _stream(source, **options).take(count).as_numpy_iterator()]
     return [int(n) for n, _ in found], [int(record) for _, record in found]
 
@@ -110,7 +110,7 @@ def test_a_stream_resumes_within_and_between_the_rounds_of_the_lanes(many, first
 
 
 def _places(source, epochs, shuffle_buffer):
-    """int [epochs, records]: where each record stands in each epoch."""
+    """Returns the position of each record in each epoch, int [epochs, records]."""
     size = source.num_examples("train")
     batches = _stream(source, shuffle_buffer=shuffle_buffer).map(lambda _, example: example["label"]).batch(size)
     return np.stack([np.argsort(epoch) for epoch in batches.take(epochs).as_numpy_iterator()])

@@ -1,4 +1,4 @@
-"""Makes a golden of timm or torchvision; see stand_in.py. Needs torch, timm and torchvision, which no test does.
+"""Creates a golden of timm or torchvision; see stand_in.py. Needs torch, timm and torchvision; no test does.
 
 python tests/goldens/make_torch.py timm resnet50 224
 """

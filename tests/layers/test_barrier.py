@@ -1,4 +1,4 @@
-"""The barrier between a product and what the TPU compiler would make of it."""
+"""The barrier that keeps the TPU compiler from changing the dtype of a product."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Functions with a gradient of their own, and what its operations are called."""
+"""Functions with a custom gradient, and the names of its ops."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""GuidedMask and DRConv2D as Keras layers: shapes not known, saving, precision, shared masks, and what they refuse."""
+"""GuidedMask and DRConv2D as Keras layers: unknown shapes, saving, precision, shared masks, invalid input."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Data servers as a user starts them: what they make, what they refuse, and how they end."""
+"""Data servers started as programs: batches, usage errors and exit statuses."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ def _started(program, port, **options):
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
-    """`config.data.service` of two servers, of which a user started the first by the script."""
+    """`config.data.service` of two servers; the first one runs scripts/data_service.py."""
     folder = tmp_path_factory.mktemp("environment")
     python = folder / "bin" / "python"
     python.parent.mkdir()

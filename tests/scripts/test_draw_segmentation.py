@@ -1,4 +1,4 @@
-"""Segmentation as a user runs it: evaluated, drawn, exported, and what the programs for classes say to it."""
+"""Segmentation as a user runs it: evaluation, drawing, export, and errors of the classification programs."""
 
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The scripts for Cloud TPU VMs: against a gcloud that only records what it is asked, and what they do on the VM."""
+"""The scripts for Cloud TPU VMs, with a fake gcloud that records its calls, and the script that runs on the VM."""
 
 import os
 import pathlib
@@ -60,7 +60,7 @@ def _lines(path):
 
 
 def _verbs(calls):
-    """What a call is about: its verb, or of ssh what it does there."""
+    """Returns the verb of a gcloud call, or for ssh the command on the VM."""
     return [re.search(r"on_vm\.sh (\w+)", call)[1] if call.startswith("ssh") else call.split()[0] for call in calls]
 
 

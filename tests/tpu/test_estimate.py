@@ -139,7 +139,7 @@ def test_operations_without_cost_are_counted_from_the_sum(total, known, schedule
 
 
 def test_the_largest_batch(monkeypatch):
-    """Of a chip on which 43 fit, because filling a real one takes minutes to compile."""
+    """Uses a fake chip that holds 43 examples, because compiling for a real one takes minutes."""
     tried = []
 
     def pretend(config, classes, chip, batch, what):

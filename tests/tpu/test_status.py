@@ -1,4 +1,4 @@
-"""What Google Cloud says of a TPU: Google's client, with a made-up service in the place of the Cloud TPU API."""
+"""State of a Cloud TPU, from Google's client with a fake Cloud TPU API."""
 
 import cloud_tpu_client  # noqa: F401  its flag has to be there before flags are parsed
 import pytest
@@ -18,7 +18,7 @@ READY = {
 
 
 class Service:
-    """The Cloud TPU API: every look gets the first of `answers`, which a test may change."""
+    """Fake Cloud TPU API: every query returns the first of `answers`, which a test may change."""
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []

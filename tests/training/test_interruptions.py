@@ -35,7 +35,7 @@ runpy.run_path("train.py", run_name="__main__")
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Workdir of an uninterrupted run of 24 steps, which saves at 9, 18 and 24."""
+    """Workdir of an uninterrupted run of 24 steps with checkpoints at 9, 18 and 24."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
     result = run("train.py", *FLAGS, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr

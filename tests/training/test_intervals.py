@@ -1,4 +1,4 @@
-"""At which steps the host looks at a training."""
+"""Steps at which the host runs evaluations, checkpoints and logs."""
 
 import pytest
 

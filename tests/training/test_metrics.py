@@ -1,4 +1,4 @@
-"""What a run tells to people and to programs."""
+"""Metrics files, TensorBoard and the progress display of a run."""
 
 import io
 

@@ -99,7 +99,7 @@ def test_sums_are_computed_before_the_update():
 
 @pytest.mark.parametrize("variant", ["", "regions"])
 def test_step_compiles_with_xla(variant):
-    """XLA for the CPU refuses what a TPU refuses: sequential loops over an unknown batch, ops without a kernel."""
+    """XLA for the CPU rejects what a TPU rejects: loops over an unknown batch size, ops without a kernel."""
     config = tiny.get_config(variant)
     if not variant:  # XLA draws other random numbers
         config.model.overrides.update({"dropout_rate": 0.0, "survival_prob": 1.0})
