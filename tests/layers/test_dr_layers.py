@@ -1,8 +1,11 @@
 """GuidedMask and DRConv2D as Keras layers: unknown shapes, saving, precision, shared masks, invalid input."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
+from helpers.run_layer_test import run_layer_test
 
 from convzoo.layers import DRConv2D, GuidedMask, resampling
 
@@ -11,21 +14,6 @@ ARGUMENTS = [
     {"kernel_size": 1, "strides": 2, "padding": "same"},
     {"kernel_size": 3, "padding": "same", "bank_size": 2},
     {"kernel_size": 3, "generator": "grouped", "bank_size": 2},
-]
-
-
-def implementations(arguments):
-    for implementation in DRConv2D.IMPLEMENTATIONS:
-        try:
-            yield DRConv2D(6, regions=REGIONS, implementation=implementation, **arguments).implementation
-        except ValueError:
-            continue
-
-
-LAYER_FORMS = [
-    pytest.param({**arguments, "implementation": implementation}, id=f"{arguments}-{implementation}")
-    for arguments in ARGUMENTS
-    for implementation in implementations(arguments)
 ]
 
 
@@ -38,19 +26,21 @@ def masks(batch=4, height=6, width=5):
     return np.eye(REGIONS, dtype="float32")[chosen]
 
 
-@pytest.mark.parametrize("arguments", LAYER_FORMS)
-def test_unknown_batch_height_and_width(arguments):
-    inputs = keras.Input((None, None, 4))
-    layer = DRConv2D(6, regions=REGIONS, routing_initializer="glorot_uniform", **arguments)
-    mask = GuidedMask(REGIONS)
-    outputs = layer(inputs, mask(inputs))
-    assert outputs.shape == (None, None, None, 6)
-    model = keras.Model(inputs, outputs)
-    for batch, height, width in ((4, 6, 5), (1, 5, 7)):
-        x = images(batch, height, width)
-        expected = keras.ops.convert_to_numpy(layer(x, mask(x)))
-        assert expected.shape == layer.compute_output_shape(x.shape)
-        np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+@pytest.mark.parametrize(
+    ("arguments", "output_size", "implementations"),
+    [
+        ({"kernel_size": 1, "strides": 2, "padding": "same"}, (3, 3), DRConv2D.IMPLEMENTATIONS),
+        (
+            {"kernel_size": 3, "padding": "same", "bank_size": 2},
+            (6, 5),
+            ["bank_loop", "region_outputs", "region_inputs"],
+        ),
+        ({"kernel_size": 3, "generator": "grouped", "bank_size": 2}, (4, 3), ["region_outputs", "region_inputs"]),
+    ],
+)
+def test_layer(arguments, output_size, implementations):
+    make_layer = functools.partial(DRConv2D, 6, regions=REGIONS, **arguments)
+    run_layer_test(make_layer, images(), masks(), output_shape=(4, *output_size, 6), implementations=implementations)
 
 
 def test_mask_is_one_at_the_first_of_the_largest_scores():
@@ -205,19 +195,6 @@ def test_fit_moves_every_weight_and_keeps_the_constraint():
         assert not np.array_equal(weight, old), weight.path
     kernel = np.asarray(model.get_layer("grouped").kernel)
     assert np.linalg.norm(kernel, axis=1).max() <= 2.0 + 1e-5
-
-
-@pytest.mark.parametrize("arguments", LAYER_FORMS)
-def test_mixed_precision(arguments):
-    full = DRConv2D(6, regions=REGIONS, routing_initializer="glorot_uniform", **arguments)
-    expected = full(images(), masks())
-    layer = DRConv2D(6, regions=REGIONS, dtype="mixed_bfloat16", **arguments)
-    layer.build(images().shape)
-    layer.set_weights(full.get_weights())
-    outputs = layer(images(), masks())
-    assert all(keras.backend.standardize_dtype(w.dtype) == "float32" for w in layer.weights)
-    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
-    np.testing.assert_allclose(keras.ops.cast(outputs, "float32"), expected, atol=0.1, rtol=0.05)
 
 
 def test_a_mask_stays_float32_under_a_mixed_policy():
