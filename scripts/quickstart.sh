@@ -22,9 +22,9 @@ python scripts/classify.py --saved_model="$workdir/saved_model" "$workdir/image.
 
 cat <<EOF
 
-Everything lies in $workdir:
-  config.json    the experiment           checkpoints/  the newest states    best/         the best state
-  metrics.jsonl  losses and accuracies    tensorboard/  the same, to look at  evaluations/  what eval.py found
-  classes.txt    the classes' names       saved_model/  for serving           image.png   what was classified
-Next: python eval.py --workdir=$workdir --help, and README.md.
+Files in $workdir:
+  config.json    the experiment              checkpoints/  the newest checkpoints   best/         the best checkpoint
+  metrics.jsonl  metrics                     tensorboard/  metrics for TensorBoard  evaluations/  results of eval.py
+  classes.txt    names of the classes        saved_model/  the SavedModel           image.png     the classified image
+Next: docs/quickstart.md
 EOF
