@@ -1,6 +1,6 @@
 """Shared by all tests: quiet logs, and no files outside the folder of the test."""
 
-import importlib.metadata
+import functools
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -8,23 +8,22 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 
-# What TensorFlow says where it has no XLA for the host, as in the wheel for TPUs. Keras compiles grouped convolutions.
-_NO_XLA = "could not find registered transfer manager for platform Host"
+
+@functools.cache
+def _has_xla_for_cpu():
+    import tensorflow as tf
+
+    try:
+        tf.function(lambda x: x + 1.0, jit_compile=True)(tf.constant(1.0))
+    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError):
+        return False
+    return True
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    """In the wheel for TPUs a test that needs XLA for the CPU is skipped, and only there."""
-    report = yield
-    if report.failed and _NO_XLA in str(report.longrepr) and _is_wheel_for_tpus():
-        report.outcome = "skipped"
-        report.longrepr = (str(item.path), 0, "Skipped: this wheel of TensorFlow has no XLA for the CPU")
-    return report
-
-
-def _is_wheel_for_tpus():
-    names = importlib.metadata.packages_distributions().get("tensorflow", ())
-    return any(name.replace("_", "-") == "tensorflow-tpu" for name in names)
+def pytest_runtest_setup(item):
+    """Skips tests that need XLA for the CPU, for example for grouped convolutions, if TensorFlow lacks it."""
+    if item.get_closest_marker("needs_xla_cpu") and not _has_xla_for_cpu():
+        pytest.skip("this TensorFlow, like the tensorflow-tpu wheel, has no XLA for the CPU")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,6 +12,7 @@ installed = pytest.mark.skipif(
 CASE = "--only=^28x28, 1x1, 192 to 32: uneven 1:3"
 
 
+@pytest.mark.needs_xla_cpu
 @installed
 def test_implementations_are_compared_with_the_static_layer(tmp_path):
     records, page = tmp_path / "records.jsonl", tmp_path / "page.md"
@@ -35,6 +36,7 @@ def test_implementations_are_compared_with_the_static_layer(tmp_path):
     assert " 12345 " in page.read_text()
 
 
+@pytest.mark.needs_xla_cpu
 @installed
 def test_compiler_crash_leaves_no_record(tmp_path, broken_compiler):
     flags = (CASE, "--batch=8", f"--records={tmp_path / 'records.jsonl'}")

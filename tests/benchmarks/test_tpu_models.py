@@ -70,6 +70,7 @@ def test_table(records, tmp_path):
     assert "3 networks on one v5e chip; 2026-11-01 to 2026-11-02; jax 1, libtpu 2." in lines
 
 
+@pytest.mark.needs_xla_cpu
 @installed
 def test_compiler_crash_leaves_no_record(tmp_path, broken_compiler):
     flags = (f"--records={tmp_path / 'records.jsonl'}", "--networks=lean_resnet18_cifar")

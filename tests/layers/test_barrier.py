@@ -27,6 +27,7 @@ def _value_and_gradient(x):
     return run(x)
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
 def test_values_and_gradients_pass(name, dtype, target):
@@ -38,6 +39,7 @@ def test_values_and_gradients_pass(name, dtype, target):
     np.testing.assert_array_equal(ops.cast(gradient, "float32"), 2 * ops.cast(x, "float32"))
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="asks TensorFlow for its HLO")
 @pytest.mark.parametrize(
     ("name", "dtype", "number"), [("tpu", "bfloat16", 2), ("tpu", "float32", 0), ("cpu", "bfloat16", 0)]

@@ -50,6 +50,7 @@ def to_numpy(x):
     return keras.ops.convert_to_numpy(x)
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize(("cls", "arguments", "implementations", "output_shape"), LAYERS, ids=IDS)
 def test_shapes_precision_saving_and_implementations(cls, arguments, implementations, output_shape):
     make_layer = functools.partial(cls, num_experts=EXPERTS, activation="relu", **arguments)
@@ -276,6 +277,7 @@ def test_routing_averages_all_axes_between_batch_and_channels(shape, axes, data_
 # Implementations and targets
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("cls", "arguments"), [layer[:2] for layer in LAYERS], ids=IDS)

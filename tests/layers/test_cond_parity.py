@@ -116,6 +116,7 @@ def value_and_gradients(layer, inputs, routing, cotangent, model_gradients):
     return outputs, {"inputs": d_inputs, "routing": d_routing, **weights}
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize(
     ("cls", "arguments", "implementation"),
     APPLICABLE,

@@ -26,6 +26,7 @@ def masks(batch=4, height=6, width=5):
     return np.eye(REGIONS, dtype="float32")[chosen]
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize(
     ("arguments", "output_size", "implementations"),
     [
@@ -68,6 +69,7 @@ def test_one_mask_for_layers_of_several_strides():
     np.testing.assert_allclose(outputs, second(first, mask[:, ::2, ::2]), atol=1e-5)
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize(("size", "count"), [(8, 4), (7, 4), (5, 5), (3, 7), (25, 13)])
 @pytest.mark.parametrize("known", [True, False])
 def test_nearest_takes_the_pixels_that_torch_takes(size, count, known):
@@ -80,6 +82,7 @@ def test_nearest_takes_the_pixels_that_torch_takes(size, count, known):
     np.testing.assert_allclose(model.predict(x, verbose=0), x[:, taken][:, :, taken], atol=1e-6)
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles everything here as it is")
 @pytest.mark.parametrize("sizes", [(7, 4), (8, 4)])
 def test_xla_compiles_the_resize_and_its_gradient(sizes):
@@ -111,6 +114,7 @@ def model_of_all_generators():
     return keras.Model(inputs, x)
 
 
+@pytest.mark.needs_xla_cpu
 def test_model_file_round_trip(tmp_path):
     model = model_of_all_generators()
     model.save(tmp_path / "model.keras")
@@ -118,6 +122,7 @@ def test_model_file_round_trip(tmp_path):
     np.testing.assert_allclose(loaded.predict(images(), verbose=0), model.predict(images(), verbose=0), atol=1e-6)
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel is TensorFlow's")
 def test_saved_model_takes_any_batch(tmp_path):
     import tensorflow as tf
@@ -185,6 +190,7 @@ def test_initialization_of_base_kernels_and_regions():
     np.testing.assert_allclose(of_regions[:, 0].reshape(2, -1), kernels.mean(0)[None].repeat(2, 0), atol=0.02)
 
 
+@pytest.mark.needs_xla_cpu
 def test_fit_moves_every_weight_and_keeps_the_constraint():
     keras.utils.set_random_seed(0)
     model = model_of_all_generators()

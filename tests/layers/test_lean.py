@@ -61,6 +61,7 @@ def pixel_indices(layer, size, output_size):
         yield np.arange(3)[:, None] * d + np.arange(out) * s - before + 3
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("case", list(CASES))
 def test_parity_with_a_dense_convolution(case):
     arguments, channels, output_size = CASES[case]
@@ -118,6 +119,7 @@ def test_fit_dense_is_the_least_squares_fit(stencil, group_size):
     np.testing.assert_array_equal(layer.to_dense(), np.where(is_weight, dense, 0))
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("implementation", LeanConv2D.IMPLEMENTATIONS)
 @pytest.mark.parametrize(("stencil", "group_size"), [("9-point", 4), ("5-point", 1), ("3-point-vertical", None)])
 def test_transposed_is_the_adjoint(stencil, group_size, implementation):

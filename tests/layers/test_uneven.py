@@ -27,6 +27,7 @@ def dense_kernel(layer):
     return kernel
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("order", ["given", "reversed"])
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_parity_with_a_block_diagonal_product(ratio, order):
@@ -59,6 +60,7 @@ def test_a_quarter_and_three_quarters_have_five_eighths_of_the_weights():
     assert np.count_nonzero(layer.to_dense()) == layer.count_params() == 0.625 * 4 * 8
 
 
+@pytest.mark.needs_xla_cpu
 def test_equal_shares_are_a_grouped_convolution():
     layer, conv = UnevenPointwiseConv2D(8, (1, 1)), keras.layers.Conv2D(8, 1, groups=2)
     expected = layer(images())

@@ -111,6 +111,7 @@ def foreign():
     return keras.Model(inputs, keras.layers.Dense(4, name="head")(keras.layers.GlobalAveragePooling2D()(x)))
 
 
+@pytest.mark.needs_xla_cpu
 def test_conversion_of_a_foreign_network():
     model = foreign()
     lean = models.to_lean(model, group_size=2)
@@ -125,6 +126,7 @@ def test_conversion_of_a_foreign_network():
     assert lean(x).shape == (2, 4)
 
 
+@pytest.mark.needs_xla_cpu
 def test_conversion_fits_the_trained_weights():
     model = foreign()
     rng = np.random.default_rng(0)

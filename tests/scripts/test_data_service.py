@@ -133,7 +133,7 @@ def test_usage_errors(servers):
         ([f"--port={used}"], f"--port={used} is not available (Address already in use)"),
         ([f"--port={free}", f"--worker_port={used}"], f"--worker_port={used} is not available"),
         ([f"--port={free}", f"--worker_port={free}"], f"--port and --worker_port are both {free}"),
-        ([f"--port={free}", "--host=a:b"], "--host=a:b is no name of a machine"),
+        ([f"--port={free}", "--host=a:b"], "--host=a:b is not a host name"),
         ([f"--port={other}", "--host=nowhere.invalid"], f"not reached as nowhere.invalid:{other}; give --host"),
     ):
         line = usage_error(run(PROGRAM, *flags))

@@ -11,6 +11,7 @@ installed = pytest.mark.skipif(
 )
 
 
+@pytest.mark.needs_xla_cpu
 @installed
 def test_rows(tmp_path):
     output = tmp_path / "found.json"

@@ -27,6 +27,7 @@ def _config(variant):
     return config
 
 
+@pytest.mark.needs_xla_cpu
 @with_compiler
 @pytest.mark.parametrize(
     ("variant", "layer"),
@@ -62,6 +63,7 @@ def _product(a, b):
     return a @ b
 
 
+@pytest.mark.needs_xla_cpu
 @with_compiler
 @pytest.mark.parametrize("name", CHIPS)
 def test_a_chip_is_one_device(name):
@@ -73,6 +75,7 @@ def test_a_chip_is_one_device(name):
     assert 0.7 < seconds / (2 * 4096**3 / chip.flops) < 1.6
 
 
+@pytest.mark.needs_xla_cpu
 @with_compiler
 def test_programs_with_loops_have_no_times():
     found = _of(lambda images: tf.map_fn(lambda image: tf.nn.relu(image @ image), images), 8, 256, 256)
@@ -83,12 +86,14 @@ def test_programs_with_loops_have_no_times():
     assert found.images_per_second == found.hours(1000, 1) == {}
 
 
+@pytest.mark.needs_xla_cpu
 @with_compiler
 def test_a_step_too_large_for_memory():
     with pytest.raises(compiler.DoesNotFitError, match="RESOURCE_EXHAUSTED"):
         _of(lambda x: (tf.nn.relu(x), tf.reduce_max(x)), 8, 1024, 1024, 1024)
 
 
+@pytest.mark.needs_xla_cpu
 @with_compiler
 def test_layers_of_the_widths_of_large_networks():
     """Uneven groups, a loop over base kernels, a depthwise convolution with a 1x1: no tiny network has these."""
@@ -194,6 +199,7 @@ class Odd(keras.layers.Layer):
         return self.compute(images)
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize(
     ("compute", "what", "message"),
     [
@@ -215,6 +221,7 @@ def test_unsupported_op_is_named(monkeypatch, compute, what, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("what", ["train", "eval", "serve"])
 def test_a_step_is_lowered_for_a_tpu(what, monkeypatch):
     built, build_model = [], experiment.build_model

@@ -97,6 +97,7 @@ def test_sums_are_computed_before_the_update():
     assert int(sums["accuracy"]) == correct
 
 
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("variant", ["", "regions"])
 def test_step_compiles_with_xla(variant):
     """XLA for the CPU rejects what a TPU rejects: loops over an unknown batch size, ops without a kernel."""
