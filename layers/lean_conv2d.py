@@ -11,7 +11,7 @@ from convzoo.layers.custom_kernel_conv2d import CustomKernelConv2D
 from convzoo.layers.target import get_target
 
 _WINDOW = [(i, j) for i in range(3) for j in range(3)]
-# Taps (row, column) of a 3x3 kernel that a stencil has besides the center.
+# Taps (row, column) of a 3x3 kernel in each stencil, without the center.
 STENCILS = {
     "9-point": tuple(tap for tap in _WINDOW if tap != (1, 1)),
     "5-point": ((0, 1), (1, 0), (1, 2), (2, 1)),

@@ -79,7 +79,7 @@ def check_output_folder(folder: str) -> None:
     """Raises ConfigError unless `folder` does not exist, is empty, or contains a SavedModel and nothing else.
 
     Example:
-        >>> check_output_folder("/tmp/a/new/folder")
+        >>> check_output_folder("runs/new/saved_model")
     """
     if not tf.io.gfile.exists(folder):
         return

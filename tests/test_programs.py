@@ -110,7 +110,7 @@ def test_classify_images_and_other_files(saved_model, tmp_path):
     image, text, damaged = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
     encoded = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8)).numpy()
     image.write_bytes(encoded)
-    text.write_text("not a image")
+    text.write_text("not an image")
     damaged.write_bytes(encoded[:40])
     result = run("scripts/classify.py", f"--saved_model={saved_model}", image)
     assert result.returncode == 0, result.stderr

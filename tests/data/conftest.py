@@ -34,7 +34,7 @@ def write_idx():
 
 @pytest.fixture(scope="session")
 def idx_arrays():
-    """Two splits of 6x5 noise; every image of train is another one, so that a image names its index."""
+    """Two splits of 6x5 noise; every image of train is another one, so that an image names its index."""
     rng = np.random.default_rng(0)
     return {
         "train": (rng.integers(0, 256, (23, 6, 5), np.uint8), (np.arange(23) % 4).astype(np.uint8)),

@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def told():
+def messages():
     """Messages of the log."""
     lines = []
 
@@ -76,7 +76,7 @@ def trained(source, count, batch_size=4, first_example=0, **options):
     return numbers_of(np.concatenate([batch["image"] for batch in batches.take(count)]))
 
 
-def test_next_readable_image_replaces_a_corrupt_one(folder, told, tmp_path):
+def test_next_readable_image_replaces_a_corrupt_one(folder, messages, tmp_path):
     source = folder({3, 9, 12})
     found = trained(source, 10, max_corrupt_fraction=0.2)
     order = [int(source.describe_example("train", number, seed=0, shuffle_buffer=1)[-6:-4]) for number in range(41)]
@@ -86,9 +86,9 @@ def test_next_readable_image_replaces_a_corrupt_one(folder, told, tmp_path):
             place += 1
         expected.append(order[place])
     assert found == expected
-    # Pipelines read ahead: at least the broken ones of the two epochs were told, by their paths.
+    # Pipelines read ahead: at least the broken ones of the two epochs were messages, by their paths.
     for number in (3, 9, 12):
-        assert sum(f"{tmp_path}/train/a/{number:02d}.jpg" in line for line in told) >= 2
+        assert sum(f"{tmp_path}/train/a/{number:02d}.jpg" in line for line in messages) >= 2
 
 
 def test_resuming_among_corrupt_images(folder):
@@ -117,7 +117,7 @@ def test_one_corrupt_image_of_a_small_dataset_exceeds_the_default(folder):
 
 @pytest.mark.parametrize("numbers", [{7}, {0, 1}, {18, 19}, {4, 5, 6, 7, 8, 9}])
 @pytest.mark.parametrize("shards", [1, 3])
-def test_evaluation_skips_corrupt_images(folder, told, numbers, shards):
+def test_evaluation_skips_corrupt_images(folder, messages, numbers, shards):
     source = folder(numbers)
     found, masks = [], 0
     for index in range(shards):
@@ -134,7 +134,7 @@ def test_evaluation_skips_corrupt_images(folder, told, numbers, shards):
     assert sorted(found) == sorted(set(range(20)) - numbers)
     assert masks == 20 - len(numbers)
     for number in numbers:
-        assert sum(f"/train/a/{number:02d}.jpg" in line for line in told) == 1
+        assert sum(f"/train/a/{number:02d}.jpg" in line for line in messages) == 1
 
 
 def test_too_many_corrupt_images_end_evaluation(folder):
@@ -143,9 +143,9 @@ def test_too_many_corrupt_images_end_evaluation(folder):
         list(data.eval_dataset(source, "train", batch_size=3, max_corrupt_fraction=0.0, **SETTINGS))
 
 
-def test_corrupt_image_reason_is_logged(folder, told):
+def test_corrupt_image_reason_is_logged(folder, messages):
     trained(folder({0, 1}), 10, max_corrupt_fraction=0.5)
-    assert "00.jpg (Input is empty.)" in {line.rpartition("/")[2] for line in told}
+    assert "00.jpg (Input is empty.)" in {line.rpartition("/")[2] for line in messages}
 
 
 def test_repeated_corrupt_image_counts_once(folder):
@@ -156,7 +156,7 @@ def test_repeated_corrupt_image_counts_once(folder):
     assert len(list(batches.take(9))) == 9  # as two, they would end the stream
 
 
-def test_a_corrupt_image_is_logged_once_per_epoch(told):
+def test_a_corrupt_image_is_logged_once_per_epoch(messages):
     counter = corrupt.CorruptImageCounter(
         "data", describe=str, read=lambda number: tf.data.Dataset.range(0), epoch_size=20, max_per_epoch=1
     )
@@ -167,7 +167,7 @@ def test_a_corrupt_image_is_logged_once_per_epoch(told):
     found = list(corrupt.report_corrupt(batches, counter))
     assert all(set(batch) == {"image"} for batch in found)
     np.testing.assert_array_equal(tf.concat([batch["image"] for batch in found], 0), images)
-    assert told == ["skipped a corrupt image of data: 5", "skipped a corrupt image of data: 25"]
+    assert messages == ["skipped a corrupt image of data: 5", "skipped a corrupt image of data: 25"]
 
 
 def test_long_gap_is_filled_by_one_image():
@@ -198,10 +198,10 @@ def test_training_does_not_start_without_readable_images(folder, tmp_path):
         assert part in message, message
 
 
-def test_uncounted_corrupt_images_are_replaced(folder, told):
+def test_uncounted_corrupt_images_are_replaced(folder, messages):
     source = folder({5})
     assert 5 not in trained(source, 10, count_corrupt=False)
-    assert not told
+    assert not messages
 
 
 def test_max_corrupt_images_per_shard():
@@ -231,7 +231,7 @@ def unusual():
 
 
 @pytest.mark.parametrize("name", unusual())
-def test_unusual_images_are_readable(tmp_path, told, name):
+def test_unusual_images_are_readable(tmp_path, messages, name):
     content, gray = unusual()[name]
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "x.jpg").write_bytes(content)
@@ -243,7 +243,7 @@ def test_unusual_images_are_readable(tmp_path, told, name):
     if gray is not None:
         np.testing.assert_allclose(trained_on.numpy().mean(), gray, atol=2)
         np.testing.assert_allclose(evaluated["image"].numpy().mean(), gray, atol=2)
-    assert not told
+    assert not messages
 
 
 def test_other_errors_pass_through():

@@ -11,7 +11,7 @@ from convzoo.errors import DataError
 
 
 def _of(source, split):
-    """{bytes of a image: its class name}"""
+    """{bytes of an image: its class name}"""
     return {e["image"]: source.class_names[e["label"]] for e in source.dataset(split).as_numpy_iterator()}
 
 

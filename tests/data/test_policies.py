@@ -104,7 +104,7 @@ def _assert_alike(pairs):
 def wiring(monkeypatch):
     """Returns wiring(policy, count): the applied operations, a list of (name, strength) for each seed.
 
-    The operations write their numbers into a image that is a log: how many came, then number and strength of each.
+    The operations write their numbers into an image that is a log: how many came, then number and strength of each.
     """
     names = []
 

@@ -34,8 +34,8 @@ def _pixels(drawn, color):
 
 
 def test_images_have_their_colors(folder, tmp_path):
-    told, drawn = _drawn(folder, tmp_path / "new" / "batch.png")
-    assert told.startswith(f"16 images of epoch 0 of train of folder:{folder} written to ")
+    output, drawn = _drawn(folder, tmp_path / "new" / "batch.png")
+    assert output.startswith(f"16 images of epoch 0 of train of folder:{folder} written to ")
     for color in COLORS.values():
         assert _pixels(drawn, color) > 8 * 80 * 80  # of eight images
     _, fewer = _drawn(folder, tmp_path / "batch.png", "--count=3", "--epoch=7", "--config.data.repeated_augmentation=3")

@@ -81,7 +81,7 @@ def test_failed_write_is_reported_and_keeps_the_previous_file(tmp_path, state, m
     with pytest.raises(WriteError, match="No space left") as caught:
         writer.wait()
     assert caught.value.what == "checkpoint of step 2"
-    writer.poll()  # told once
+    writer.poll()  # raises only once
     writer.save(3)
     writer.close()
     with pytest.raises(WriteError):
