@@ -9,6 +9,7 @@ import pkgutil
 import keras
 import pytest
 
+from convzoo import data
 from convzoo.layers import get_target, set_target
 from convzoo.models import registry
 
@@ -42,7 +43,14 @@ def _has_examples(name):
     return ">>> " in file.read_text()
 
 
+@pytest.fixture(scope="module")
+def _prepared_digits():
+    """Prepares the dataset that examples open: the first to open it would print the progress of its preparation."""
+    data.open_source("tfds:digits")
+
+
 @pytest.mark.graphs
+@pytest.mark.usefixtures("_prepared_digits")
 @pytest.mark.parametrize("name", [name for name in _modules() if _has_examples(name)])
 def test_examples(name, tmp_path, monkeypatch, capsys):
     # Examples write into the working directory, and may register networks.

@@ -134,7 +134,7 @@ def test_usage_errors(servers):
         ([f"--port={free}", f"--worker_port={used}"], f"--worker_port={used} is not available"),
         ([f"--port={free}", f"--worker_port={free}"], f"--port and --worker_port are both {free}"),
         ([f"--port={free}", "--host=a:b"], "--host=a:b is not a host name"),
-        ([f"--port={other}", "--host=nowhere.invalid"], f"not reached as nowhere.invalid:{other}; give --host"),
+        ([f"--port={other}", "--host=nowhere.invalid"], f"not reachable as nowhere.invalid:{other}; set --host"),
     ):
         line = usage_error(run(PROGRAM, *flags))
         assert line.startswith("data_service.py: ")
