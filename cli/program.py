@@ -11,7 +11,7 @@ from convzoo.errors import ConfigError, UserError, first_line
 from convzoo.training.signals import Interrupted
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's log messages at start-up
-# TensorFlow leaves oneDNN off on some processors that it makes much faster; see docs/implementations.md.
+# TensorFlow leaves oneDNN off on some processors that it makes much faster.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 

@@ -98,7 +98,8 @@ class Data(_Section):
     """`digits`, `fake`, `idx:FOLDER`, `folder:FOLDER`, `tfds:NAME` or `tfrecord:FOLDER`; for segmentation `shapes` or
     `tfds:NAME`."""
     data_dir: _MayChange[_Text | None] = None
-    """Folder of TensorFlow Datasets. None: the default of that library."""
+    """Folder of TensorFlow Datasets (`tfds`, `digits`) and of the record counts of `tfrecord`. None: the environment
+    variable TFDS_DATA_DIR, else `~/tensorflow_datasets`."""
     train_split: _Text = "train"
     """Split to train on. Every source supports slices such as `train[:90%]`."""
     eval_split: _Text = "test"
@@ -203,13 +204,15 @@ class Experiment(_Section):
     label_smoothing: _BelowOne = 0.0
     """Probability mass that is spread evenly over all classes."""
     weight_decay: _Fraction = 0.0
-    """Factor of half the sum of squares, in the loss, of all weights outside BatchNorm."""
+    """`weight_decay * w` is added to the gradient of every trainable weight `w` outside BatchNorm. The reported loss
+    does not include it, and regularizers of layers are not applied."""
     optimizer: Optimizer
     schedule: Schedule
     ema_decay: Annotated[float, Field(ge=0, le=0.999999)] | None = None
     """Decay of the moving average of weights and statistics, which evaluation then uses. None: no average."""
     steps_per_loop: _MayChange[_PositiveInt] = 100
-    """Steps that the devices make per call from the host; each call logs one line."""
+    """Steps per loop, the devices' work between two calls from the host. Each loop logs one line of metrics. The first
+    step of a process and the steps of a profile are shorter calls."""
     eval_every_epochs: _MayChange[_Positive] = 1.0
     """Epochs between two evaluations, rounded to whole loops."""
     checkpoint_every_epochs: _MayChange[_Positive] = 1.0

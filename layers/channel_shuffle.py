@@ -53,7 +53,7 @@ class ChannelShuffle(ImplementationChoice, keras.layers.Layer):
             raise ValueError(f"{inputs_shape[-1]} channels of {self.name} are not divisible by groups={self.groups}")
 
     def choose_implementation(self, dtype):
-        """Returns the implementation that the layer uses for inputs of this dtype; see docs/implementations.md."""
+        """Returns the implementation that the layer uses for inputs of this dtype."""
         if self.implementation != "auto":
             return self.implementation
         is_exact = get_target() == "tpu" and keras.backend.standardize_dtype(dtype) == "bfloat16"

@@ -20,7 +20,7 @@ def depthwise_map(images, kernels, kernel_size, strides, padding, dilation_rate)
         image, kernel = ops.expand_dims(pair[0], 0), pair[1]
         if dilation_rate[0] != dilation_rate[1]:
             return ops.squeeze(_depthwise_conv(image, kernel, *geometry), 0)
-        # 0.6 to 0.8 of the time that the layer takes with oneDNN's own gradient; see docs/implementations.md.
+        # Faster than oneDNN's own gradient on CPU; see docs/implementations.md.
         return ops.squeeze(_depthwise_conv_with_kernel_gradient(image, kernel, *geometry), 0)
 
     return ops.map(convolve_one, (images, kernels))

@@ -80,7 +80,8 @@ class DRConv2D(CustomKernelConv2D):
             "region_inputs": Generates the kernels W, multiplies the inputs by each region's mask, and sums over the
                 regions in one matrix product. It and "region_outputs" copy the patches under larger kernels, which
                 takes kh * kw times the memory of the inputs.
-            "auto": The fastest one by generator, shapes and `convzoo.layers.set_target`.
+            "auto": Selected by generator, shapes and `convzoo.layers.set_target`, from measurements on CPU and
+                estimates for TPU; for GPU the rule of TPU applies, unmeasured.
             The bank implementations need generator "shared_bank" and several regions.
 
     Raises:
@@ -187,9 +188,10 @@ class DRConv2D(CustomKernelConv2D):
             raise ValueError(f"{self.name} has {self.regions} regions but got no region_mask; use a GuidedMask")
 
     def choose_implementation(self, images_shape, training=False):
-        """Returns the implementation that the layer uses for channels-last images of this shape, in training or not.
+        """Returns the implementation that the layer uses for channels-last images of this shape.
 
-        The choices are measured on CPU and estimated by the TPU compiler; see docs/implementations.md.
+        `training` has no effect. The choices are measured on CPU and estimated by the TPU compiler; see
+        docs/implementations.md.
         """
         if self.implementation != "auto":
             return self.implementation

@@ -29,7 +29,7 @@ class RegionMaskBuilder:
 
     Args:
         regions: Number of regions (m in the paper); None for static convolutions.
-        bank_size: Base kernels in the bank of each layer, or hidden units per region of a grouped generator.
+        bank_size: Base kernels in the bank of each layer, or units per region of a grouped generator.
         generator: "shared_bank" (the authors' code) or "grouped" (the paper); see `convzoo.layers.DRConv2D`.
 
     Raises:

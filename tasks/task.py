@@ -13,10 +13,10 @@ class Task(abc.ABC):
     """A kind of prediction: its network head, loss, metrics and exported outputs. Instances hold no state.
 
     Labels and outputs are tensors or nested structures of tensors whose first axis is the batch: class indices, label
-    maps, or a dictionary of padded boxes. Training calls `losses` and `train_metrics` in every step. Evaluation calls
-    `eval_totals` for every batch and adds the results up on the devices. It also concatenates the tensors of
-    `eval_predictions` over the split, for metrics that are no sums over examples, such as average precision. At the
-    end it calls `eval_metrics` once.
+    maps, or a dictionary such as padded boxes and their classes. Training calls `losses` and `train_metrics` in every
+    step. Evaluation calls `eval_totals` for every batch and adds the results up on the devices. It also concatenates
+    the tensors of `eval_predictions` over the split, for metrics that are no sums over examples, such as average
+    precision. At the end it calls `eval_metrics` once.
 
     Attributes:
         dense_labels: True if the label of an image is a map with one label per pixel.

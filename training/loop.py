@@ -59,7 +59,8 @@ def train(
         profile: First and last step of a TensorBoard profile; None for no profile.
 
     Raises:
-        ConfigError, DataError, ModelError: The experiment is invalid. Nothing was written.
+        ConfigError, DataError, ModelError: The experiment is invalid. A new run has written nothing into its folder;
+            preparing a dataset may have written to `config.data.data_dir`.
         TrainingError: The loss or the weights are not finite.
         UnavailableError: The disk is full, or another worker or a data server is lost. The run can be resumed.
         Interrupted: SIGTERM or SIGINT stopped the run, which has saved a checkpoint.
