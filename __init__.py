@@ -2,7 +2,8 @@
 
 `convzoo.layers` and `convzoo.models` need only Keras 3 and run on any of its backends. `convzoo.data`, `convzoo.tasks`,
 `convzoo.training` and `convzoo.serving` need TensorFlow. A package is imported on first use, so that `import convzoo`
-starts no framework.
+starts no framework. Importing Keras, before or after, also registers the layers: `keras.models.load_model` then reads
+`.keras` files that contain them.
 
 Example:
     >>> import convzoo
@@ -11,6 +12,9 @@ Example:
 """
 
 import importlib
+import importlib.abc
+import importlib.util
+import sys
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,3 +37,27 @@ def __getattr__(name):
     if name in __all__:
         return importlib.import_module(f"convzoo.{name}")
     raise AttributeError(f"module 'convzoo' has no attribute {name!r}")
+
+
+class _LayerRegistration(importlib.abc.MetaPathFinder):
+    """Imports `convzoo.layers`, which registers the layers with Keras, as soon as somebody has imported Keras."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        if (spec := importlib.util.find_spec(name)) is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module):
+                execute(module)
+                importlib.import_module("convzoo.layers")
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
+if "keras" in sys.modules:
+    importlib.import_module("convzoo.layers")
+else:
+    sys.meta_path.insert(0, _LayerRegistration())

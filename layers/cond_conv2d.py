@@ -27,7 +27,8 @@ class CondConv2D(ExpertConv, keras.layers.Conv2D):
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first". The layer
             computes in channels-last and transposes the other format.
-        routing_weights: [batch, num_experts], usually of `ExpertRouting`. The layers of a block share them.
+        routing_weights: [batch, num_experts], usually of an `ExpertRouting` that the layers of a block share. None: the
+            layer has its own `ExpertRouting` of the inputs, `routing`.
 
     Returns:
         [batch, output height, output width, filters], or [batch, filters, output height, output width].
@@ -61,6 +62,8 @@ class CondConv2D(ExpertConv, keras.layers.Conv2D):
         >>> outputs = CondConv2D(16, 3, num_experts=4, padding="same")(images, routing_weights)
         >>> tuple(outputs.shape)
         (2, 8, 8, 16)
+        >>> tuple(CondConv2D(16, 3, num_experts=4)(images).shape)  # with its own routing
+        (2, 6, 6, 16)
     """
 
     IMPLEMENTATIONS = ("matmul", "patches", "map", "experts")

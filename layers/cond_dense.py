@@ -22,7 +22,8 @@ class CondDense(ExpertLayer, keras.layers.Dense):
 
     Call arguments:
         inputs: [batch, ..., features].
-        routing_weights: [batch, num_experts], usually of `ExpertRouting`.
+        routing_weights: [batch, num_experts], usually of an `ExpertRouting`. None: the layer has its own
+            `ExpertRouting` of the inputs, `routing`.
 
     Returns:
         [batch, ..., units].

@@ -22,7 +22,8 @@ class DepthwiseCondConv2D(ExpertConv, keras.layers.DepthwiseConv2D):
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first". The layer
             computes in channels-last and transposes the other format.
-        routing_weights: [batch, num_experts], usually of `ExpertRouting`. The layers of a block share them.
+        routing_weights: [batch, num_experts], usually of an `ExpertRouting` that the layers of a block share. None: the
+            layer has its own `ExpertRouting` of the inputs, `routing`.
 
     Returns:
         [batch, output height, output width, channels * depth_multiplier], or with the channels first.

@@ -9,6 +9,7 @@ from keras import initializers, ops
 from convzoo.layers import mixing, per_expert, region_implementations, resampling, window
 from convzoo.layers.checks import positive
 from convzoo.layers.custom_kernel_conv2d import CustomKernelConv2D
+from convzoo.layers.guided_mask import GuidedMask
 from convzoo.layers.target import get_target
 
 _NARROW = 32  # channels up to which "bank_outputs" is faster than "bank_loop" on TPU
@@ -50,9 +51,10 @@ class DRConv2D(CustomKernelConv2D):
     Call arguments:
         inputs: [batch, height, width, channels], or [batch, channels, height, width] for "channels_first". The layer
             computes in channels-last and transposes the other format.
-        region_mask: [batch, any height, any width, regions], or [batch, regions, ...] for "channels_first". Optional
-            if regions=1. A soft mask mixes the outputs of the regions. The resize compares sizes only, as in the
-            authors' code: with padding "valid" a position gets the region of a pixel beside the center of its patch.
+        region_mask: [batch, any height, any width, regions], or [batch, regions, ...] for "channels_first". None: the
+            layer has its own `GuidedMask` of the inputs, `guided_mask`. A soft mask mixes the outputs of the regions.
+            The resize compares sizes only, as in the authors' code: with padding "valid" a position gets the region of
+            a pixel beside the center of its patch.
 
     Returns:
         [batch, output height, output width, filters], or [batch, filters, output height, output width].
@@ -85,8 +87,8 @@ class DRConv2D(CustomKernelConv2D):
             The bank implementations need generator "shared_bank" and several regions.
 
     Raises:
-        ValueError: An argument is out of range, the implementation is unknown or does not apply, or region_mask is
-            missing or has another number of regions.
+        ValueError: An argument is out of range, the implementation is unknown or does not apply, or region_mask
+            has another number of regions.
 
     Example:
         >>> from convzoo.layers import DRConv2D, GuidedMask
@@ -95,9 +97,12 @@ class DRConv2D(CustomKernelConv2D):
         >>> outputs = DRConv2D(16, 3, regions=4, padding="same")(images, region_mask)
         >>> tuple(outputs.shape)
         (2, 8, 8, 16)
+        >>> tuple(DRConv2D(16, 1, regions=4)(images).shape)  # with its own mask
+        (2, 8, 8, 16)
     """
 
     GENERATORS = ("shared_bank", "grouped")
+    guided_mask = None  # the layer's own mask, if it was first called without one
     IMPLEMENTATIONS = ("bank_outputs", "bank_inputs", "bank_loop", "region_outputs", "region_inputs")
 
     def __init__(
@@ -156,6 +161,11 @@ class DRConv2D(CustomKernelConv2D):
     def build(self, inputs_shape, region_mask_shape=None):
         self.set_channels(inputs_shape)
         self._check_mask(region_mask_shape)
+        if region_mask_shape is None and self.regions > 1:
+            self.guided_mask = GuidedMask(
+                self.regions, data_format=self.data_format, dtype=self.dtype_policy, name="guided_mask"
+            )
+            self.guided_mask.build(inputs_shape)
         units = self.regions * self.bank_size
         self.routing_kernel = self._add_weight("routing_kernel", (self.channels, units), self.routing_initializer)
         self.routing_bias = self._add_weight("routing_bias", (units,), "zeros")
@@ -184,8 +194,8 @@ class DRConv2D(CustomKernelConv2D):
             )
 
     def _check_mask_is_present(self, region_mask):
-        if region_mask is None and self.regions > 1:
-            raise ValueError(f"{self.name} has {self.regions} regions but got no region_mask; use a GuidedMask")
+        if region_mask is None and self.regions > 1 and self.built and self.guided_mask is None:
+            raise ValueError(f"{self.name} was built for a given region_mask; call it with region_mask")
 
     def choose_implementation(self, images_shape, training=False):
         """Returns the implementation that the layer uses for channels-last images of this shape.
@@ -207,6 +217,8 @@ class DRConv2D(CustomKernelConv2D):
     def call(self, inputs, region_mask=None):
         self.compute_output_shape(inputs.shape)  # raises ValueError if the images are smaller than the kernel
         self._check_mask_is_present(region_mask)
+        if region_mask is None and self.regions > 1:
+            region_mask = self.guided_mask(inputs)
         images = window.to_channels_last(ops.cast(inputs, self.compute_dtype), self.data_format)
         if region_mask is not None:
             self._check_mask(region_mask.shape)

@@ -4,6 +4,7 @@ from keras import ops
 
 from convzoo.layers import mixing, per_expert, window
 from convzoo.layers.checks import positive, valid_or_same
+from convzoo.layers.expert_routing import ExpertRouting
 from convzoo.layers.implementations import ImplementationChoice
 
 
@@ -12,12 +13,25 @@ class ExpertLayer(ImplementationChoice):
 
     The Keras layer validates its arguments, computes output shapes and creates its weights in `build`. `add_weight`
     gives these weights a leading axis of experts. A subclass computes its outputs in `compute_outputs`.
+
+    A layer that is first called without routing weights gets an `ExpertRouting` of its inputs, `routing`.
     """
+
+    routing = None
 
     def __init__(self, *args, num_experts, **kwargs):
         # autocast would round the weights to the compute dtype before they are mixed; only the mixture is cast.
         super().__init__(*args, autocast=False, **kwargs)
         self.num_experts = positive(num_experts, "num_experts")
+
+    def build(self, inputs_shape, routing_weights_shape=None):
+        super().build(inputs_shape)
+        if routing_weights_shape is None:
+            data_format = getattr(self, "data_format", "channels_last")
+            self.routing = ExpertRouting(
+                self.num_experts, data_format=data_format, dtype=self.dtype_policy, name="routing"
+            )
+            self.routing.build(inputs_shape)
 
     def add_weight(self, *, name, shape, initializer, regularizer=None, constraint=None, **kwargs):
         """Creates a weight [num_experts, *shape]; initializer, regularizer and constraint see one expert's `shape`."""
@@ -50,7 +64,10 @@ class ExpertLayer(ImplementationChoice):
         """
         return ops.cast(mixing.mix(routing_weights, weight, fused), self.compute_dtype)
 
-    def call(self, inputs, routing_weights, training=None):
+    def call(self, inputs, routing_weights=None, training=None):
+        self._check_routing_is_present(routing_weights)
+        if routing_weights is None:
+            routing_weights = self.routing(inputs)
         self._check_routing_weights(routing_weights.shape)
         inputs = ops.cast(inputs, self.compute_dtype)
         routing_weights = ops.cast(routing_weights, self.variable_dtype)
@@ -67,10 +84,18 @@ class ExpertLayer(ImplementationChoice):
         """
         raise NotImplementedError
 
+    def compute_output_spec(self, inputs, routing_weights=None, training=None):
+        self._check_routing_is_present(routing_weights)
+        return super().compute_output_spec(inputs, routing_weights, training=training)
+
     def compute_output_shape(self, inputs_shape, routing_weights_shape=None):
         if routing_weights_shape is not None:
             self._check_routing_weights(routing_weights_shape)
         return super().compute_output_shape(inputs_shape)
+
+    def _check_routing_is_present(self, routing_weights):
+        if routing_weights is None and self.built and self.routing is None:
+            raise ValueError(f"{self.name} was built for given routing weights; call it with routing_weights")
 
     def _check_routing_weights(self, shape):
         if len(shape) != 2 or shape[1] not in (None, self.num_experts):

@@ -88,9 +88,11 @@ def count(model: keras.Model) -> ModelCount:
     )
 
 
-def _positions(layer) -> int:
-    """Returns the number of output positions of a convolution."""
-    shape = layer.output.shape[slice(2, None) if layer.data_format == "channels_first" else slice(1, -1)]
+def _positions(layer, images=None) -> int:
+    """Returns the number of positions of `images`, by default the output of the convolution `layer`."""
+    shape = (layer.output if images is None else images).shape[
+        slice(2, None) if layer.data_format == "channels_first" else slice(1, -1)
+    ]
     if None in shape:
         raise ModelError(
             f"cannot count {layer.name!r} with unknown size {tuple(shape)}; build the network with a fixed input_shape"
@@ -139,7 +141,8 @@ def _(layer: keras.layers.Dense) -> int:
 def _(layer) -> int:
     # The kernel is [num_experts, ...]: one application of the mixed kernel, and the mixing.
     positions = math.prod(layer.output.shape[1:-1]) if isinstance(layer, CondDense) else _positions(layer)
-    return positions * math.prod(layer.kernel.shape[1:]) + math.prod(layer.kernel.shape)
+    routing = 0 if layer.routing is None else _madds(layer.routing)
+    return positions * math.prod(layer.kernel.shape[1:]) + math.prod(layer.kernel.shape) + routing
 
 
 @_madds.register
@@ -147,7 +150,10 @@ def _(layer: DRConv2D) -> int:
     area = math.prod(layer.kernel_size)
     weights = area * layer.channels * layer.filters
     routing = math.prod(layer.routing_kernel.shape) * (1 if layer.generator == "shared_bank" else area)
-    return _positions(layer) * weights + layer.regions * layer.bank_size * weights + routing
+    mask = 0
+    if layer.guided_mask is not None:  # a 1x1 convolution of the layer's inputs
+        mask = _positions(layer, layer.input) * math.prod(layer.guided_mask.kernel.shape)
+    return _positions(layer) * weights + layer.regions * layer.bank_size * weights + routing + mask
 
 
 @_madds.register

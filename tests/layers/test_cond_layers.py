@@ -42,6 +42,12 @@ def routing(batch=4):
     return np.random.default_rng(1).uniform(size=(batch, EXPERTS)).astype("float32")
 
 
+def _built_for_routing():
+    layer = CondConv2D(6, 3, EXPERTS)
+    layer(images(), routing())
+    return layer
+
+
 def inputs_of(cls):
     return vectors() if cls is CondDense else images()
 
@@ -287,7 +293,7 @@ def test_auto_is_the_implementation_that_the_layer_names(cls, arguments, trainin
     auto = cls(num_experts=EXPERTS, **arguments)
     expected = auto(x, routing(), training=training)
     layer = cls(num_experts=EXPERTS, implementation=auto.choose_implementation(x.shape, training), **arguments)
-    layer.build(x.shape)
+    layer.build(x.shape, routing().shape)
     layer.set_weights(auto.get_weights())
     np.testing.assert_array_equal(layer(x, routing()), expected)
 
@@ -400,6 +406,8 @@ def test_target(target):
         (lambda: CondConv2D(6, 3, 3)(images()[0], routing()), r"\(6, 5, 4\)"),
         (lambda: CondConv2D(6, 7, 3)(images(), routing()), r"\(7, 7, 4, 6\)"),
         (lambda: CondDense(5, 2)(vectors(), routing()), r"\(4, 3\)"),
+        (lambda: _built_for_routing()(images()), "call it with routing_weights"),
+        (lambda: _built_for_routing()(keras.Input((6, 5, 4))), "call it with routing_weights"),
     ],
 )
 def test_errors(make, message):

@@ -102,7 +102,7 @@ def make_example(cls, arguments, implementation):
     layer = cls(
         num_experts=EXPERTS, implementation=implementation, bias_initializer=bias_initializer, name="layer", **arguments
     )
-    layer.build(shape)
+    layer.build(shape, (BATCH, EXPERTS))
     inputs = rng.normal(size=shape).astype("float32")
     return layer, inputs, rng.uniform(size=(BATCH, EXPERTS)).astype("float32")
 
@@ -204,7 +204,7 @@ def test_one_expert_of_weight_one_equals_the_keras_layer(conditional, static, ar
     expected = keras_layer(inputs)
     for implementation in ("auto", *implementations(conditional, arguments)):
         layer = conditional(num_experts=1, implementation=implementation, **arguments)
-        layer.build(inputs.shape)
+        layer.build(inputs.shape, (3, 1))
         layer.set_weights([w[None] for w in keras_layer.get_weights()])
         outputs = layer(inputs, np.ones((3, 1), "float32"))
         np.testing.assert_allclose(outputs, expected, atol=1e-5, err_msg=implementation)

@@ -21,6 +21,12 @@ def images(batch=4, height=6, width=5, channels=4):
     return np.random.default_rng(0).normal(size=(batch, height, width, channels)).astype("float32")
 
 
+def _built_for_a_mask():
+    layer = DRConv2D(6, 1, REGIONS)
+    layer(images(), masks())
+    return layer
+
+
 def masks(batch=4, height=6, width=5):
     chosen = np.random.default_rng(1).integers(REGIONS, size=(batch, height, width))
     return np.eye(REGIONS, dtype="float32")[chosen]
@@ -222,7 +228,7 @@ def test_auto_is_the_implementation_it_names(arguments, name, target):
     auto = DRConv2D(6, regions=REGIONS, routing_initializer="glorot_uniform", **arguments)
     expected = auto(images(), masks())
     layer = DRConv2D(6, regions=REGIONS, **{**arguments, "implementation": auto.choose_implementation(images().shape)})
-    layer.build(images().shape)
+    layer.build(images().shape, masks().shape)
     layer.set_weights(auto.get_weights())
     np.testing.assert_array_equal(layer(images(), masks()), expected)
 
@@ -274,8 +280,8 @@ def test_auto(arguments, shape, on_cpu, elsewhere, target):
         ),
         (lambda: DRConv2D(6, 1, 8)(images(), masks()), r"\(4, 6, 5, 3\).* 8 regions"),
         (lambda: DRConv2D(6, 1, REGIONS)(images(), masks()[0]), "four axes"),
-        (lambda: DRConv2D(6, 1, REGIONS)(images()), "has 3 regions but got no region_mask"),
-        (lambda: DRConv2D(6, 1, REGIONS)(keras.Input((6, 5, 4))), "has 3 regions but got no region_mask"),
+        (lambda: _built_for_a_mask()(images()), "call it with region_mask"),
+        (lambda: _built_for_a_mask()(keras.Input((6, 5, 4))), "call it with region_mask"),
         (lambda: DRConv2D(6, 1, REGIONS)(images()[0], masks()), "expected ndim=4"),
         (lambda: DRConv2D(6, 7, REGIONS)(images(), masks()), "zero or negative"),
         (lambda: DRConv2D(6, 1, REGIONS)(keras.Input((6, 5, None)), masks()), "channels must be known"),
