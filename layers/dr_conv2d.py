@@ -163,7 +163,11 @@ class DRConv2D(CustomKernelConv2D):
         self._check_mask(region_mask_shape)
         if region_mask_shape is None and self.regions > 1:
             self.guided_mask = GuidedMask(
-                self.regions, data_format=self.data_format, dtype=self.dtype_policy, name="guided_mask"
+                self.regions,
+                data_format=self.data_format,
+                dtype=self.dtype_policy,
+                trainable=self.trainable,
+                name="guided_mask",
             )
             self.guided_mask.build(inputs_shape)
         units = self.regions * self.bank_size

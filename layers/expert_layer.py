@@ -29,7 +29,11 @@ class ExpertLayer(ImplementationChoice):
         if routing_weights_shape is None:
             data_format = getattr(self, "data_format", "channels_last")
             self.routing = ExpertRouting(
-                self.num_experts, data_format=data_format, dtype=self.dtype_policy, name="routing"
+                self.num_experts,
+                data_format=data_format,
+                dtype=self.dtype_policy,
+                trainable=self.trainable,
+                name="routing",
             )
             self.routing.build(inputs_shape)
 

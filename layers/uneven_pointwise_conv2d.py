@@ -139,6 +139,26 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
             before += kernel.shape[3]
         return ops.concatenate(rows, axis=2)
 
+    def fit_dense(self, kernel):
+        """Sets the kernels to the least-squares fit of a dense kernel: its entries between channels of one group.
+
+        Args:
+            kernel: [1, 1, channels, filters].
+
+        Raises:
+            ValueError: The layer is not built, or the kernel has another shape.
+        """
+        if not self.built:
+            raise ValueError(f"{self.name} is not built; call it or build it first")
+        shape = (1, 1, self.channels, self.filters)
+        if tuple(kernel.shape) != shape:
+            raise ValueError(f"dense kernel for {self.name} has shape {tuple(kernel.shape)}, expected {shape}")
+        kernel, row, column = ops.convert_to_tensor(kernel), 0, 0
+        for weight in self.kernels:
+            rows, columns = weight.shape[2:]
+            weight.assign(kernel[:, :, row : row + rows, column : column + columns])
+            row, column = row + rows, column + columns
+
     def call(self, inputs, training=None):
         images = window.to_channels_last(inputs, self.data_format)
         if self.choose_implementation(images.shape, bool(training)) == "dense":

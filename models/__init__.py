@@ -9,21 +9,28 @@ from convzoo.models import (  # noqa: F401  imported to register their networks
     seesawnet,
     shufflenet_v2,
 )
+from convzoo.models.conversion import convert
 from convzoo.models.count import LayerCount, ModelCount, count
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
-from convzoo.models.lean import to_lean
+from convzoo.models.operators import CondConv, DRConv, Lean, Operator, UnevenGroups
 from convzoo.models.region_masks import region_maps
 from convzoo.models.registry import create_model, info, list_models, register_model
 from convzoo.models.segmentation import create_segmenter
 from convzoo.models.weights import load_weights, read_metadata, save_weights
 
 __all__ = [
+    "CondConv",
+    "DRConv",
     "LayerCount",
+    "Lean",
     "ModelCount",
     "ModelInfo",
+    "Operator",
     "Preprocessing",
     "Published",
     "Reported",
+    "UnevenGroups",
+    "convert",
     "count",
     "create_model",
     "create_segmenter",
@@ -34,5 +41,4 @@ __all__ = [
     "region_maps",
     "register_model",
     "save_weights",
-    "to_lean",
 ]

@@ -20,6 +20,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 NO_EXAMPLE = {
     "models.LayerCount": "a record that the example of count returns",
     "models.ModelCount": "a record that the example of count returns",
+    "models.Operator": "abstract; its subclasses have examples",
     "models.ModelInfo": "a record that the examples of info and register_model show",
     "models.Preprocessing": "a record in ModelInfo",
     "models.Published": "a record in ModelInfo",

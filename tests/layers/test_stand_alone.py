@@ -104,6 +104,19 @@ np.save("outputs.npy", model.predict(np.load("images.npy"), verbose=0))
     np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), model.predict(images(), verbose=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["condconv", "depthwise", "drconv"])
+def test_a_frozen_layer_has_a_frozen_routing_and_mask(name):
+    make_layer, _ = LAYERS[name]
+    before, after = make_layer(trainable=False), make_layer()
+    after(images())
+    assert after.trainable_weights
+    after.trainable = False
+    before(images())
+    assert before.weights
+    assert not before.trainable_weights
+    assert not after.trainable_weights
+
+
 def test_importing_convzoo_starts_no_framework():
     code = "import sys, convzoo; assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

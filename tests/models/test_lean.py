@@ -1,4 +1,4 @@
-"""Lean networks: their lean layers and sizes, symmetric steps, and conversion of other networks."""
+"""Lean networks: their lean layers and sizes, and symmetric steps."""
 
 import keras
 import numpy as np
@@ -96,83 +96,3 @@ def test_invalid_overrides(name, overrides, value):
     with pytest.raises(ModelError, match=value) as error:
         models.create_model(name, **overrides)
     assert len(str(error.value).splitlines()) == 1
-
-
-def foreign():
-    """A network of another project, with every kind of layer that is not replaced."""
-    inputs = keras.Input((16, 16, 3), name="images")
-    x = keras.layers.Conv2D(8, 3, padding="same", name="first")(inputs)
-    x = keras.layers.BatchNormalization(name="norm")(x)
-    x = keras.layers.Conv2D(16, 3, 2, "same", activation="relu", kernel_regularizer="l2", name="wider")(x)
-    x = keras.layers.Conv2D(16, 3, padding="same", groups=2, use_bias=False, name="grouped")(x)
-    x = keras.layers.DepthwiseConv2D(3, name="depthwise")(x)
-    y = keras.layers.Conv2D(16, 3, dilation_rate=2, padding="same", use_bias=False, name="dilated")(x)
-    x = keras.layers.Conv2D(16, 1, name="point")(keras.layers.Add()([x, y]))
-    return keras.Model(inputs, keras.layers.Dense(4, name="head")(keras.layers.GlobalAveragePooling2D()(x)))
-
-
-@pytest.mark.needs_xla_cpu
-def test_conversion_of_a_foreign_network():
-    model = foreign()
-    lean = models.to_lean(model, group_size=2)
-    assert [layer.name for layer in lean_layers(lean)] == ["wider", "dilated"]
-    assert [layer.name for layer in lean.layers] == [layer.name for layer in model.layers]
-    wider, dilated = lean_layers(lean)
-    assert (wider.strides, wider.activation.__name__, wider.use_bias) == ((2, 2), "relu", True)
-    assert wider.kernel_regularizer is not None
-    assert (dilated.dilation_rate, dilated.use_bias, dilated.stencil) == ((2, 2), False, "5-point")
-    assert [layer.name for layer in lean_layers(models.to_lean(model, keep=("dil*",)))] == ["wider"]
-    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
-    assert lean(x).shape == (2, 4)
-
-
-@pytest.mark.needs_xla_cpu
-def test_conversion_fits_the_trained_weights():
-    model = foreign()
-    rng = np.random.default_rng(0)
-    model.set_weights([rng.uniform(0.1, 1, size=w.shape) for w in model.weights])
-    before = model.get_weights()
-    lean = models.to_lean(model, "9-point", None, fit_weights=True)
-    # With one group and nine points the fit is exact.
-    assert [layer.name for layer in lean_layers(lean)] == ["wider", "dilated"]
-    x = rng.normal(size=(2, 16, 16, 3)).astype("float32")
-    np.testing.assert_allclose(lean(x), model(x), rtol=1e-4)
-    for after, unchanged in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(after, unchanged)
-    sparse = models.to_lean(model, "5-point", fit_weights=True)
-    wider, dense = sparse.get_layer("wider"), np.asarray(model.get_layer("wider").kernel)
-    fitted = np.asarray(wider.to_dense())
-    np.testing.assert_array_equal(fitted[fitted != 0], dense[fitted != 0])
-    np.testing.assert_array_equal(fitted[1, 1], dense[1, 1])
-    np.testing.assert_array_equal(sparse.get_layer("norm").moving_variance, model.get_layer("norm").moving_variance)
-
-
-def test_conversion_of_a_sequential_network():
-    model = keras.Sequential([keras.Input((8, 8, 4)), *(keras.layers.Conv2D(8, 3) for _ in range(3))])
-    lean = models.to_lean(model, "3-point-alternating")
-    assert [layer.stencil for layer in lean_layers(lean)] == ["3-point-horizontal", "3-point-vertical"]
-
-
-@pytest.mark.graphs
-@pytest.mark.parametrize(
-    ("arguments", "value"),
-    [
-        ({"stencil": "7-point"}, "'7-point'"),
-        ({"keep": ("nothing*",)}, r"'nothing\*'"),
-        ({"group_size": 5}, "group_size=5"),
-        ({"group_size": -1}, "group_size .*-1"),
-        ({"stencil": None}, "None"),
-        ({"model": keras.Sequential([keras.layers.Conv2D(4, 3)], name="new")}, "new "),
-        (
-            {
-                "model": keras.Sequential(
-                    [keras.Input((8, 8, 3)), keras.Sequential([keras.layers.Conv2D(4, 3)], name="inner")]
-                )
-            },
-            "inner",
-        ),
-    ],
-)
-def test_invalid_conversions(arguments, value):
-    with pytest.raises(ModelError, match=value):
-        models.to_lean(**{"model": foreign(), **arguments})
