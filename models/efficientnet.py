@@ -1,7 +1,8 @@
-"""EfficientNet (arXiv 1905.11946) and CondConv-EfficientNet (arXiv 1904.04971, section 4.1).
+"""EfficientNet (arXiv 1905.11946), EfficientNet-Lite and CondConv-EfficientNet (arXiv 1904.04971, section 4.1).
 
 Seven stages of MBConv blocks with squeeze-and-excitation and swish. In the CondConv networks the blocks of the last
-three stages are conditional.
+three stages are conditional. EfficientNet-Lite has no squeeze-and-excitation and ReLU6 instead of swish, for hardware
+that lacks them, and scales neither stem and head nor the first and the last stage.
 """
 
 from convzoo.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, Preprocessing, Published, Reported
@@ -18,6 +19,7 @@ BLOCKS = (
     "r4_k5_s22_e6_i112_o192_se0.25",
     "r1_k3_s11_e6_i192_o320_se0.25",
 )
+LITE_BLOCKS = tuple(stage.removesuffix("_se0.25") for stage in BLOCKS)
 CONDCONV_BLOCKS = (*BLOCKS[:4], *(f"{stage}_cc" for stage in BLOCKS[4:]))
 
 _PAPER = "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, arXiv 1905.11946"
@@ -37,7 +39,7 @@ def _register(
     # The published evaluation crops size / (size + 32) of the shorter side.
     preprocessing = Preprocessing(mean, std, crop_fraction=size / (size + 32))
     info = ModelInfo(name, "efficientnet", paper, params, madds, size, preprocessing, reported, published)
-    register_model(mbconv_network, info, activation="silu", survival_prob=0.8, **arguments)
+    register_model(mbconv_network, info, **{"activation": "silu", "survival_prob": 0.8, **arguments})
 
 
 _PUBLISHED = {
@@ -58,6 +60,28 @@ for _name, (_width, _depth, _size, _dropout, _params, _madds, _top1) in {
     _arguments = {"width_coefficient": _width, "depth_coefficient": _depth, "dropout_rate": _dropout, "blocks": BLOCKS}
     _reported = Reported(_top1, _MMPRETRAIN)
     _register(_name, _PAPER, _params, _madds, _reported, _PUBLISHED.get(_name), _size, **_arguments)
+
+_LITE = "EfficientNet-Lite, TensorFlow's README for its weights"
+# Name: width, depth, input size, dropout rate, parameters, multiply-adds, reported top-1.
+for _name, (_width, _depth, _size, _dropout, _params, _madds, _top1) in {
+    "efficientnet_lite0": (1.0, 1.0, 224, 0.2, 4_652_008, 385_187_552, 75.1),
+    "efficientnet_lite1": (1.0, 1.1, 240, 0.2, 5_416_680, 600_185_232, 76.7),
+    "efficientnet_lite2": (1.1, 1.2, 260, 0.3, 6_092_072, 859_736_272, 77.6),
+    "efficientnet_lite3": (1.2, 1.4, 280, 0.3, 8_197_096, 1_383_321_872, 79.8),
+    "efficientnet_lite4": (1.4, 1.8, 300, 0.3, 13_006_568, 2_553_034_336, 81.5),
+}.items():
+    _preprocessing = Preprocessing((127.0,) * 3, (128.0,) * 3, crop_fraction=0.875)
+    register_model(
+        mbconv_network,
+        ModelInfo(_name, "efficientnet", _LITE, _params, _madds, _size, _preprocessing, Reported(_top1, _LITE)),
+        blocks=LITE_BLOCKS,
+        activation="relu6",
+        width_coefficient=_width,
+        depth_coefficient=_depth,
+        fixed_ends=True,
+        dropout_rate=_dropout,
+        survival_prob=0.8,
+    )
 
 # Name: depth, experts, parameters, multiply-adds, reported top-1 and source, published parameters and multiply-adds.
 for _name, (_depth, _experts, _params, _madds, _top1, _source, *_published) in {

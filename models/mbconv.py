@@ -111,6 +111,7 @@ def mbconv_network(
     width_coefficient: float = 1.0,
     depth_coefficient: float = 1.0,
     narrow_head: bool = True,
+    fixed_ends: bool = False,
     num_experts: int = 8,
     first_conditional_block: int | None = None,
     conditional_head: bool = False,
@@ -137,6 +138,8 @@ def mbconv_network(
         width_coefficient: Factor on the channel counts, which are rounded to multiples of 8.
         depth_coefficient: Factor on the repeats of every stage, rounded up.
         narrow_head: Whether a width_coefficient below 1 narrows the head too.
+        fixed_ends: Whether the coefficients leave the widths of stem and head and the repeats of the first and the last
+            stage as they are, as in EfficientNet-Lite.
         conditional_head: Whether the head's 1x1 convolution is a CondConv.
         survival_prob: Probability that an example keeps the last block's branch; it falls linearly from 1 at the first
             block.
@@ -160,11 +163,13 @@ def mbconv_network(
             raise ModelError(f"stage {text!r} has i{stage.input_filters} after {filters} channels; write i{filters}")
         filters = stage.output_filters
     repeats = [math.ceil(stage.repeats * depth_coefficient) for stage in stages]
+    if fixed_ends:
+        repeats = [stages[0].repeats, *repeats[1:-1], stages[-1].repeats]
     first = first_conditional_index(first_conditional_block, sum(repeats))
 
     images = keras.Input(input_shape, name="images")
     stem_routing = routing_builder(images, "stem") if first == -1 else None
-    filters = round_filters(STEM_FILTERS, width_coefficient)
+    filters = round_filters(STEM_FILTERS, 1.0 if fixed_ends else width_coefficient)
     x = block.norm(block.conv(images, "stem_conv", filters, 3, stem_strides, routing=stem_routing), "stem")
 
     index = 0
@@ -182,7 +187,8 @@ def mbconv_network(
             index += 1
     block.add_reduction(x)
 
-    filters = round_filters(HEAD_FILTERS, width_coefficient if narrow_head else max(1.0, width_coefficient))
+    head_coefficient = width_coefficient if narrow_head else max(1.0, width_coefficient)
+    filters = round_filters(HEAD_FILTERS, 1.0 if fixed_ends else head_coefficient)
     head_routing = routing_builder(x, "head") if conditional_head else None
     x = block.norm(block.conv(x, "head_conv", filters, routing=head_routing), "head")
     classifier_routing = routing_builder if conditional_classifier else None

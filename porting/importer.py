@@ -7,7 +7,7 @@ import keras
 from convzoo.errors import ModelError
 from convzoo.models import create_model, info
 from convzoo.models.weights import CLASSIFIER
-from convzoo.porting import drconv, seesaw, tf1, timm, torchvision
+from convzoo.porting import drconv, lukemelas, seesaw, tf1, timm, torchvision
 from convzoo.porting.assignment import assign_weights
 from convzoo.porting.weight_source import WeightSource
 
@@ -15,6 +15,7 @@ SOURCES: dict[str, WeightSource] = {
     "tf1": tf1.SOURCE,
     "timm": timm.SOURCE,
     "torchvision": torchvision.SOURCE,
+    "lukemelas": lukemelas.SOURCE,
     "drconv": drconv.SOURCE,
     "seesaw": seesaw.SOURCE,
 }

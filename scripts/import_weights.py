@@ -8,6 +8,7 @@ Sources:
   timm: .safetensors, .npz or .pth (which requires PyTorch 2.6 or newer). timm's efficientnet_b0 ... _b7, unlike its
     tf_efficientnet_*, need --override padding=symmetric --override bn_epsilon=1e-5.
   torchvision: the same file formats; overrides for its EfficientNets and ShuffleNets are added automatically.
+  lukemelas: the same file formats, of EfficientNet-PyTorch and of EfficientNet-Lite with its names.
   drconv, seesaw: the same file formats, saved by the authors' code for DRConv-ShuffleNetV2 and Seesaw-Net.
 
 The number of classes is read from the checkpoint. Nothing is downloaded.
@@ -21,7 +22,9 @@ from absl import flags
 from convzoo.cli import program
 from convzoo.errors import ModelError
 
-SOURCE = flags.DEFINE_string("source", None, "Origin of the weights: tf1, timm, torchvision, drconv or seesaw.")
+SOURCE = flags.DEFINE_string(
+    "source", None, "Origin of the weights: tf1, timm, torchvision, lukemelas, drconv or seesaw."
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file, or the prefix of a TensorFlow 1 checkpoint.")
 MODEL = flags.DEFINE_string("model", None, "Name of the network in convzoo.")
 OUTPUT = flags.DEFINE_string("output", None, "File to write, with the suffix .weights.h5.")

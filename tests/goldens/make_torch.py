@@ -1,6 +1,7 @@
-"""Creates a golden of timm or torchvision; see stand_in.py. Needs torch, timm and torchvision; no test does.
+"""Creates a golden of timm, torchvision or efficientnet-lite-pytorch; see stand_in.py. Needs it and torch.
 
 python tests/goldens/make_torch.py timm resnet50 224
+python tests/goldens/make_torch.py lukemelas efficientnet-lite0 64
 """
 
 import json
@@ -16,6 +17,11 @@ def make(package, network, size):
         import timm
 
         model = timm.create_model(network)
+    elif package == "lukemelas":
+        import efficientnet_lite_pytorch
+
+        model = efficientnet_lite_pytorch.EfficientNet.from_name(network)
+        model._global_params = model._global_params._replace(drop_connect_rate=0.0)
     else:
         import torchvision
 

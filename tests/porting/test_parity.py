@@ -32,6 +32,7 @@ def shape(golden):
         ("torchvision_efficientnet_b0", "efficientnet_b0"),
         ("torchvision_mobilenet_v2", "mobilenet_v2_x1_0"),
         ("torchvision_shufflenet_v2_x1_0", "shufflenet_v2_x1_0"),
+        ("lukemelas_efficientnet-lite0", "efficientnet_lite0"),
         ("drconv_shufflenet_v2_x0.5", "shufflenet_v2_drconv_x0_5"),
     ],
 )
