@@ -14,7 +14,10 @@ from convzoo.cli import program
 config_flags.DEFINE_config_file("config", None, "The experiment, such as configs/quickstart.py or FILE:VARIANT.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, local or gs://.")
 MODE = flags.DEFINE_enum(
-    "mode", "train_and_eval", ["train_and_eval", "train"], "With train, `eval.py --follow` can evaluate the run."
+    "mode",
+    "train_and_eval",
+    ["train_and_eval", "train"],
+    "train_and_eval also evaluates; train leaves that to `eval.py --follow`.",
 )
 PROFILE = flags.DEFINE_string("profile", None, "FROM:TO, two steps between which to record a TensorBoard profile.")
 program.define_devices()

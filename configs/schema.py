@@ -131,7 +131,8 @@ class Data(_Section):
     crop_fraction: _PositiveFraction | None = None
     """Center crop in evaluation. None: as published for the network."""
     shuffle_buffer: _PositiveInt = 16_384
-    """Examples in the shuffle buffer."""
+    """`tfds` and `tfrecord`: examples in memory for shuffling, over all virtual shards. Other sources shuffle a whole
+    split."""
     max_corrupt_fraction: _MayChange[_Fraction] = 0.001
     """Fraction of an epoch's images that may be corrupt; more of them end the run."""
     service: _MayChange[_Text | None] = None

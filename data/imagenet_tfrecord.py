@@ -35,7 +35,7 @@ def open_tfrecord(spec, path, data_dir):
     Args:
         spec: The whole source string.
         path: The part after `tfrecord:`: a folder, or a folder and a pattern of file names.
-        data_dir: Folder of the cached counts, or None for ~/tensorflow_datasets.
+        data_dir: Folder of the cached counts; None for TFDS_DATA_DIR, else ~/tensorflow_datasets.
 
     Returns:
         TFRecordSource with one split for each split name among the files.

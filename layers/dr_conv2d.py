@@ -12,7 +12,7 @@ from convzoo.layers.custom_kernel_conv2d import CustomKernelConv2D
 from convzoo.layers.guided_mask import GuidedMask
 from convzoo.layers.target import get_target
 
-_NARROW = 32  # channels up to which "bank_outputs" is faster than "bank_loop" on TPU
+_NARROW = 32  # channels up to which the TPU compiler estimates "bank_outputs" to be faster than "bank_loop"
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -68,7 +68,8 @@ class DRConv2D(CustomKernelConv2D):
         strides, padding, data_format, dilation_rate, activation, use_bias: As in `keras.layers.Conv2D`. The bias
             [filters] is not generated and is the same for all regions.
         kernel_initializer: Initializer of each base kernel or unit. The default for a shared bank is "he_uniform", as
-            in the authors' code; for a grouped generator a uniform initializer that gives W the same variance.
+            in the authors' code; W, the mean of bank_size base kernels, starts with 1 / bank_size of its variance. The
+            default for a grouped generator is a uniform initializer with which W has the variance of "he_uniform".
         routing_initializer: Initializer of routing_kernel. The default is a normal distribution with stddev 0.01.
         **kwargs: Further arguments of `keras.layers.Conv2D`, except groups, and `implementation`. kernel_regularizer
             and kernel_constraint apply to each base kernel or unit separately.
@@ -77,7 +78,8 @@ class DRConv2D(CustomKernelConv2D):
                 them with the coefficients of each position. Time and memory for bank_size times the outputs.
             "bank_inputs": 1x1 kernels only. Multiplies the inputs by each coefficient and sums over the base kernels in
                 one matrix product. Time for bank_size times the outputs, memory for bank_size times the inputs.
-            "bank_loop": Computes and accumulates the outputs of one base kernel after the other. The least memory.
+            "bank_loop": Computes and accumulates the outputs of one base kernel after the other. The least memory for
+                1x1 kernels; training with larger ones keeps the outputs for all base kernels.
             "region_outputs": Generates the kernels W, computes the outputs for all regions and sums them with the mask.
             "region_inputs": Generates the kernels W, multiplies the inputs by each region's mask, and sums over the
                 regions in one matrix product. It and "region_outputs" copy the patches under larger kernels, which

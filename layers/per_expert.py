@@ -39,7 +39,7 @@ def nth(base, number):
     """Returns the initializer of kernel `number`: `base` with a seed derived from its own seed and `number`.
 
     A Keras initializer draws the same values in every call, so that without this all kernels would be equal. An
-    initializer without a seed, or with a `SeedGenerator`, is returned unchanged.
+    initializer without an argument `seed`, or with a `SeedGenerator`, is returned unchanged.
     """
     config = base.get_config() if hasattr(base, "get_config") else {}
     if "seed" not in config or isinstance(getattr(base, "seed", None), random.SeedGenerator):

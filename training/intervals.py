@@ -11,7 +11,7 @@ class Intervals:
     Attributes:
         first_step: Number of steps made before this process started.
         total_steps: Number of steps at the end of the run.
-        steps_per_loop: Steps between two lines of metrics.
+        steps_per_loop: Steps between two lines of metrics. The first step of a process is a call of its own.
         save_every: Steps between two checkpoints, a multiple of `steps_per_loop`.
         eval_every: Steps between two evaluations, a multiple of `steps_per_loop`; None for no evaluation.
         extra_stops: Further steps at which to return to the host.

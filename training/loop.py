@@ -59,8 +59,9 @@ def train(
         profile: First and last step of a TensorBoard profile; None for no profile.
 
     Raises:
-        ConfigError, DataError, ModelError: The experiment is invalid. A new run has written nothing into its folder;
-            preparing a dataset may have written to `config.data.data_dir`.
+        ConfigError, DataError, ModelError: The experiment is invalid. If that is found before training starts, a new
+            run has written nothing into its folder; preparing a dataset may have written to `config.data.data_dir`. A
+            running training ends with DataError if too many images are corrupt; its checkpoints are kept.
         TrainingError: The loss or the weights are not finite.
         UnavailableError: The disk is full, or another worker or a data server is lost. The run can be resumed.
         Interrupted: SIGTERM or SIGINT stopped the run, which has saved a checkpoint.
@@ -164,7 +165,10 @@ class _Run:
         )
 
     def save_identity(self):
-        """Writes config.json and classes.txt, or verifies those of an earlier process of the run."""
+        """Writes config.json and classes.txt, or verifies those of an earlier process of the run. Chief only.
+
+        The other workers verify them in `restore`, after the exchange of steps: by then the chief has written them.
+        """
         if self._devices.is_chief:
             workdir.save_or_verify_config(self._config, self._folder, self._initialization)
             workdir.save_or_verify_classes(self._folder, self._source.class_names)
@@ -203,7 +207,7 @@ class _Run:
         self._timer = RunTimer(devices.num_replicas, hours[-1] if hours else 0.0)
 
     def _to_steps(self, epochs):
-        """Returns the steps of some epochs, rounded to whole loops, so that each log line covers as many steps."""
+        """Returns the steps of some epochs, rounded to whole loops, so that all log lines cover equally many steps."""
         loops = round(epochs * self._steps_per_epoch / self._config.steps_per_loop)
         return max(1, loops) * self._config.steps_per_loop
 
@@ -277,7 +281,7 @@ class _Run:
         self._sums, self._summed_steps = initial_sums(self._task), 0
         self._writer.write(stop, {**_grouped("train", metrics), **_grouped("time", times)})
         if self._intervals.is_eval_step(stop):
-            self._check_finite()
+            self._prepare_weights()
             with self._timer.measure("evaluate"):
                 self._evaluate()
         if self._intervals.is_save_step(stop):
@@ -311,13 +315,13 @@ class _Run:
     def _save(self):
         if self._save_started_step == self._step:
             return
-        self._check_finite()
+        self._prepare_weights()
         with self._timer.measure("save"):
             self._checkpoints.save(self._step)
         self._save_started_step, self._save_time = self._step, time.monotonic()
 
-    def _check_finite(self):
-        """Averages BatchNorm statistics over replicas and raises TrainingError unless all variables are finite.
+    def _prepare_weights(self):
+        """Prepares the weights for evaluation and saving: averages BatchNorm statistics, refuses what is not finite.
 
         The loss of a step is computed before its update, so the last update may have diverged unnoticed.
         """

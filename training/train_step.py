@@ -25,9 +25,9 @@ def train_step(
 ) -> dict[str, tf.Tensor]:
     """Updates the model once with this replica's part of a batch. Runs in replica context.
 
-    The loss is the task's mean loss over the global batch, plus `weight_decay` times half the sum of squares of every
+    Minimizes the task's mean loss over the global batch, plus `weight_decay` times half the sum of squares of every
     trainable weight except those of BatchNorm. Like the EfficientNet code, this decays biases, routing weights and
-    experts too.
+    experts too. Regularizers of layers are not applied.
 
     Args:
         state: Model, optimizer and moving average, updated in place.
@@ -41,7 +41,8 @@ def train_step(
         clip_norm: Largest global norm of the gradient of the global batch; None for no clipping.
 
     Returns:
-        Sums over the replica's examples of "loss" and of `task.train_metrics`, computed before the update.
+        Sums over the replica's examples of "loss", the task's loss without the penalty, and of `task.train_metrics`,
+        computed before the update.
     """
     weights = state.model.trainable_weights
     gradients = [tf.zeros(weight.shape) for weight in weights]
