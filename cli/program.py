@@ -105,14 +105,19 @@ def define_checkpoint() -> None:
     )
 
 
-def config_of_checkpoint() -> ConfigDict:
-    """Returns the locked config of the run or `.weights.h5` file that the flags of `define_checkpoint` select."""
+def config_of_checkpoint(needs_source: bool = True) -> ConfigDict:
+    """Returns the locked config of the run or `.weights.h5` file that the flags of `define_checkpoint` select.
+
+    Args:
+        needs_source: Whether a `.weights.h5` file requires --source.
+    """
     from convzoo.models.weights import SUFFIX
     from convzoo.training import experiment, workdir
 
     values = flags.FLAGS
     if values.checkpoint.endswith(SUFFIX):
-        require("source")
+        if needs_source:
+            require("source")
         if values.workdir:
             raise ConfigError(
                 f"--workdir={values.workdir} and --checkpoint={values.checkpoint} exclude each other; use one"

@@ -12,7 +12,7 @@ Example:
 from convzoo.data.augmentation import Augmentation
 from convzoo.data.corrupt import reraise_data_errors
 from convzoo.data.pipeline import check_images, eval_dataset, num_eval_batches, train_dataset
-from convzoo.data.registry import open_source
+from convzoo.data.registry import class_names, open_source
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
 from convzoo.data.source import IGNORED, Source
 from convzoo.data.transforms import decode_image, eval_transform
@@ -23,6 +23,7 @@ __all__ = [
     "Source",
     "check_images",
     "check_servers",
+    "class_names",
     "decode_image",
     "eval_dataset",
     "eval_transform",

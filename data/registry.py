@@ -8,7 +8,7 @@ from convzoo.data.folder import open_folder
 from convzoo.data.idx import open_idx
 from convzoo.data.imagenet_tfrecord import open_tfrecord
 from convzoo.data.shapes import open_shapes
-from convzoo.data.tfds_source import open_tfds, open_tfds_segmentation
+from convzoo.data.tfds_source import open_tfds, open_tfds_segmentation, tfds_class_names
 from convzoo.errors import DataError
 
 # Functions of (whole string, part after the colon, data_dir) to a Source.
@@ -63,10 +63,36 @@ def open_source(spec, data_dir=None, dense_labels=False):
         >>> data.open_source("shapes", dense_labels=True).class_names
         ['background', 'disc', 'square', 'triangle']
     """
+    opener, rest = _opener(spec, dense_labels)
+    return opener(spec, rest, _default_folder(data_dir))
+
+
+def class_names(spec, data_dir=None, dense_labels=False):
+    """Returns the class names of a source. A `tfds:` dataset is not prepared for this if its metadata has them.
+
+    Args, Raises: As for `open_source`.
+
+    Example:
+        >>> from convzoo import data
+        >>> len(data.class_names("tfds:imagenet2012"))
+        1000
+    """
+    opener, rest = _opener(spec, dense_labels)
+    if opener is open_tfds:
+        return tfds_class_names(spec, rest, _default_folder(data_dir))
+    return open_source(spec, data_dir, dense_labels).class_names
+
+
+def _default_folder(data_dir):
+    # TFDS reads TFDS_DATA_DIR only when it is imported.
+    return data_dir or os.environ.get("TFDS_DATA_DIR")
+
+
+def _opener(spec, dense_labels):
+    """Returns the function that opens a source, and the part of its string after the kind."""
     kind, _, rest = spec.partition(":")
     kinds, other_kinds = (_DENSE_KINDS, _KINDS) if dense_labels else (_KINDS, _DENSE_KINDS)
     if kind not in kinds:
         reason = f"has one label per {'image' if dense_labels else 'pixel'}" if kind in other_kinds else "is unknown"
         raise DataError(f"source {spec!r}: {kind!r} {reason}; available: {', '.join(kinds)}")
-    # TFDS reads TFDS_DATA_DIR only when it is imported.
-    return kinds[kind](spec, rest, data_dir or os.environ.get("TFDS_DATA_DIR"))
+    return kinds[kind], rest

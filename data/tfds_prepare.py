@@ -14,23 +14,28 @@ _MAX_PROBED_HOSTS = 3
 _TIMEOUT_SECONDS = 5
 
 
-def prepared_builder(spec, make_builder):
-    """Returns a TFDS builder after it has downloaded and prepared its dataset, where that is not done yet.
-
-    Args:
-        spec: The source string, for messages.
-        make_builder: Function without arguments that returns a tfds.core.DatasetBuilder.
-
-    Raises:
-        DataError: TFDS does not know the name, or downloading or writing fails.
-    """
+def make_builder(spec, make):
+    """Returns `make()`, a tfds.core.DatasetBuilder. Raises DataError if TFDS does not know the dataset of `spec`."""
     try:
-        builder = make_builder()
+        return make()
     except Exception as error:  # TFDS raises a dozen types for invalid names
         raise DataError(
             f"source {spec!r}: TFDS has no such dataset ({first_line(error)}); see "
             "https://www.tensorflow.org/datasets/catalog"
         ) from error
+
+
+def prepared_builder(spec, make):
+    """Returns a TFDS builder after it has downloaded and prepared its dataset, where that is not done yet.
+
+    Args:
+        spec: The source string, for messages.
+        make: Function without arguments that returns a tfds.core.DatasetBuilder.
+
+    Raises:
+        DataError: TFDS does not know the name, or downloading or writing fails.
+    """
+    builder = make_builder(spec, make)
     if builder.is_prepared():
         return builder
     try:
@@ -39,7 +44,7 @@ def prepared_builder(spec, make_builder):
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:  # network, disk, checksums, missing manual files: each has its own type
         # Another process may have prepared it meanwhile, and then TFDS fails to move its folder there.
-        builder = make_builder()
+        builder = make()
         if not builder.is_prepared():
             raise DataError(
                 f"source {spec!r} is not prepared in {builder.data_dir_root}, and preparing it failed "

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from convzoo.data.source import IGNORED
-from convzoo.data.tfds_prepare import prepared_builder
+from convzoo.data.tfds_prepare import make_builder, prepared_builder
 from convzoo.data.tfrecord_source import TFRecordSource
 from convzoo.errors import DataError
 
@@ -36,6 +36,22 @@ def open_tfds(spec, name, data_dir):
     if not name:
         raise DataError(f"source {spec!r} has no dataset name; use for example tfds:cifar10")
     return TfdsSource(spec, prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir)))
+
+
+def tfds_class_names(spec, name, data_dir):
+    """Returns the class names of a TFDS dataset of labeled images.
+
+    The dataset is prepared only if its metadata has no names: some datasets read them from their downloads, and until
+    then number their classes. Arguments and errors as for `open_tfds`.
+
+    Example:
+        >>> tfds_class_names("tfds:imagenet2012", "imagenet2012", None)[:2]
+        ['n01440764', 'n01443537']
+    """
+    names = _image_and_label(spec, make_builder(spec, lambda: tfds.builder(name, data_dir=data_dir)))[2]
+    if names == [str(number) for number in range(len(names))]:
+        return open_tfds(spec, name, data_dir).class_names
+    return names
 
 
 def open_tfds_segmentation(spec, name, data_dir):
@@ -100,16 +116,21 @@ class TfdsSource(_PreparedSource):
     """
 
     def __init__(self, spec, builder):
-        features = dict(builder.info.features.items())
-        keys = builder.info.supervised_keys
-        keys = keys if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys) else ("image", "label")
-        image, label = map(features.get, keys)
-        if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-            types = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
-            raise DataError(f"source {spec!r} has no Image with a ClassLabel but {types}; choose another dataset")
-        if not label.num_classes:
-            raise DataError(f"source {spec!r} does not state its number of classes; choose another dataset")
-        super().__init__(spec, builder, *keys, label.names)
+        super().__init__(spec, builder, *_image_and_label(spec, builder))
+
+
+def _image_and_label(spec, builder):
+    """Returns the names of the features with the image and its label, and the class names."""
+    features = dict(builder.info.features.items())
+    keys = builder.info.supervised_keys
+    keys = keys if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys) else ("image", "label")
+    image, label = map(features.get, keys)
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        types = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
+        raise DataError(f"source {spec!r} has no Image with a ClassLabel but {types}; choose another dataset")
+    if not label.num_classes:
+        raise DataError(f"source {spec!r} does not state its number of classes; choose another dataset")
+    return *keys, label.names
 
 
 class TfdsSegmentationSource(_PreparedSource):

@@ -3,9 +3,11 @@
 python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best
 python scripts/classify.py --saved_model=runs/quickstart/saved_model image.png
 
-For a file of weights, such as an imported one, --source gives the names of the classes:
+For a file of weights, such as an imported one, --source or --class_names gives the names of the classes. ImageNet need
+not be prepared for this:
 
 python scripts/export_saved_model.py --checkpoint=b0.weights.h5 --source=tfds:imagenet2012 --output=b0_saved_model
+python scripts/export_saved_model.py --checkpoint=b0.weights.h5 --class_names=names.txt --output=b0_saved_model
 """
 
 import os
@@ -13,10 +15,14 @@ import os
 from absl import flags
 
 from convzoo.cli import program
+from convzoo.errors import ConfigError
 
 program.define_checkpoint()
 TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "Device for which layers choose implementations.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel. Default: WORKDIR/saved_model.")
+CLASS_NAMES = flags.DEFINE_string(
+    "class_names", None, "With a .weights.h5 file, instead of --source: text file with one class name per line."
+)
 
 
 def main():
@@ -26,7 +32,7 @@ def main():
     from convzoo.training import checkpoints, experiment
     from convzoo.training.workdir import verify_classes
 
-    config = program.config_of_checkpoint()
+    config = program.config_of_checkpoint(needs_source=CLASS_NAMES.value is None)
     workdir = flags.FLAGS.workdir
     if not workdir:
         program.require("output")
@@ -34,15 +40,32 @@ def main():
     check_output_folder(folder)
     set_target(TARGET.value)
     path = checkpoints.find_checkpoint(workdir, flags.FLAGS.checkpoint)
-    source = experiment.open_source(config)
+    task = get_task(config)
+    names = _class_names(config, task)
     if workdir:
-        verify_classes(workdir, source.class_names)
+        verify_classes(workdir, names)
     # float32 even after training in bfloat16, which the CPU of a server may not support.
-    model = experiment.build_model(config, source.num_classes, precision="float32")
+    model = experiment.build_model(config, len(names), precision="float32")
     kind, step = checkpoints.restore_weights(path, model, flags.FLAGS.weights)
-    export_saved_model(model, folder, source.class_names, get_task(config), **experiment.input_settings(config))
+    export_saved_model(model, folder, names, task, **experiment.input_settings(config))
     origin = config.model.name if step is None else f"step {step}, {kind} weights"
     print(f"{path} ({origin}) exported to {folder}")
+
+
+def _class_names(config, task):
+    from convzoo import data, models
+    from convzoo.training import workdir
+
+    if CLASS_NAMES.value is None:
+        return data.class_names(config.data.source, config.data.data_dir, task.dense_labels)
+    for name in ("workdir", "source"):
+        if flags.FLAGS[name].value is not None:
+            raise ConfigError(f"--class_names={CLASS_NAMES.value} and --{name} exclude each other; use one")
+    names = workdir.read_class_names(CLASS_NAMES.value)
+    num_classes = models.read_metadata(flags.FLAGS.checkpoint)["num_classes"]
+    if len(names) != num_classes:
+        raise ConfigError(f"{CLASS_NAMES.value!r} names {len(names)} classes, the network has {num_classes}")
+    return names
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ def open_source(config: ml_collections.ConfigDict) -> data.Source:
 
 
 def config_for_weights(
-    path: str, source: str, data_dir: str | None = None, image_size: int | None = None
+    path: str, source: str | None, data_dir: str | None = None, image_size: int | None = None
 ) -> ml_collections.ConfigDict:
     """Returns a locked config that evaluates or exports the weights of a file.
 
     Args:
         path: A `.weights.h5` file with metadata, as `models.save_weights` writes it.
-        source: Value of `config.data.source`.
+        source: Value of `config.data.source`; None if no data are read.
         data_dir: Value of `config.data.data_dir`.
         image_size: Height and width in pixels; None for the published size of the network.
 
@@ -43,7 +43,9 @@ def config_for_weights(
     config = ml_collections.ConfigDict(base.get_config().to_dict())
     config.model.name, config.model.overrides = metadata["model"], metadata["overrides"]
     config.model.image_size = image_size
-    config.data.source, config.data.data_dir = source, data_dir
+    config.data.data_dir = data_dir
+    if source is not None:
+        config.data.source = source
     config.batch_size = 64
     return config.lock()
 

@@ -117,6 +117,26 @@ def check_class_names(names: Sequence[str]) -> None:
             raise ConfigError(f"the name of class {label}, {name!r}, contains a line break; rename the class")
 
 
+def read_class_names(path: str) -> list[str]:
+    """Returns the lines of a text file, the name of one class each.
+
+    Raises:
+        ConfigError: The file cannot be read or is not UTF-8 text, or a line is empty or occurs twice.
+    """
+    try:
+        names = read_text(path).removesuffix("\n").split("\n")
+    except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read class names from {path!r} ({first_line(error)}); give a text file") from error
+    lines = {}
+    for number, name in enumerate(names, start=1):
+        if not name.strip():
+            raise ConfigError(f"line {number} of {path!r} is empty; each line names a class")
+        if name in lines:
+            raise ConfigError(f"lines {lines[name]} and {number} of {path!r} are both {name!r}; name each class once")
+        lines[name] = number
+    return names
+
+
 def load_classes(workdir: str) -> list[str] | None:
     """Returns the class names of a run in the order of the labels; None where classes.txt does not exist.
 

@@ -27,6 +27,32 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_export_without_data(folder, tmp_path):
+    names = [f"class {label}" for label in range(1000)]
+    file = tmp_path / "names.txt"
+    file.write_text("\n".join(names) + "\n")
+    weights = [f"--checkpoint={folder}/a.weights.h5", f"--image_size={SIZE}"]
+    for flag, expected in (
+        (f"--class_names={file}", names),
+        ("--source=tfds:imagenet2012", data.class_names("tfds:imagenet2012")),  # not prepared
+    ):
+        output = tmp_path / flag.partition("=")[0].strip("-")
+        result = run("scripts/export_saved_model.py", *weights, flag, f"--output={output}", f"--data_dir={tmp_path}")
+        assert result.returncode == 0, result.stderr
+        assert (output / "assets" / "labels.txt").read_text().splitlines() == expected
+    for text, flags, value in (
+        ("a\nb\n", [], "names 2 classes, the network has 1000"),
+        ("a\n\nb\n", [], "line 2 "),
+        ("a\nb\na\n", [], "lines 1 and 3 "),
+        (None, [], "names.txt"),
+        ("a\n", [f"--source={SOURCE}"], "--source exclude each other"),
+    ):
+        file.unlink() if text is None else file.write_text(text)
+        arguments = [*weights, *flags, f"--class_names={file}", f"--output={tmp_path}/none"]
+        assert value in usage_error(run("scripts/export_saved_model.py", *arguments))
+    assert not (tmp_path / "none").exists()
+
+
 def test_evaluate_and_export_an_imported_network(folder):
     weights = [f"--checkpoint={folder}/a.weights.h5", f"--source={SOURCE}", f"--image_size={SIZE}"]
     result = run("eval.py", *weights, "--split=test")
