@@ -117,7 +117,7 @@ def test_expert_dropout_acts_only_in_training():
         (NETWORK, {"first_conditional_block": -1}, ["head", "stem", *(f"block{i}" for i in range(13))]),
         (NETWORK, {"first_conditional_block": None}, ["head"]),
         (NETWORK, {"first_conditional_block": 11, "conditional_classifier": False}, ["block11", "block12"]),
-        ("mobilenet_v2_condconv_x1_0", {}, ["head", *(f"block{i}" for i in range(11, 17))]),
+        ("mobilenet_v2_condconv_x1_0", {}, ["head", *(f"block{i}" for i in range(1, 17))]),
         ("mnasnet_a1_condconv", {}, [f"block{i}" for i in range(10, 16)]),
         ("mnasnet_a1_condconv", {"first_conditional_block": -1}, ["stem", *(f"block{i}" for i in range(16))]),
         ("resnet50_condconv", {"width_coefficient": 0.25}, ["block13", "block14", "block15", "head"]),
