@@ -63,6 +63,14 @@ class CustomKernelConv2D(ImplementationChoice, keras.layers.Conv2D):
                 **kwargs,
             )
 
+    def check_dense_kernel(self, kernel):
+        """Raises ValueError unless the layer is built and `kernel` is [kh, kw, channels, filters]."""
+        if not self.built:
+            raise ValueError(f"{self.name} is not built; call it or build it first")
+        shape = (*self.kernel_size, self.channels, self.filters)
+        if tuple(kernel.shape) != shape:
+            raise ValueError(f"dense kernel for {self.name} has shape {tuple(kernel.shape)}, expected {shape}")
+
     def convolve(self, images, kernel):
         """Convolves channels-last `images` with `kernel` [kh, kw, channels / groups, filters]."""
         return ops.conv(

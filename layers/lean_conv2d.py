@@ -252,11 +252,7 @@ class LeanConv2D(CustomKernelConv2D):
         Raises:
             ValueError: The layer is not built, or the kernel has another shape.
         """
-        if not self.built:
-            raise ValueError(f"{self.name} is not built; call it or build it first")
-        shape = (3, 3, self.channels, self.filters)
-        if tuple(kernel.shape) != shape:
-            raise ValueError(f"dense kernel for {self.name} has shape {tuple(kernel.shape)}, expected {shape}")
+        self.check_dense_kernel(kernel)
         kernel = ops.convert_to_tensor(kernel)
         self.kernel.assign(kernel[1:2, 1:2])
         channels, filters = self._group_shape

@@ -148,11 +148,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
         Raises:
             ValueError: The layer is not built, or the kernel has another shape.
         """
-        if not self.built:
-            raise ValueError(f"{self.name} is not built; call it or build it first")
-        shape = (1, 1, self.channels, self.filters)
-        if tuple(kernel.shape) != shape:
-            raise ValueError(f"dense kernel for {self.name} has shape {tuple(kernel.shape)}, expected {shape}")
+        self.check_dense_kernel(kernel)
         kernel, row, column = ops.convert_to_tensor(kernel), 0, 0
         for weight in self.kernels:
             rows, columns = weight.shape[2:]

@@ -148,3 +148,12 @@ def test_auto_slices_wide_layers_on_cpu_only(target):
 def test_bad_arguments_and_inputs(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def test_fit_dense_needs_a_built_layer_and_a_kernel_of_its_shape():
+    layer = UnevenPointwiseConv2D(8, ratio=(1, 3))
+    with pytest.raises(ValueError, match="not built"):
+        layer.fit_dense(np.zeros((1, 1, 4, 8)))
+    layer.build((None, 5, 5, 4))
+    with pytest.raises(ValueError, match=r"\(1, 1, 8, 4\), expected \(1, 1, 4, 8\)"):
+        layer.fit_dense(np.zeros((1, 1, 8, 4)))
