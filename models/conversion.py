@@ -41,11 +41,12 @@ def convert(
         seed: Of the noise.
 
     Returns:
-        A new model with the same inputs, outputs and layer names. It is not compiled.
+        A new model with the same inputs, outputs and layer names. If `model` is compiled, so is it, with the same
+        settings and a new optimizer.
 
     Raises:
-        ModelError: The model is not built or has no graph, `where` selects nothing or a layer that the operator cannot
-            replace, or noise is negative or has no effect.
+        ModelError: The model is not built or has no graph, `where` is no pattern or function, or selects nothing or
+            a layer that the operator cannot replace, noise is negative or has no effect, or seed is no integer.
 
     Example:
         >>> from convzoo import models
@@ -61,6 +62,8 @@ def convert(
         raise ModelError(f"noise must be a number of at least 0, not {noise!r}")
     if noise and not operator.makes_copies:
         raise ModelError(f"noise={noise!r} has no effect: {operator} starts from no copies of a kernel; use noise=0")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ModelError(f"seed must be an integer, not {seed!r}")
     _check_graph(model)
     selected = _select(model, operator, where)
     replaced, copied = [], []
@@ -79,14 +82,13 @@ def convert(
         copy.set_weights(layer.get_weights())
         if isinstance(copy, keras.layers.Normalization):
             copy.finalize_state()  # derives its constants from the weights
-    errors = {}
-    for number, (layer, new) in enumerate(replaced):
-        errors[layer.name] = operator.start_from(new, layer, noise, seed + number)
+    errors = [operator.start_from(new, layer, noise, seed + n) for n, (layer, new) in enumerate(replaced)]
     _copy_frozen_models(model, result)
-    if (worst := max(errors, key=errors.get)) and errors[worst] > 0:
+    if (largest := max(errors)) > 0:
+        worst = replaced[errors.index(largest)][0].name
         warnings.warn(
             f"{type(operator).__name__} fits the {len(errors)} kernels of {model.name} with a relative error of "
-            f"{statistics.median(errors.values()):.2f} (median), at most {errors[worst]:.2f} ({worst}); train on",
+            f"{statistics.median(errors):.2f} (median), at most {largest:.2f} ({worst}); train on",
             stacklevel=2,
         )
     return result
@@ -124,7 +126,9 @@ def _select(model, operator, where):
     if callable(where):
         chosen = [layer for layer in leaves if where(layer)]
     else:
-        patterns = [where] if isinstance(where, str) else list(where)
+        patterns = [where] if isinstance(where, str) else where
+        if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
+            raise ModelError(f"where must be patterns of layer names or a function, not {where!r}")
         for pattern in patterns:
             if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in leaves):
                 raise ModelError(f"where={pattern!r} matches no layer of {model.name}")

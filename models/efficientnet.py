@@ -39,7 +39,7 @@ def _register(
     # The published evaluation crops size / (size + 32) of the shorter side.
     preprocessing = Preprocessing(mean, std, crop_fraction=size / (size + 32))
     info = ModelInfo(name, "efficientnet", paper, params, madds, size, preprocessing, reported, published)
-    register_model(mbconv_network, info, **{"activation": "silu", "survival_prob": 0.8, **arguments})
+    register_model(mbconv_network, info, activation="silu", survival_prob=0.8, **arguments)
 
 
 _PUBLISHED = {

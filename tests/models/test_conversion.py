@@ -180,6 +180,17 @@ def test_nested_transfer_learning_model(tmp_path):
     np.testing.assert_allclose(loaded(images(64)), converted(images(64)), atol=1e-5)
 
 
+def test_a_compiled_model_stays_compiled():
+    model = randomize(foreign())
+    model.get_layer("wider").trainable = False
+    model.compile("adam", "mse")
+    converted = models.convert(model, models.CondConv(num_experts=2), noise=0.1)
+    frozen = np.asarray(converted.get_layer("wider").kernel)
+    converted.fit(images(), np.ones((2, 4), "float32"), verbose=0)
+    np.testing.assert_array_equal(converted.get_layer("wider").kernel, frozen)
+    assert converted.optimizer is not model.optimizer
+
+
 def test_training_goes_on_and_moves_the_experts_apart():
     model = randomize(foreign())
     converted = models.convert(model, models.CondConv(num_experts=2), noise=0.1)
@@ -222,6 +233,9 @@ def test_networks_of_keras_applications(name):
         (lambda: models.convert(foreign(), models.Lean(group_size=5)), "group_size=5"),
         (lambda: models.convert(foreign(), models.CondConv(), noise=-1), "noise .*-1"),
         (lambda: models.convert(foreign(), models.Lean(), noise=0.1), "noise=0.1 has no effect"),
+        (lambda: models.convert(foreign(), models.CondConv(), noise=0.1, seed=0.5), "seed .*0.5"),
+        (lambda: models.convert(foreign(), models.CondConv(), where=3), "where .*3"),
+        (lambda: models.convert(foreign(), models.CondConv(), where=["first", 3]), "where .*3"),
         (lambda: models.convert(foreign(), models.Lean(), where="nothing*"), r"'nothing\*'"),
         (lambda: models.convert(foreign(), models.Lean(), where="norm"), "'norm'"),
         (lambda: models.convert(foreign(), models.Lean(), where="point"), "Lean cannot replace point .*3x3"),
