@@ -18,6 +18,7 @@ import sys
 from absl import flags
 
 from convzoo.benchmarks import records, report
+from convzoo.benchmarks.baselines import BASELINES
 from convzoo.cli import markdown, program
 from convzoo.errors import ConfigError
 from convzoo.tpu.chips import CHIPS
@@ -34,37 +35,6 @@ TABLE_ONLY = flags.DEFINE_bool("table_only", False, "Write the table of existing
 _BATCH = 128
 _KIND = "network"
 _ESTIMATES = {"cost analysis": "cost_analysis", "bandwidth bound": "bandwidth_bound", "scheduled": "scheduled"}
-# The baseline network, and the networks that replace its convolutions.
-BASELINES = {
-    "efficientnet_b0": (
-        "efficientnet_condconv_b0_8e", "efficientnet_condconv_b0_4e", "efficientnet_condconv_b0_8e_depth",
-    ),
-    "shufflenet_v2_x0_5": ("shufflenet_v2_drconv_x0_5",),
-    "resnet34": ("lean_resnet34",),
-    "mobilenet_v2_x1_0": (
-        "seesawnet_shuffle_1_0d", "seesawnet_share_v0_1_0d", "seesawnet_share_v1_1_0d", "igcv3_1_0d",
-        "seesawnet_shuffle_0_5d", "seesawnet_share_v0_0_5d", "seesawnet_share_v1_0_5d", "igcv3_0_5d",
-        "mobilenet_v2_condconv_x1_0", "mobilenet_v2_drconv_x1_0",
-    ),
-    "mobilenet_v1_x0_25": ("mobilenet_v1_condconv_x0_25", "mobilenet_v1_drconv_x0_25"),
-    "mobilenet_v1_x0_5": ("mobilenet_v1_condconv_x0_5", "mobilenet_v1_drconv_x0_5"),
-    "mobilenet_v1_x0_75": ("mobilenet_v1_condconv_x0_75", "mobilenet_v1_drconv_x0_75"),
-    "mobilenet_v1_x1_0": ("mobilenet_v1_condconv_x1_0", "mobilenet_v1_drconv_x1_0"),
-    "shufflenet_v2_x1_0": ("shufflenet_v2_drconv_x1_0",),
-    "shufflenet_v2_x1_5": ("shufflenet_v2_drconv_x1_5",),
-    "shufflenet_v2_x2_0": ("shufflenet_v2_drconv_x2_0",),
-    "mnasnet_a1": ("mnasnet_a1_condconv",),
-    "resnet18": ("lean_resnet18",),
-    "resnet50": ("lean_resnet50", "resnet50_condconv"),
-    "mobilenet_v2_x1_0_cifar": (
-        "seesawnet_shuffle_1_0d_cifar", "seesawnet_share_v0_1_0d_cifar", "seesawnet_share_v1_1_0d_cifar",
-        "seesawnet_shuffle_0_5d_cifar", "seesawnet_share_v0_0_5d_cifar", "seesawnet_share_v1_0_5d_cifar",
-        "igcv3_1_0d_cifar", "igcv3_0_5d_cifar",
-    ),
-    "resnet18_cifar": ("lean_resnet18_cifar",),
-    "resnet34_cifar": ("lean_resnet34_cifar",),
-    "resnet50_cifar": ("lean_resnet50_cifar",),
-}  # fmt: skip
 
 
 def main():

@@ -7,6 +7,7 @@ import pytest
 from helpers.programs import run, usage_error
 
 from convzoo import models
+from convzoo.benchmarks.baselines import BASELINES
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the extra [tpu-compile] is not installed"
@@ -14,8 +15,6 @@ installed = pytest.mark.skipif(
 
 
 def test_every_network_of_the_papers_is_listed():
-    from convzoo.benchmarks.tpu_models import BASELINES
-
     listed = [name for baseline, others in BASELINES.items() for name in (baseline, *others)]
     assert len(listed) == len(set(listed))
     # None of the four papers uses the larger EfficientNets or EfficientNet-Lite.
