@@ -38,6 +38,7 @@ setup(
         "convzoo.data",
         "convzoo.layers",
         "convzoo.models",
+        "convzoo.models.operators",
         "convzoo.porting",
         "convzoo.serving",
         "convzoo.tasks",

@@ -1,4 +1,4 @@
-"""CondConv's own ablations (arXiv 1904.04971, tables 3 and 4) as overrides of one network."""
+"""CondConv's own ablations (arXiv 1904.04971, tables 3 and 4) as changes of one network's operator."""
 
 import dataclasses
 
@@ -14,14 +14,14 @@ class Ablation:
     Attributes:
         table: 3, of routings, or 4, of where conditional layers begin.
         row: What the paper calls it.
-        overrides: What to give `create_model` besides NETWORK and BASELINE.
+        operator: Settings of the operator besides those of BASELINE.
         madds: Multiply-adds as the paper prints them.
         top1: ImageNet accuracy in percent as the paper reports it.
     """
 
     table: int
     row: str
-    overrides: dict
+    operator: dict
     madds: float
     top1: float
 
@@ -35,13 +35,13 @@ ABLATIONS = (
     Ablation(3, "hidden (large)", {"routing": "hidden_large"}, 57.8e6, 54.1),
     Ablation(3, "hierarchical", {"routing": "hierarchical"}, 55.7e6, 60.3),
     Ablation(3, "softmax", {"routing": "softmax"}, 55.7e6, 60.5),
-    Ablation(4, "none", {"first_conditional_block": None, "conditional_classifier": False}, 41.2e6, 50.0),
-    Ablation(4, "from layer 1", {"first_conditional_block": -1}, 56.3e6, 62.5),
-    Ablation(4, "from layer 5", {"first_conditional_block": 3}, 56.0e6, 62.0),
+    Ablation(4, "none", {"first_block": None, "classifier": False}, 41.2e6, 50.0),
+    Ablation(4, "from layer 1", {"first_block": 0, "stem": True}, 56.3e6, 62.5),
+    Ablation(4, "from layer 5", {"first_block": 3}, 56.0e6, 62.0),
     Ablation(4, "from layer 7 (baseline)", {}, 55.7e6, 62.0),
-    Ablation(4, "from layer 13", {"first_conditional_block": 11}, 52.5e6, 59.5),
-    Ablation(4, "layer 15 alone (classifier)", {"first_conditional_block": None}, 49.3e6, 54.2),
-    Ablation(4, "from layer 7 without 15", {"conditional_classifier": False}, 47.6e6, 60.2),
+    Ablation(4, "from layer 13", {"first_block": 11}, 52.5e6, 59.5),
+    Ablation(4, "layer 15 alone (classifier)", {"first_block": None}, 49.3e6, 54.2),
+    Ablation(4, "from layer 7 without 15", {"classifier": False}, 47.6e6, 60.2),
 )
 NOTE = (
     "No one way of counting gives every row of the paper. The stage table makes the network without experts 41.03 M "

@@ -96,7 +96,7 @@ def ablation_table() -> str:
 
     rows = []
     for row in ablations.ABLATIONS:
-        counted = models.count(models.create_model(ablations.NETWORK, **{**ablations.BASELINE, **row.overrides}))
+        counted = models.count(models.create_model(ablations.NETWORK, operator={**ablations.BASELINE, **row.operator}))
         rows.append(
             {
                 "table": row.table,
@@ -105,13 +105,13 @@ def ablation_table() -> str:
                 "multiply-adds": quantity(counted.madds),
                 "printed": f"{row.madds / 1e6:.1f} M",
                 "reported top-1": f"{row.top1:.1f}",
-                "overrides": ", ".join(f"{key}={value!r}" for key, value in row.overrides.items()),
+                "operator": ", ".join(f"{key}={value!r}" for key, value in row.operator.items()),
             }
         )
     experts = ", ".join(f"{key}={value}" for key, value in ablations.BASELINE.items())
     align = ("right", "left", *["right"] * 4, "left")
     return (
-        f"CondConv's ablations: {ablations.NETWORK} with {experts} and the overrides of the row; printed and reported "
+        f"CondConv's ablations: {ablations.NETWORK} with {experts} and the settings of the row; printed and reported "
         "in its tables 3 and 4.\n\n"
         f"{tabulate.tabulate(rows, 'keys', 'pipe', disable_numparse=True, colalign=align)}\n\n{ablations.NOTE}\n"
     )

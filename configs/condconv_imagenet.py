@@ -10,9 +10,8 @@ accuracies that the paper reports are in `convzoo.models.info(NAME).reported`.
 The paper's recipe is not available. This recipe is a common one for these networks: momentum, cosine decay after a
 warm-up, label smoothing and the inception crop. The paper is reported to use AutoAugment and mixup of 0.2 for its
 larger networks, without a list of them; this file applies both to the conditional MnasNet-A1 and ResNet-50. The paper
-also drops experts of ResNet-50 (`--config.model.overrides.expert_dropout`) at a rate that it does not state, so
-expect a lower accuracy than reported. Its ablations are the overrides `num_experts`, `first_conditional_block`,
-`conditional_classifier` and `routing`.
+also drops experts of ResNet-50 (`--config.model.operator.expert_dropout`) at a rate that it does not state, so
+expect a lower accuracy than reported. Its ablations are `num_experts` and `routing` in `config.model.operator`.
 """
 
 from convzoo.configs import base
@@ -43,8 +42,8 @@ def get_config(variant):
     config.model.name = variant
     config.model.overrides = {"dropout_rate": 0.0 if is_resnet else 0.2}
     if variant in _CONDITIONAL:
-        # The command line can change only overrides that exist. The network chooses first_conditional_block.
-        config.model.overrides.update({"num_experts": 8, "routing": "one_layer", "expert_dropout": 0.0})
+        # The command line can change only settings that exist. The network has its own first_block.
+        config.model.operator = {"num_experts": 8, "routing": "one_layer", "expert_dropout": 0.0}
 
     config.data.source = "tfds:imagenet2012"
     config.data.eval_split = "validation"

@@ -41,7 +41,7 @@ def get_config(variant):
     config.data.eval_split = "validation"
     config.data.auto_augment = True
     if "condconv" in config.model.name:
-        config.model.overrides.num_experts = 4 if variant == "b0_4e" else 8
+        config.model.operator = {"num_experts": 4 if variant == "b0_4e" else 8}
         config.data.mixup = 0.2
 
     config.batch_size = 2048

@@ -39,7 +39,7 @@ _BLOCKS = (
 )
 _RESNET = {"width_coefficient": 0.25}
 _LEAN = {
-    f"lean_{short}{suffix}": ("lean_resnet18_cifar", {**_RESNET, "stencil": stencil, "group_size": group_size})
+    f"lean_{short}{suffix}": ("lean_resnet18_cifar", _RESNET, {"stencil": stencil, "group_size": group_size})
     for short, stencil in (
         ("9", "9-point"),
         ("5", "5-point"),
@@ -49,24 +49,25 @@ _LEAN = {
     )
     for suffix, group_size in (("", 1), ("_g8", 8), ("_g16", 16))
 }
-# Variant: network, overrides.
+# Variant: network, overrides, settings of the operator.
 _COMPARED = {
-    "mobilenet_v1": ("mobilenet_v1_x0_25", _MOBILENET),
-    "mobilenet_v1_2e": ("mobilenet_v1_condconv_x0_25", {**_MOBILENET, "num_experts": 2}),
-    "mobilenet_v1_4e": ("mobilenet_v1_condconv_x0_25", {**_MOBILENET, "num_experts": 4}),
-    "mobilenet_v1_8e": ("mobilenet_v1_condconv_x0_25", {**_MOBILENET, "num_experts": 8}),
+    "mobilenet_v1": ("mobilenet_v1_x0_25", _MOBILENET, {}),
+    "mobilenet_v1_2e": ("mobilenet_v1_condconv_x0_25", _MOBILENET, {"num_experts": 2}),
+    "mobilenet_v1_4e": ("mobilenet_v1_condconv_x0_25", _MOBILENET, {"num_experts": 4}),
+    "mobilenet_v1_8e": ("mobilenet_v1_condconv_x0_25", _MOBILENET, {"num_experts": 8}),
     "mobilenet_v1_8e_softmax": (
         "mobilenet_v1_condconv_x0_25",
-        {**_MOBILENET, "num_experts": 8, "routing": "softmax"},
+        _MOBILENET,
+        {"num_experts": 8, "routing": "softmax"},
     ),
-    "shufflenet": ("shufflenet_v2_x0_5", _SHUFFLENET),
-    "shufflenet_1r": ("shufflenet_v2_drconv_x0_5", {**_SHUFFLENET, "regions": 1}),
-    "shufflenet_8r": ("shufflenet_v2_drconv_x0_5", {**_SHUFFLENET, "regions": 8}),
-    "seesaw_shuffle": ("seesawnet_shuffle_0_5d", {"stages": _STAGES}),
-    "seesaw_share": ("seesawnet_share_v1_0_5d", {"stages": _STAGES}),
-    "igcv3": ("igcv3_0_5d", {"stages": _STAGES}),
-    "mobilenet_v2": ("mobilenet_v2_x1_0", {"blocks": _BLOCKS, "dropout_rate": 0.0}),
-    "resnet18": ("resnet18_cifar", _RESNET),
+    "shufflenet": ("shufflenet_v2_x0_5", _SHUFFLENET, {}),
+    "shufflenet_1r": ("shufflenet_v2_drconv_x0_5", _SHUFFLENET, {"regions": 1}),
+    "shufflenet_8r": ("shufflenet_v2_drconv_x0_5", _SHUFFLENET, {"regions": 8}),
+    "seesaw_shuffle": ("seesawnet_shuffle_0_5d", {"stages": _STAGES}, {}),
+    "seesaw_share": ("seesawnet_share_v1_0_5d", {"stages": _STAGES}, {}),
+    "igcv3": ("igcv3_0_5d", {"stages": _STAGES}, {}),
+    "mobilenet_v2": ("mobilenet_v2_x1_0", {"blocks": _BLOCKS, "dropout_rate": 0.0}, {}),
+    "resnet18": ("resnet18_cifar", _RESNET, {}),
     **_LEAN,
 }
 
@@ -94,7 +95,7 @@ def get_config(variant):
     config.eval_every_epochs = 1.0
     config.checkpoint_every_epochs = 1.0
     if variant:
-        config.model.name, config.model.overrides = _COMPARED[variant]
+        config.model.name, config.model.overrides, config.model.operator = _COMPARED[variant]
         config.data.crop_area = (0.5, 1.0)
         config.epochs = 2.0
         config.optimizer.name = "sgd"

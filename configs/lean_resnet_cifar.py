@@ -27,7 +27,7 @@ def get_config(variant):
     """Returns the recipe of one network on one data set."""
     config = base.get_config()
     config.model.name = f"{variant.removesuffix(_CIFAR100)}_cifar"
-    config.model.overrides = lean_resnet_imagenet.lean_overrides(variant)
+    config.model.operator = lean_resnet_imagenet.lean_settings(variant)
 
     config.data.source = "tfds:cifar100" if variant.endswith(_CIFAR100) else "tfds:cifar10"
     config.data.train_split = "train[:45000]"

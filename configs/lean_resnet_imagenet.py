@@ -10,20 +10,20 @@ The paper's recipe is not known. This recipe is the common one of ResNets, with 
 1706.02677): 90 epochs of 1024 images per step, Nesterov momentum, a learning rate of 0.1 per 256 images after 5 epochs
 of warm-up, divided by 10 at epochs 30, 60 and 80, weight decay 1e-4 and the inception crop.
 
-The paper tunes the overrides `stencil` and `group_size`. The override `symmetric_step=True` selects the authors'
-earlier block in the networks of 18 and 34 layers.
+The paper tunes `config.model.operator.stencil` and `group_size`. `--config.model.operator.adjoint_step=True` selects
+the authors' earlier block in the networks of 18 and 34 layers.
 """
 
 from convzoo.configs import base
 from convzoo.configs.variants import variants
 
 
-def lean_overrides(network):
-    """Returns the overrides of a LeanResNet, which the command line can change; {} for a ResNet."""
+def lean_settings(network):
+    """Returns the operator's settings in a LeanResNet, which the command line can change; {} for a ResNet."""
     if not network.startswith("lean"):
         return {}
-    symmetric_step = {} if "resnet50" in network else {"symmetric_step": False}
-    return {"stencil": "5-point", "group_size": 1, **symmetric_step}
+    adjoint_step = {} if "resnet50" in network else {"adjoint_step": False}
+    return {"stencil": "5-point", "group_size": 1, **adjoint_step}
 
 
 @variants(*(f"{prefix}resnet{depth}" for prefix in ("lean_", "") for depth in (18, 34, 50)), default="lean_resnet34")
@@ -31,7 +31,7 @@ def get_config(variant):
     """Returns the recipe of one network."""
     config = base.get_config()
     config.model.name = variant
-    config.model.overrides = lean_overrides(variant)
+    config.model.operator = lean_settings(variant)
 
     config.data.source = "tfds:imagenet2012"
     config.data.eval_split = "validation"

@@ -22,8 +22,7 @@ def get_config(variant):
     config.model.overrides = {
         # Three stages instead of seven. With seven, the last feature maps of a 32x32 image have 2x2 positions or fewer.
         # The routing of a new network averages over the positions; with so few it is mostly noise and learns slowly.
-        "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e4_i16_o24_se0.25", "r2_k5_s22_e4_i24_o40_se0.25_cc"),
-        "num_experts": 4,
+        "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e4_i16_o24_se0.25", "r2_k5_s22_e4_i24_o40_se0.25"),
         "width_coefficient": 0.5,
         "stem_strides": 1,
         "dropout_rate": 0.1,
@@ -31,6 +30,7 @@ def get_config(variant):
         "bn_momentum": 0.9,
     }
 
+    config.model.operator = {"num_experts": 4, "first_block": 2}  # the last stage
     config.data.source = "digits"
     config.data.train_split = "train[:90%]"
     config.data.eval_split = "train[90%:]"

@@ -57,8 +57,11 @@ class Model(_Section):
     """Name of the network, one of `convzoo.models.list_models()`."""
     image_size: _PositiveInt | None = None
     """Height and width of the input in pixels. None: as published for the network."""
+    operator: dict[str, Any] = {}
+    """Settings of what replaces the network's convolutions, see `convzoo.models.operators`: `num_experts` of CondConv,
+    `regions` of DRConv. With `name`, such as `CondConv`, it replaces the network's own operator."""
     overrides: dict[str, Any] = {}
-    """Keyword arguments of the network's builder, such as `num_experts`."""
+    """Keyword arguments of the network's builder, such as `stem_strides`."""
 
 
 class Segmentation(_Section):
@@ -81,7 +84,7 @@ class Init(_Section):
 
     weights: _Text | None = None
     """A `.weights.h5` file, a checkpoint, or the workdir of an earlier run: its best checkpoint, else its newest, with
-    the moving average if there is one. Overrides recorded with the weights apply unless `model.overrides` sets them.
+    the moving average if there is one. What `model.operator` and `model.overrides` do not set comes from the weights.
     None: random initialization."""
     new_classifier: bool = False
     """Initialize the classifier randomly even if the number of classes agrees."""

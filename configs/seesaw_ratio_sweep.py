@@ -20,7 +20,7 @@ def get_config(variant):
     config.model.overrides = {
         "stem_filters": 40,
         "stages": ((1, 40, 1, 1), (3, 40, 2, 2), (3, 80, 2, 2)),
-        "ratio": _RATIOS[variant],
         "dropout_rate": 0.1,
     }
+    config.model.operator = {"ratio": _RATIOS[variant]}
     return config

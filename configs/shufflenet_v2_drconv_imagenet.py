@@ -14,8 +14,8 @@ linear decay to 0 and no warm-up, weight decay 4e-5, label smoothing 0.1, the in
 bilinear resizing. Differences include: their input is raw BGR pixels, biases have no weight decay, the initialization
 differs, and extra steps at the end update the BatchNorm statistics. They do not use bfloat16.
 
-`--config.model.overrides.regions=1` is the control experiment: one generated kernel per image, without regions. The
-region-aware networks also have the overrides `bank_size` and `generator`.
+`--config.model.operator.regions=1` is the control experiment: one generated kernel per image, without regions. Other
+settings of the region-aware networks are `bank_size`, `generator` and `mask_per`.
 """
 
 from convzoo.configs import base
@@ -30,8 +30,8 @@ def get_config(variant):
     config = base.get_config()
     config.model.name = f"shufflenet_v2_{variant}"
     if variant.startswith("drconv"):
-        # The command line can change only overrides that exist.
-        config.model.overrides = {"regions": 8, "bank_size": 8, "generator": "shared_bank"}
+        # The command line can change only settings that exist.
+        config.model.operator = {"regions": 8, "bank_size": 8, "generator": "shared_bank", "mask_per": "block"}
 
     config.data.source = "tfds:imagenet2012"
     config.data.eval_split = "validation"

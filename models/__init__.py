@@ -12,7 +12,7 @@ from convzoo.models import (  # noqa: F401  imported to register their networks
 from convzoo.models.conversion import convert
 from convzoo.models.count import LayerCount, ModelCount, count
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
-from convzoo.models.operators import CondConv, DRConv, Lean, Operator, UnevenGroups
+from convzoo.models.operators import CondConv, DRConv, Lean, Operator, Static, UnevenGroups
 from convzoo.models.region_masks import region_maps
 from convzoo.models.registry import create_model, info, list_models, register_model
 from convzoo.models.segmentation import create_segmenter
@@ -29,6 +29,7 @@ __all__ = [
     "Preprocessing",
     "Published",
     "Reported",
+    "Static",
     "UnevenGroups",
     "convert",
     "count",

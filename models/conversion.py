@@ -1,5 +1,6 @@
 """Conversion of any trained Keras network to one of the four operators."""
 
+import dataclasses
 import fnmatch
 import statistics
 import warnings
@@ -46,7 +47,8 @@ def convert(
 
     Raises:
         ModelError: The model is not built or has no graph, `where` is no pattern or function, or selects nothing or
-            a layer that the operator cannot replace, noise is negative or has no effect, or seed is no integer.
+            a layer that the operator cannot replace, noise or a setting of the operator has no effect, or a number is
+            out of range.
 
     Example:
         >>> from convzoo import models
@@ -64,6 +66,13 @@ def convert(
         raise ModelError(f"noise={noise!r} has no effect: {operator} starts from no copies of a kernel; use noise=0")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ModelError(f"seed must be an integer, not {seed!r}")
+    for field in dataclasses.fields(operator):
+        value = getattr(operator, field.name)
+        if field.name in operator.NETWORK_FIELDS and value != field.default:
+            raise ModelError(
+                f"{field.name}={value!r} of {type(operator).__name__} has no effect in convert; remove it, and select "
+                "layers with where"
+            )
     _check_graph(model)
     selected = _select(model, operator, where)
     replaced, copied = [], []

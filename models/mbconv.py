@@ -1,8 +1,7 @@
-"""Networks of MBConv blocks: MobileNetV2, MnasNet, EfficientNet and their CondConv and DRConv variants.
+"""Networks of MBConv blocks: MobileNetV2, MnasNet and EfficientNet.
 
 A network is a 3x3 stem, stages of MBConv blocks (1x1 expansion, depthwise convolution, squeeze-and-excitation, 1x1
-projection) and a 1x1 head. In a CondConv block one routing vector, computed from the block's input, mixes the experts
-of its three convolutions.
+projection) and a 1x1 head.
 """
 
 import math
@@ -13,9 +12,8 @@ import keras
 from keras import layers
 
 from convzoo.errors import ModelError
-from convzoo.models.blocks import ConvBlockBuilder
-from convzoo.models.region_masks import RegionMask, RegionMaskBuilder
-from convzoo.models.routing import RoutingBuilder, first_conditional_index
+from convzoo.models.builder import NetworkBuilder
+from convzoo.models.operators import Operator
 
 STEM_FILTERS, HEAD_FILTERS, WIDTH_DIVISOR = 32, 1280, 8
 
@@ -30,12 +28,11 @@ class Stage(NamedTuple):
     input_filters: int
     output_filters: int
     se_ratio: float
-    conditional: bool
 
 
 # Repeats, kernel size, strides of height and width, expansion ratio, input and output channels, squeeze-and-excitation
-# channels as a fraction of the input channels, CondConv. This is the notation of the published code.
-_STAGE = re.compile(r"r(\d+)_k(\d+)_s(\d)(\d)_e(\d+)_i(\d+)_o(\d+)(?:_se(\d*\.?\d+))?(_cc)?")
+# channels as a fraction of the input channels. This is the notation of the published code.
+_STAGE = re.compile(r"r(\d+)_k(\d+)_s(\d)(\d)_e(\d+)_i(\d+)_o(\d+)(?:_se(\d*\.?\d+))?")
 
 
 def decode_stage(text: str) -> Stage:
@@ -45,15 +42,15 @@ def decode_stage(text: str) -> Stage:
         ModelError: The text is not in this notation.
 
     Example:
-        >>> stage = decode_stage("r3_k5_s11_e6_i80_o112_se0.25_cc")
-        >>> stage.repeats, stage.output_filters, stage.conditional
-        (3, 112, True)
+        >>> stage = decode_stage("r3_k5_s11_e6_i80_o112_se0.25")
+        >>> stage.repeats, stage.output_filters, stage.se_ratio
+        (3, 112, 0.25)
     """
     match = _STAGE.fullmatch(text)
     if match is None:
-        raise ModelError(f"cannot parse the stage {text!r}; write it as 'r3_k5_s11_e6_i80_o112_se0.25_cc'")
+        raise ModelError(f"cannot parse the stage {text!r}; write it as 'r3_k5_s11_e6_i80_o112_se0.25'")
     repeats, kernel_size, height, width, *channels = map(int, match.groups()[:7])
-    return Stage(repeats, kernel_size, (height, width), *channels, float(match[8] or 0), match[9] is not None)
+    return Stage(repeats, kernel_size, (height, width), *channels, float(match[8] or 0))
 
 
 def round_filters(filters: int, width_coefficient: float) -> int:
@@ -71,27 +68,18 @@ def round_filters(filters: int, width_coefficient: float) -> int:
 
 
 def _mbconv(
-    block: ConvBlockBuilder,
-    x,
-    name: str,
-    stage: Stage,
-    filters: int,
-    strides: tuple[int, int],
-    drop_rate: float,
-    routing,
-    mask: RegionMask | None,
+    block: NetworkBuilder, x, name: str, stage: Stage, filters: int, strides: tuple[int, int], drop_rate: float
 ):
     """One MBConv block."""
     inputs, input_filters = x, x.shape[-1]
     if stage.expand_ratio != 1:
-        x = block.conv(x, f"{name}_expand_conv", input_filters * stage.expand_ratio, routing=routing, mask=mask)
-        x = block.norm(x, f"{name}_expand")
-    x = block.depthwise(x, f"{name}_depthwise_conv", stage.kernel_size, strides, routing=routing)
-    x = block.norm(x, f"{name}_depthwise")
+        x = block.norm(block.conv(x, f"{name}_expand_conv", input_filters * stage.expand_ratio), f"{name}_expand")
+        x = block.mix(x, name)
+    x = block.norm(block.depthwise(x, f"{name}_depthwise_conv", stage.kernel_size, strides), f"{name}_depthwise")
     if stage.se_ratio:
         x = block.squeeze_excite(x, name, max(1, int(input_filters * stage.se_ratio)))
-    x = block.conv(x, f"{name}_project_conv", filters, routing=routing, mask=mask)
-    x = block.norm(x, f"{name}_project", activation=False)
+    x = block.norm(block.conv(x, f"{name}_project_conv", filters), f"{name}_project", activation=False)
+    x = block.mix_outputs(x, name)
     if strides == (1, 1) and input_filters == filters:
         if drop_rate:
             # Drop-connect drops the whole branch of an example and scales up the kept ones.
@@ -106,56 +94,43 @@ def mbconv_network(
     input_shape: tuple[int | None, int | None, int],
     blocks: tuple[str, ...],
     activation: str,
-    include_top: bool = True,
-    features: bool = False,
     width_coefficient: float = 1.0,
     depth_coefficient: float = 1.0,
     narrow_head: bool = True,
     fixed_ends: bool = False,
-    num_experts: int = 8,
-    first_conditional_block: int | None = None,
-    conditional_head: bool = False,
-    conditional_classifier: bool = False,
-    routing: str = "one_layer",
-    expert_dropout: float = 0.0,
-    regions: int | None = None,
-    bank_size: int = 8,
-    generator: str = "shared_bank",
-    dropout_rate: float = 0.2,
     survival_prob: float = 1.0,
+    operator: Operator | None = None,
+    include_top: bool = True,
+    features: bool = False,
+    dropout_rate: float = 0.2,
     stem_strides: int = 2,
     padding: str = "same",
     bn_momentum: float = 0.99,
     bn_epsilon: float = 1e-3,
     name: str = "mbconv",
 ) -> keras.Model:
-    """Builds a network of MBConv blocks. See `convzoo.models.blocks` for the arguments that all builders share.
+    """Builds a network of MBConv blocks. See `convzoo.models.builder` for the arguments that all builders share.
 
     Args:
-        blocks: One string per stage, see `decode_stage`; "_cc" makes a stage conditional unless
-            `first_conditional_block` is set.
+        blocks: One string per stage, see `decode_stage`.
         activation: Activation after normalization, for example "silu".
         width_coefficient: Factor on the channel counts, which are rounded to multiples of 8.
         depth_coefficient: Factor on the repeats of every stage, rounded up.
         narrow_head: Whether a width_coefficient below 1 narrows the head too.
         fixed_ends: Whether the coefficients leave the widths of stem and head and the repeats of the first and the last
             stage as they are, as in EfficientNet-Lite.
-        conditional_head: Whether the head's 1x1 convolution is a CondConv.
         survival_prob: Probability that an example keeps the last block's branch; it falls linearly from 1 at the first
             block.
 
     Raises:
-        ModelError: A stage cannot be parsed or does not fit the previous one, or a convolution would be conditional
-            and region-aware.
+        ModelError: A stage cannot be parsed or does not fit the previous one, or the operator has no effect.
 
     Example:
-        >>> blocks = ("r1_k3_s11_e1_i32_o16", "r2_k3_s22_e6_i16_o24_se0.25_cc")
+        >>> blocks = ("r1_k3_s11_e1_i32_o16", "r2_k3_s22_e6_i16_o24_se0.25")
         >>> mbconv_network(num_classes=10, input_shape=(32, 32, 3), blocks=blocks, activation="silu").output_shape
         (None, 10)
     """
-    block = ConvBlockBuilder(activation, padding, bn_momentum, bn_epsilon, num_experts)
-    routing_builder = RoutingBuilder(routing, num_experts, expert_dropout)
-    mask_builder = RegionMaskBuilder(regions, bank_size, generator)
+    net = NetworkBuilder(activation, padding, bn_momentum, bn_epsilon, operator)
     stages = [decode_stage(text) for text in blocks]
     filters = STEM_FILTERS
     for text, stage in zip(blocks, stages, strict=True):
@@ -165,31 +140,25 @@ def mbconv_network(
     repeats = [math.ceil(stage.repeats * depth_coefficient) for stage in stages]
     if fixed_ends:
         repeats = [stages[0].repeats, *repeats[1:-1], stages[-1].repeats]
-    first = first_conditional_index(first_conditional_block, sum(repeats))
 
     images = keras.Input(input_shape, name="images")
-    stem_routing = routing_builder(images, "stem") if first == -1 else None
     filters = round_filters(STEM_FILTERS, 1.0 if fixed_ends else width_coefficient)
-    x = block.norm(block.conv(images, "stem_conv", filters, 3, stem_strides, routing=stem_routing), "stem")
+    x = net.norm(net.stem(images).conv(images, "stem_conv", filters, 3, stem_strides), "stem")
 
     index = 0
     for stage, count in zip(stages, repeats, strict=True):
         for repeat in range(count):
             strides = stage.strides if repeat == 0 else (1, 1)
             if strides != (1, 1):
-                block.add_reduction(x)
+                net.add_reduction(x)
             drop_rate = (1.0 - survival_prob) * index / sum(repeats)
             filters = round_filters(stage.output_filters, width_coefficient)
-            conditional = stage.conditional if first_conditional_block is None else index >= first
-            weights = routing_builder(x, f"block{index}") if conditional else None
-            mask = mask_builder(x, f"block{index}")
-            x = _mbconv(block, x, f"block{index}", stage, filters, strides, drop_rate, weights, mask)
+            block = net.block(x, f"block{index}", filters)
+            x = _mbconv(block, x, f"block{index}", stage, filters, strides, drop_rate)
             index += 1
-    block.add_reduction(x)
+    net.add_reduction(x)
 
     head_coefficient = width_coefficient if narrow_head else max(1.0, width_coefficient)
     filters = round_filters(HEAD_FILTERS, 1.0 if fixed_ends else head_coefficient)
-    head_routing = routing_builder(x, "head") if conditional_head else None
-    x = block.norm(block.conv(x, "head_conv", filters, routing=head_routing), "head")
-    classifier_routing = routing_builder if conditional_classifier else None
-    return block.model(images, x, name, num_classes, include_top, features, dropout_rate, classifier_routing)
+    x = net.norm(net.head(x).conv(x, "head_conv", filters), "head")
+    return net.model(images, x, name, num_classes, include_top, features, dropout_rate)

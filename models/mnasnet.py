@@ -2,6 +2,7 @@
 
 from convzoo.models.info import ModelInfo, Published, Reported
 from convzoo.models.mbconv import mbconv_network
+from convzoo.models.operators import CondConv
 from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1
 from convzoo.models.registry import register_model
 
@@ -14,7 +15,6 @@ BLOCKS = (
     "r3_k5_s22_e6_i112_o160_se0.25",
     "r1_k3_s11_e6_i160_o320",
 )
-CONDCONV_BLOCKS = (*BLOCKS[:4], *(f"{stage}_cc" for stage in BLOCKS[4:]))
 _PAPER = "MnasNet: Platform-Aware Neural Architecture Search for Mobile, arXiv 1807.11626"
 _NOTE = "only the last three stages are conditional; a conditional classifier would add 10 M more than published"
 
@@ -24,11 +24,18 @@ def _register(name, paper, params, madds, top1, published, **arguments):
         name, "mnasnet", paper, params, madds, reported=Reported(top1, CONDCONV_TABLE_1), published=published
     )
     register_model(
-        mbconv_network, info, activation="relu", padding="symmetric", bn_momentum=0.9, bn_epsilon=1e-5, **arguments
+        mbconv_network,
+        info,
+        blocks=BLOCKS,
+        activation="relu",
+        padding="symmetric",
+        bn_momentum=0.9,
+        bn_epsilon=1e-5,
+        **arguments,
     )
 
 
-_register("mnasnet_a1", _PAPER, 3_887_038, 311_579_072, 74.9, Published(None, 312e6, CONDCONV_TABLE_1), blocks=BLOCKS)
+_register("mnasnet_a1", _PAPER, 3_887_038, 311_579_072, 74.9, Published(None, 312e6, CONDCONV_TABLE_1))
 _register(
     "mnasnet_a1_condconv",
     CONDCONV,
@@ -36,6 +43,5 @@ _register(
     324_261_184,
     76.2,
     Published(None, 325e6, CONDCONV_TABLE_1, _NOTE),
-    blocks=CONDCONV_BLOCKS,
-    num_experts=8,
+    operator=CondConv(num_experts=8, first_block=10),  # the last three of seven stages
 )

@@ -6,6 +6,7 @@ every block are DRConvs with one mask per block, as in the authors' ShuffleNetV2
 
 from convzoo.models.info import CIFAR, ModelInfo, Published, Reported
 from convzoo.models.mbconv import mbconv_network
+from convzoo.models.operators import CondConv, DRConv
 from convzoo.models.papers import CONDCONV, CONDCONV_TABLE_1, DRCONV
 from convzoo.models.registry import register_model
 
@@ -43,7 +44,7 @@ def _table_1(top1, madds, note=""):
 _NOTE = (
     "the placement is inferred from the printed sizes: with all blocks but the first, the 1x1 head and the classifier "
     "conditional, it has 27.8 M parameters and 328.5 M multiply-adds; only the last 6 blocks with head and classifier, "
-    "as others describe the network (first_conditional_block=11), would have 25.8 M and 326.2 M"
+    "as others describe the network (first_block=11), would have 25.8 M and 326.2 M"
 )
 _register("mobilenet_v2_x1_0", _PAPER, 3_504_872, 300_774_272, _table_1(71.6, 301e6))
 _register(
@@ -52,12 +53,9 @@ _register(
     27_810_960,
     328_541_312,
     _table_1(74.6, 329e6, _NOTE),
-    first_conditional_block=1,
-    conditional_head=True,
-    conditional_classifier=True,
-    num_experts=8,
+    operator=CondConv(num_experts=8, first_block=1, head=True, classifier=True),
 )
-_register("mobilenet_v2_drconv_x1_0", DRCONV, 16_054_696, 418_735_744, regions=8)
+_register("mobilenet_v2_drconv_x1_0", DRCONV, 16_054_696, 418_735_744, operator=DRConv(regions=8))
 _register(
     "mobilenet_v2_x1_0_cifar",
     _PAPER,

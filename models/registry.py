@@ -11,8 +11,8 @@ from collections.abc import Callable
 import keras
 
 from convzoo.errors import ModelError, first_line
-from convzoo.layers import DRConv2D, ExpertRouting, LeanConv2D
 from convzoo.models.info import ModelInfo
+from convzoo.models.operators import Operator, Static, change, operators_with
 from convzoo.models.weights import load_weights, read_metadata
 
 
@@ -24,14 +24,6 @@ class _Entry:
 
 
 _ENTRIES: dict[str, _Entry] = {}
-# Override: (the layer class that it configures, that class in words, the override that creates such layers).
-_CONFIGURED_LAYERS = {
-    **dict.fromkeys(
-        ("num_experts", "routing", "expert_dropout"), (ExpertRouting, "conditional layer", "first_conditional_block")
-    ),
-    **dict.fromkeys(("bank_size", "generator"), (DRConv2D, "region-aware layer", "regions")),
-    "group_size": (LeanConv2D, "lean layer", "stencil"),
-}
 
 
 def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defaults) -> None:
@@ -90,6 +82,7 @@ def create_model(
     num_classes: int | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     weights: str | os.PathLike | None = None,
+    operator: Operator | dict | None = None,
     **overrides,
 ) -> keras.Model:
     """Builds a registered network.
@@ -103,22 +96,28 @@ def create_model(
         weights: A `.weights.h5` file of this network, from `save_weights`, scripts/import_weights.py or
             `keras.Model.save_weights`; None for random initialization. The overrides in the file's metadata apply
             unless `overrides` contains them.
-        **overrides: Keywords of the family's builder, for example `num_experts=4`; see `convzoo.models.blocks` for the
-            common ones. `include_top=False` returns the last feature map, `features=True` a dict of feature maps.
+        operator: What replaces the network's convolutions, for example `CondConv(num_experts=4)`; `Static()` for
+            nothing. A dict changes settings of the network's own operator, for example `{"num_experts": 4}`. None: the
+            network's own operator.
+        **overrides: Keywords of the family's builder, for example `stem_strides=1`; see `convzoo.models.builder` for
+            the common ones. `include_top=False` returns the last feature map, `features=True` a dict of feature maps.
 
     Returns:
         A `keras.Model` from float images [batch, height, width, channels], normalized by `info(name).preprocessing`,
         to float32 logits [batch, num_classes].
 
     Raises:
-        ModelError: The name or an override is unknown (the message names the nearest ones), the builder rejects an
-            override, or the weights belong to another network.
+        ModelError: The name, an override or a setting of the operator is unknown (the message names the nearest ones),
+            the builder rejects an override, the operator cannot replace anything in this network, or the weights belong
+            to another network.
 
     Example:
         >>> from convzoo import models
         >>> models.create_model("mobilenet_v1_x0_25", num_classes=10, input_shape=(32, 32, 3)).output_shape
         (None, 10)
-        >>> backbone = models.create_model("mobilenet_v1_condconv_x0_25", features=True, num_experts=4)
+        >>> model = models.create_model("resnet18", 10, (32, 32, 3), operator=models.Lean("9-point", group_size=8))
+        >>> model = models.create_model("efficientnet_condconv_b0_8e", 10, (32, 32, 3), operator={"num_experts": 4})
+        >>> backbone = models.create_model("mobilenet_v1_condconv_x0_25", features=True)
         >>> backbone.output["reduction_5"].shape
         (None, 7, 7, 256)
     """
@@ -132,17 +131,19 @@ def create_model(
         raise ModelError(f"num_classes must be an integer of at least 1, not {num_classes!r}")
     if input_shape is None:
         input_shape = (entry.info.input_size, entry.info.input_size, 3)
-    arguments = {**entry.defaults, **metadata.get("overrides", {}), **overrides}
+    recorded = dict(metadata.get("overrides", {}))
+    own = change(entry.defaults.get("operator") or Static(), recorded.pop("operator", None))
+    given = {} if operator is None else {"operator": operator}
+    arguments = {**entry.defaults, **recorded, **overrides, "operator": change(own, operator)}
     try:
         model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
     except ModelError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:  # a layer rejects an argument
-        settings = "".join(f", {key}={value!r}" for key, value in overrides.items())
+        settings = "".join(f", {key}={value!r}" for key, value in {**overrides, **given}.items())
         raise ModelError(
             f"{name} cannot be built with input_shape={tuple(input_shape)}{settings}: {first_line(error)}"
         ) from error
-    _check_effect(model, overrides)
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -159,21 +160,9 @@ def _check_overrides(name: str, builder: Callable, overrides: dict) -> None:
     known = [key for key in inspect.signature(builder).parameters if key not in ("num_classes", "input_shape", "name")]
     for key in overrides:
         if key not in known:
-            raise ModelError(f"{name} has no override {key!r}; {_nearest(key, known)}")
-
-
-def _check_effect(model: keras.Model, overrides: dict) -> None:
-    """Raises ModelError for an override that configures a layer class which the model does not have.
-
-    An ablation may remove the layers and keep their settings: this is allowed if the override that creates such layers
-    is given too.
-    """
-    for key in overrides:
-        if key not in _CONFIGURED_LAYERS:
-            continue
-        layer_class, kind, creator = _CONFIGURED_LAYERS[key]
-        if creator not in overrides and not any(isinstance(layer, layer_class) for layer in model.layers):
-            raise ModelError(f"{key} has no effect: {model.name} has no {kind}; set {creator} too")
+            of_operators = operators_with(key)
+            advice = f"pass it as operator={{{key!r}: ...}}, a setting of {of_operators[0]}" if of_operators else ""
+            raise ModelError(f"{name} has no override {key!r}; {advice or _nearest(key, known)}")
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -8,7 +8,7 @@ from keras import layers
 
 from convzoo.errors import ModelError
 from convzoo.layers import BilinearResize
-from convzoo.models.blocks import ConvBlockBuilder
+from convzoo.models.builder import NetworkBuilder
 from convzoo.models.dilation import dilate, strides_of
 from convzoo.models.registry import create_model
 from convzoo.models.weights import SEGMENTER, read_metadata
@@ -81,7 +81,7 @@ def create_segmenter(
         if key in overrides:
             raise ModelError(f"{key} cannot be overridden in a segmenter; remove it")
     encoder = dilate(create_model(backbone, None, input_shape, weights, features=True, **overrides), output_stride)
-    block = ConvBlockBuilder("relu", "same", overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
+    block = NetworkBuilder("relu", "same", overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
     images = encoder.input
     strides = strides_of(encoder)
     *finer, last = (x for key, x in encoder.output.items() if key != "head")

@@ -9,6 +9,7 @@ import h5py
 import keras
 
 from convzoo.errors import ModelError, first_line
+from convzoo.models.operators import Operator, to_fields
 
 SUFFIX = ".weights.h5"
 # Name of the classifier layer, and prefix of the layers that belong to it ("head_dense_routing").
@@ -25,7 +26,8 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
     Args:
         model: A network that `create_model` built.
         path: File to write; ends in .weights.h5.
-        overrides: The overrides that `create_model` received; JSON values. `create_model` applies them again.
+        overrides: The overrides that `create_model` received, "operator" among them; JSON values and operators.
+            `create_model` applies them again.
         source: Where the weights come from, as text.
 
     Raises:
@@ -45,7 +47,9 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
     metadata = {
         "model": model.name,
         "num_classes": _num_classes(model),
-        "overrides": dict(overrides or {}),
+        "overrides": {
+            key: to_fields(value) if isinstance(value, Operator) else value for key, value in (overrides or {}).items()
+        },
         "source": source,
         "fingerprint": _fingerprint(model),
     }

@@ -1,7 +1,7 @@
 """Weights of ShuffleNetV2 from the authors' PyTorch code for DRConv (github.com/megvii-research/DRConv).
 
-Its generator is our "shared_bank". For other numbers of regions or base kernels than 8, override `regions` and
-`bank_size`.
+Its generator is our "shared_bank". For other numbers of regions or base kernels than 8, set `regions` and `bank_size`
+of the operator.
 """
 
 from convzoo.porting import readers

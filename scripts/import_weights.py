@@ -28,7 +28,9 @@ SOURCE = flags.DEFINE_string(
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file, or the prefix of a TensorFlow 1 checkpoint.")
 MODEL = flags.DEFINE_string("model", None, "Name of the network in convzoo.")
 OUTPUT = flags.DEFINE_string("output", None, "File to write, with the suffix .weights.h5.")
-OVERRIDE = flags.DEFINE_multi_string("override", [], "KEY=VALUE of the network: a Python literal or a string.")
+OVERRIDE = flags.DEFINE_multi_string(
+    "override", [], "KEY=VALUE or operator.KEY=VALUE of the network: a Python literal or a string."
+)
 EMA = flags.DEFINE_bool("ema", False, "Import the moving averages in the checkpoint instead of the weights.")
 
 
@@ -54,19 +56,24 @@ def main():
 
 
 def _parse_overrides(texts):
-    """Returns {key: value} of KEY=VALUE texts. A value that is not a Python literal is a string."""
-    overrides = {}
+    """Returns {key: value} of KEY=VALUE texts, and operator.KEY=VALUE in a dict under "operator".
+
+    A value that is not a Python literal is a string.
+    """
+    overrides, operator = {}, {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not (key and equals):
+        target = operator if key.startswith("operator.") else overrides
+        name = key.removeprefix("operator.")
+        if not (name and equals):
             raise ModelError(f"cannot read --override={text}; write KEY=VALUE")
-        if key in overrides:
+        if name in target:
             raise ModelError(f"--override={text} sets {key} a second time; set it once")
         try:
-            overrides[key] = ast.literal_eval(value)
+            target[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            overrides[key] = value
-    return overrides
+            target[name] = value
+    return {**overrides, "operator": operator} if operator else overrides
 
 
 if __name__ == "__main__":

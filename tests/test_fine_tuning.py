@@ -85,7 +85,7 @@ def test_usage_errors_are_one_line(source, tmp_path):
     for weights, argument, message in (
         ("/nowhere", "--config.seed=0", "config.init.weights='/nowhere'"),
         (source, "--config.init.freeze=stam_*", "'stam_*' matches no layer with weights of"),
-        (source, "--config.model.overrides.num_experts=3", "belongs to another network"),
+        (source, "--config.model.operator.num_experts=3", "belongs to another network"),
     ):
         line = usage_error(tune(workdir, weights, argument))
         assert line.startswith("train.py: ")
@@ -103,7 +103,7 @@ from convzoo.training.devices import connect
 from convzoo.training.experiment import build_model
 strategy = connect(devices="cpu:2").strategy
 origin = build_model(tiny.get_config(), 4)
-models.save_weights(origin, sys.argv[1], tiny.OVERRIDES)
+models.save_weights(origin, sys.argv[1], {**tiny.OVERRIDES, "operator": tiny.OPERATOR})
 with strategy.scope():
     model = build_model(tiny.get_config(), 6)
     fine_tuning.load(fine_tuning.Initialization(sys.argv[1], {}, 4), model, 6, False)

@@ -8,7 +8,7 @@ class MovingAverage:
     """Exponential moving averages of a model's weights, with decay min(decay, (1 + t) / (10 + t)) after t updates.
 
     The ramp of the decay lets the average forget the random initialization quickly (as in EfficientNet, arXiv
-    1905.11946). Create it in the strategy's scope.
+    1905.11946). Integer weights, such as the counter of `ExpertRouting`, are copied. Create it in the strategy's scope.
 
     Args:
         model: The model in training.
@@ -17,14 +17,13 @@ class MovingAverage:
 
     def __init__(self, model: keras.Model, decay: float):
         self._decay = decay
-        weights = [weight for weight in model.weights if weight.dtype.startswith("float")]
-        self._weights = [weight.value for weight in weights]
+        self._weights = [weight.value for weight in model.weights]
         # Aggregation NONE: each replica updates its own copy, and all copies compute the same from the same weights.
         self._averages = {
             weight.path: tf.Variable(
                 weight.value.read_value(), trainable=False, aggregation=tf.VariableAggregation.NONE
             )
-            for weight in weights
+            for weight in model.weights
         }
 
     @property
@@ -37,5 +36,7 @@ class MovingAverage:
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self._decay, (1.0 + step) / (10.0 + step))
         for average, weight in zip(self._averages.values(), self._weights, strict=True):
-            value = tf.cast(weight.read_value(), average.dtype)
-            average.assign(average.read_value() - (1.0 - decay) * (average.read_value() - value))
+            value = weight.read_value()
+            if average.dtype.is_floating:
+                value = average.read_value() - (1.0 - decay) * (average.read_value() - value)
+            average.assign(value)

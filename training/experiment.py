@@ -41,6 +41,7 @@ def config_for_weights(
     if not metadata:
         raise ConfigError(f"weights {path!r} do not name their network; write them with convzoo.models.save_weights")
     config = ml_collections.ConfigDict(base.get_config().to_dict())
+    config.model.operator = metadata["overrides"].pop("operator", {})
     config.model.name, config.model.overrides = metadata["model"], metadata["overrides"]
     config.model.image_size = image_size
     config.data.data_dir = data_dir
@@ -97,16 +98,21 @@ def augmentation(config: ml_collections.ConfigDict) -> data.Augmentation:
     return data.Augmentation(**{name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()})
 
 
+def model_arguments(config: ml_collections.ConfigDict) -> dict:
+    """Returns the arguments of the network's builder, with "operator" where the config has one."""
+    overrides = config.model.overrides.to_dict()
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()}
+    if config.model.operator:
+        arguments["operator"] = config.model.operator.to_dict()
+    return arguments
+
+
 def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precision: str | None = None) -> keras.Model:
     """Builds the randomly initialized network under the dtype policy `precision`, by default `config.precision`."""
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or config.precision)
     try:
         size = input_settings(config)["image_size"]
-        overrides = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in config.model.overrides.to_dict().items()
-        }
-        return get_task(config).build_model(config, num_classes, (*size, 3), overrides)
+        return get_task(config).build_model(config, num_classes, (*size, 3), model_arguments(config))
     finally:
         keras.config.set_dtype_policy(previous)

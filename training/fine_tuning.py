@@ -15,6 +15,7 @@ from convzoo.errors import ConfigError
 from convzoo.models import segmentation
 from convzoo.models.weights import CLASSIFIER, SUFFIX
 from convzoo.training import checkpoints, workdir
+from convzoo.training.experiment import model_arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +71,31 @@ def _run_metadata(folder):
     if not workdir.has_config(folder):
         return {}
     config = workdir.load_config(folder)
-    return {"model": config.model.name, "overrides": config.model.overrides.to_dict()}
+    return {"model": config.model.name, "overrides": model_arguments(config)}
 
 
 def with_overrides(config: ml_collections.ConfigDict, overrides: dict) -> tuple[ml_collections.ConfigDict, dict]:
-    """Adds those of `overrides` that `config.model.overrides` does not set.
+    """Adds those of `overrides` that `config.model.overrides` and `config.model.operator` do not set.
+
+    Args:
+        config: The experiment.
+        overrides: Arguments of the network's builder. Those under "operator" are left out if the config names another
+            operator.
 
     Returns:
         A locked copy of the config, and the added overrides.
     """
-    added = {name: value for name, value in overrides.items() if name not in config.model.overrides}
+    recorded = dict(overrides)
+    operator, own = recorded.pop("operator", {}), config.model.operator
+    if own.get("name") not in (None, operator.get("name")):
+        operator = {}
+    added = {name: value for name, value in recorded.items() if name not in config.model.overrides}
+    added_to_operator = {name: value for name, value in operator.items() if name not in own}
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.model.overrides.update(added)
-    return config.lock(), added
+        config.model.operator.update(added_to_operator)
+    return config.lock(), {**added, "operator": added_to_operator} if added_to_operator else added
 
 
 def load(initialization: Initialization, model: keras.Model, num_classes: int, new_classifier: bool) -> str:

@@ -382,8 +382,10 @@ class _Run:
         for message in self._state.log:
             self._progress.message(message)
         if self._initialization and self._initialization["overrides"]:
-            names = ", ".join(self._initialization["overrides"])
-            self._progress.message(f"config.model.overrides taken from the initial weights: {names}")
+            overrides = dict(self._initialization["overrides"])
+            names = [f"operator.{name}" for name in overrides.pop("operator", {})]
+            names += [f"overrides.{name}" for name in overrides]
+            self._progress.message(f"config.model: taken from the initial weights: {', '.join(names)}")
 
 
 def _grouped(group, scalars):

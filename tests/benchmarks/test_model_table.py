@@ -26,7 +26,10 @@ def test_counts_agree_with_published_numbers(name):
         tolerance = TOLERANCE_NOTED if published.note else TOLERANCE
         madds = info.madds
         if name in PUBLISHED_SETTINGS:
-            madds, tolerance = models.count(models.create_model(name, **PUBLISHED_SETTINGS[name])).madds, TOLERANCE
+            madds, tolerance = (
+                models.count(models.create_model(name, operator=PUBLISHED_SETTINGS[name])).madds,
+                TOLERANCE,
+            )
         assert madds == pytest.approx(published.madds, rel=tolerance)
     assert published.source
 

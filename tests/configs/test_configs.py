@@ -11,7 +11,7 @@ from convzoo import models
 from convzoo.configs import base, lean_resnet_imagenet, schema, seesawnet_imagenet
 from convzoo.configs.variants import variants
 from convzoo.errors import ConfigError
-from convzoo.training.experiment import augmentation
+from convzoo.training.experiment import augmentation, model_arguments
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 EXPERIMENTS = [
@@ -28,11 +28,11 @@ def _get_config(name, variant):
 
 
 def _differences(first, second):
-    """Returns the dotted names of the fields in which two configs differ; the overrides count as one field."""
+    """Returns the dotted names of the differing fields; `overrides` and `operator` count as one field each."""
 
     def flatten(tree, prefix=""):
         for name, value in tree.items():
-            if isinstance(value, dict) and name != "overrides":
+            if isinstance(value, dict) and name not in ("overrides", "operator"):
                 yield from flatten(value, f"{prefix}{name}.")
             else:
                 yield f"{prefix}{name}", value
@@ -42,9 +42,9 @@ def _differences(first, second):
 
 
 @functools.cache
-def _output_shape(name, size, overrides):
+def _output_shape(name, size, arguments):
     """Returns the output shape of a network with ten classes; variants with the same network share the result."""
-    return models.create_model(name, 10, (size, size, 3), **json.loads(overrides)).output_shape
+    return models.create_model(name, 10, (size, size, 3), **json.loads(arguments)).output_shape
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_experiment_is_valid_and_builds(name, variant):
     augmentation(config).check(config.task == "segmentation")
     assert set(config) == set(base.get_config())
     size = config.model.image_size or models.info(config.model.name).input_size
-    assert _output_shape(config.model.name, size, json.dumps(config.model.overrides.to_dict())) == (None, 10)
+    assert _output_shape(config.model.name, size, json.dumps(model_arguments(config))) == (None, 10)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -119,7 +119,7 @@ def test_compared_variants_share_the_recipe(name, compared):
     stronger = {"data.auto_augment", "data.mixup"} if "condconv" in name else set()
     for first, second in compared.items():
         differences = _differences(_get_config(name, first), _get_config(name, second))
-        assert differences <= {"model.name", "model.overrides", *stronger}, (first, second)
+        assert differences <= {"model.name", "model.operator", "model.overrides", *stronger}, (first, second)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_compared_variants_share_the_recipe(name, compared):
         ("condconv_imagenet", "mobilenet_v1_x0_25", "mobilenet_v1_x1_0", {"model.name", "data.crop_area"}),
         ("condconv_imagenet", "mnasnet_a1_condconv", "mobilenet_v2_condconv_x1_0",
          {"model.name", "data.auto_augment", "data.mixup"}),
-        ("efficientnet_condconv_imagenet", "b0", "b0_8e", {"model.name", "model.overrides", "data.mixup"}),
-        ("seesaw_ratio_sweep", "r1_1", "r1_3", {"model.overrides"}),
+        ("efficientnet_condconv_imagenet", "b0", "b0_8e", {"model.name", "model.operator", "data.mixup"}),
+        ("seesaw_ratio_sweep", "r1_1", "r1_3", {"model.operator"}),
     ],
 )  # fmt: skip
 def test_variants_differ_exactly(name, first, second, differences):
@@ -158,9 +158,9 @@ def test_fine_tuning_and_its_comparison_differ_only_in_the_initialization(name):
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.endswith("_imagenet")])
-def test_region_and_expert_overrides_exist_for_the_command_line_only_where_the_network_has_them(name):
+def test_settings_of_the_operator_exist_for_the_command_line_only_where_the_network_has_them(name):
     for variant in _module(name).get_config.variants:
         config = _get_config(name, variant)
-        assert ("regions" in config.model.overrides) == ("drconv" in config.model.name)
-        assert ("num_experts" in config.model.overrides) == ("condconv" in config.model.name)
-        assert ("stencil" in config.model.overrides) == config.model.name.startswith("lean")
+        assert ("regions" in config.model.operator) == ("drconv" in config.model.name)
+        assert ("num_experts" in config.model.operator) == ("condconv" in config.model.name)
+        assert ("stencil" in config.model.operator) == config.model.name.startswith("lean")

@@ -32,7 +32,8 @@ def _with(field, value, variant=""):
         ("task", ("detect", None)),
         ("model.name", ("", 3)),
         ("model.image_size", (0, 224.0, "224")),
-        ("model.overrides", (3, None, ("num_experts", 4))),
+        ("model.operator", (3, None, ("num_experts", 4))),
+        ("model.overrides", (3, None, ("stem_strides", 1))),
         ("segmentation.output_stride", (0, None)),
         ("segmentation.filters", (0, 2.5)),
         ("segmentation.low_level_filters", (0, "48")),
@@ -230,7 +231,7 @@ def _parse(*overrides):
         ("data.rand_augment=(2, 10)", (2, 10)),
         ("data.flip=false", False),
         ("data.interpolation=bicubic", "bicubic"),
-        ("model.overrides.num_experts=3", 3),
+        ("model.operator.num_experts=3", 3),
     ],
 )
 def test_command_line_override(override, value):

@@ -3,16 +3,22 @@
 from convzoo.configs import base
 from convzoo.configs.variants import variants
 
-BLOCKS = ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o24_se0.25", "r2_k3_s22_e2_i24_o24_se0.25_cc")
-OVERRIDES = {"blocks": BLOCKS, "width_coefficient": 0.25, "num_experts": 2, "stem_strides": 1}
-# Variant: network, overrides.
+BLOCKS = ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o24_se0.25", "r2_k3_s22_e2_i24_o24_se0.25")
+OVERRIDES = {"blocks": BLOCKS, "width_coefficient": 0.25, "stem_strides": 1}
+OPERATOR = {"num_experts": 2, "first_block": 2}  # the last stage
+# Variant: network, overrides, settings of the operator.
 _NETWORKS = {
-    "": ("efficientnet_condconv_b0_4e", {**OVERRIDES, "dropout_rate": 0.3, "survival_prob": 0.6}),
+    "": ("efficientnet_condconv_b0_4e", {**OVERRIDES, "dropout_rate": 0.3, "survival_prob": 0.6}, OPERATOR),
     "regions": (
         "mobilenet_v1_drconv_x0_25",
-        {"blocks": ((8, 1), (8, 2)), "regions": 3, "bank_size": 2, "stem_strides": 1},
+        {"blocks": ((8, 1), (8, 2)), "stem_strides": 1},
+        {"regions": 3, "bank_size": 2},
     ),
-    "segmentation": ("lean_resnet18_cifar", {"repeats": (1, 1, 1, 1), "width_coefficient": 0.125, "group_size": 2}),
+    "segmentation": (
+        "lean_resnet18_cifar",
+        {"repeats": (1, 1, 1, 1), "width_coefficient": 0.125},
+        {"group_size": 2},
+    ),
 }
 
 
@@ -20,7 +26,7 @@ _NETWORKS = {
 def get_config(variant):
     """Returns 24 steps of 16 generated images in 3 epochs, with CondConv, with DRConv or for segmentation."""
     config = base.get_config()
-    config.model.name, config.model.overrides = _NETWORKS[variant]
+    config.model.name, config.model.overrides, config.model.operator = _NETWORKS[variant]
     config.model.image_size = 16
     config.data.source = "fake:classes=4,size=16,examples=128"
     if variant == "segmentation":

@@ -280,6 +280,28 @@ def test_routing_averages_all_axes_between_batch_and_channels(shape, axes, data_
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
+def test_the_temperature_falls_linearly_to_one_with_the_training_steps(tmp_path):
+    """Dynamic Convolution (arXiv 1912.03458): a softmax of logits over a temperature that falls from 30 to 1."""
+    inputs = keras.Input((4,))
+    layer = ExpertRouting(EXPERTS, "softmax", temperature=30.0, annealing_steps=4, kernel_initializer="he_normal")
+    model = keras.Model(inputs, layer(inputs))
+    x = 10 * vectors()
+    logits = x @ to_numpy(layer.kernel)
+    for temperature in (30.0, 22.75, 15.5, 8.25, 1.0, 1.0):
+        powers = np.exp(logits / temperature - (logits / temperature).max(1, keepdims=True))
+        expected = powers / powers.sum(1, keepdims=True)
+        np.testing.assert_allclose(layer(x, training=False), expected, atol=1e-5)
+        # Only training counts, and a saved network goes on from its count.
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(loaded(x, training=False), expected, atol=1e-5)
+        np.testing.assert_allclose(layer(x, training=True), expected, atol=1e-5)
+    constant = ExpertRouting(EXPERTS, "softmax", temperature=2.0)
+    constant(x)
+    constant.set_weights(layer.get_weights()[:2])
+    np.testing.assert_allclose(constant(x, training=True), keras.ops.softmax(logits / 2), atol=1e-5)
+
+
 # Implementations and targets
 
 
@@ -398,6 +420,8 @@ def test_target(target):
         (lambda: CondDense(0, 2), "units=0"),
         (lambda: ExpertRouting(0), "num_experts=0"),
         (lambda: ExpertRouting(2, data_format="first"), "'first'"),
+        (lambda: ExpertRouting(2, temperature=0), "temperature=0"),
+        (lambda: ExpertRouting(2, annealing_steps=-1), "annealing_steps=-1"),
         (lambda: ExpertRouting(2)(keras.Input((None,))), r"\(None, 2\)"),
         (lambda: CondConv2D(6, 3, 2, groups=3)(images(), routing()[:, :2]), "groups=3"),
         (lambda: CondConv2D(6, 3, 2)(images(), routing()), r"\(4, 3\)"),

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.graphs
 NETWORKS = {
     "resnet18": {"width_coefficient": 0.25},
     "resnet50": {"width_coefficient": 0.125},
-    "lean_resnet18": {"width_coefficient": 0.25, "group_size": 4, "stencil": "9-point"},
+    "lean_resnet18": {"width_coefficient": 0.25, "operator": {"group_size": 4, "stencil": "9-point"}},
     "mobilenet_v1_x0_25": {"padding": "symmetric"},
     "mobilenet_v2_x1_0": {"padding": "symmetric"},
     "shufflenet_v2_x0_5": {},

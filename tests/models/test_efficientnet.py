@@ -6,16 +6,16 @@ import pytest
 
 import convzoo
 from convzoo.errors import ModelError
-from convzoo.models.efficientnet import CONDCONV_BLOCKS
+from convzoo.models.efficientnet import BLOCKS
 from convzoo.models.mbconv import decode_stage, round_filters
 
 # Three narrow stages, the last of them conditional.
 TINY = {
     "input_shape": (32, 32, 3),
     "num_classes": 5,
-    "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r2_k3_s22_e2_i16_o24_se0.25", "r2_k5_s22_e2_i24_o40_se0.25_cc"),
+    "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r2_k3_s22_e2_i16_o24_se0.25", "r2_k5_s22_e2_i24_o40_se0.25"),
     "width_coefficient": 0.5,
-    "num_experts": 3,
+    "operator": {"num_experts": 3, "first_block": 3},
 }
 
 
@@ -28,11 +28,9 @@ def test_published_channels_and_depths():
     assert round_filters(32, 1.1) == 32  # 35.2 rounds down by less than 10 %
     assert round_filters(16, 1.4) == 24  # 22.4
     assert round_filters(24, 0.5) == 16  # 12 rounds to 16 because 8 is less than 90 % of it
-    stage = decode_stage(CONDCONV_BLOCKS[5])
+    stage = decode_stage(BLOCKS[5])
     assert (stage.repeats, stage.kernel_size, stage.strides) == (4, 5, (2, 2))
     assert (stage.expand_ratio, stage.input_filters, stage.output_filters) == (6, 112, 192)
-    assert stage.conditional
-    assert not decode_stage(CONDCONV_BLOCKS[3]).conditional
 
 
 @pytest.mark.graphs

@@ -1,4 +1,4 @@
-"""Lean networks: their lean layers and sizes, and symmetric steps."""
+"""Lean networks: their lean layers and sizes, and adjoint steps."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ def lean_layers(model):
 )
 def test_sizes_of_lean_resnets(stencil, group_size, sizes):
     for depth, (params, madds) in sizes.items():
-        model = models.create_model(f"lean_resnet{depth}", stencil=stencil, group_size=group_size)
+        model = models.create_model(f"resnet{depth}", operator=models.Lean(stencil, group_size))
         count = models.count(model)
         assert (round(count.params / 1e6, 2), round(count.madds / 1e6)) == (params, madds)
 
@@ -43,7 +43,7 @@ def test_exactly_the_3x3_convolutions_of_the_blocks_are_lean():
 def test_one_group_and_nine_points_equal_the_dense_network():
     arguments = {"num_classes": 5, "input_shape": (32, 32, 3), "width_coefficient": 0.25}
     dense = models.create_model("resnet18_cifar", **arguments)
-    lean = models.create_model("lean_resnet18_cifar", stencil="9-point", group_size=None, **arguments)
+    lean = models.create_model("resnet18_cifar", operator=models.Lean("9-point", None), **arguments)
     assert models.count(lean).params == models.count(dense).params
     assert models.count(lean).madds == models.count(dense).madds
     for layer in lean.layers:
@@ -58,16 +58,16 @@ def test_one_group_and_nine_points_equal_the_dense_network():
 @pytest.mark.graphs
 def test_alternating_stencils_alternate_in_network_order():
     for name in ("lean_resnet18", "lean_resnet50"):
-        model = models.create_model(name, input_shape=(32, 32, 3), stencil="3-point-alternating")
+        model = models.create_model(name, input_shape=(32, 32, 3), operator={"stencil": "3-point-alternating"})
         stencils = [layer.stencil for layer in lean_layers(model)]
         assert set(stencils[::2]) == {"3-point-horizontal"}
         assert set(stencils[1::2]) == {"3-point-vertical"}
 
 
-def test_symmetric_steps_halve_the_weights_and_keep_the_multiply_adds():
+def test_adjoint_steps_halve_the_weights_and_keep_the_multiply_adds():
     arguments = {"input_shape": (32, 32, 3), "num_classes": 5}
     standard = models.create_model("lean_resnet18", **arguments)
-    model = models.create_model("lean_resnet18", symmetric_step=True, **arguments)
+    model = models.create_model("lean_resnet18", operator={"adjoint_step": True}, **arguments)
     assert models.count(model).madds == models.count(standard).madds
     # Each of the five blocks that keep resolution and width has one convolution and one normalization less.
     saved = sum(64 * m * (64 * m + 4) + 2 * 64 * m for m in (1, 1, 2, 4, 8))
@@ -81,18 +81,18 @@ def test_symmetric_steps_halve_the_weights_and_keep_the_multiply_adds():
 
 @pytest.mark.graphs
 @pytest.mark.parametrize(
-    ("name", "overrides", "value"),
+    ("name", "operator", "value"),
     [
         ("lean_resnet18", {"stencil": "4-point"}, "'4-point'"),
         ("lean_resnet18", {"group_size": 3}, "3 .*64"),
         ("lean_resnet18", {"group_size": 0}, "group_size .*0"),
-        ("resnet18", {"group_size": 8}, "group_size .*resnet18 .*stencil"),
-        ("resnet18", {"symmetric_step": True}, "symmetric_step"),
-        ("lean_resnet50", {"symmetric_step": True}, "symmetric_step"),
-        ("resnet50_condconv", {"stencil": "5-point"}, "block13_2_conv"),
+        ("resnet18", {"group_size": 8}, "group_size .*name"),
+        ("lean_resnet50", {"adjoint_step": True}, "adjoint_step.*lean_resnet50"),
+        ("mobilenet_v2_x1_0", models.Lean(), "3x3 convolutions.*mobilenet_v2_x1_0"),
+        ("resnet50_condconv", {"stencil": "5-point"}, "CondConv has no setting 'stencil'"),
     ],
 )
-def test_invalid_overrides(name, overrides, value):
+def test_invalid_operators(name, operator, value):
     with pytest.raises(ModelError, match=value) as error:
-        models.create_model(name, **overrides)
+        models.create_model(name, operator=operator)
     assert len(str(error.value).splitlines()) == 1

@@ -6,7 +6,7 @@ import pytest
 
 from convzoo.errors import ModelError
 from convzoo.layers import DRConv2D, GuidedMask
-from convzoo.models import count, create_model, region_maps
+from convzoo.models import DRConv, Static, count, create_model, region_maps
 
 TINY = {"num_classes": 5, "input_shape": (32, 32, 3)}
 
@@ -15,8 +15,9 @@ def layers_of(model, kind):
     return [layer.name for layer in model.layers if isinstance(layer, kind)]
 
 
-def small(name="mobilenet_v1_drconv_x0_25", **overrides):
-    return create_model(name, **{**TINY, "stem_strides": 1, "regions": 3, "bank_size": 2, **overrides})
+def small(name="mobilenet_v1_drconv_x0_25", input_shape=(32, 32, 3), **settings):
+    operator = {"regions": 3, "bank_size": 2, **settings}
+    return create_model(name, 5, input_shape, stem_strides=1, operator=operator)
 
 
 @pytest.mark.graphs
@@ -39,7 +40,7 @@ def test_every_pointwise_convolution_of_the_mobilenets_is_a_drconv():
 
 @pytest.mark.graphs
 @pytest.mark.parametrize(
-    ("overrides", "params", "madds"),
+    ("operator", "params", "madds"),
     [
         # 43 M plus the generated kernels: 64 multiply-adds per weight of the 115,200 in static convolutions.
         ({}, 2_293_792, 50.1e6),
@@ -50,8 +51,8 @@ def test_every_pointwise_convolution_of_the_mobilenets_is_a_drconv():
         ({"regions": 1}, 2_188_320, 41.4e6),
     ],
 )
-def test_sizes_of_drconv_shufflenet_x0_5(overrides, params, madds):
-    counted = count(create_model("shufflenet_v2_drconv_x0_5", **overrides))
+def test_sizes_of_drconv_shufflenet_x0_5(operator, params, madds):
+    counted = count(create_model("shufflenet_v2_drconv_x0_5", operator=operator))
     assert counted.params == params
     assert counted.madds == pytest.approx(madds, abs=0.05e6)
 
@@ -79,31 +80,46 @@ def test_region_maps_are_the_argmax_of_the_masks(size):
 
 
 @pytest.mark.graphs
-def test_regions_turn_a_static_network_into_drconv_and_back():
+def test_an_operator_turns_a_static_network_into_drconv_and_back():
     assert len(layers_of(create_model("resnet18", **TINY), DRConv2D)) == 0
-    assert len(layers_of(create_model("efficientnet_b0", **TINY, regions=2), GuidedMask)) == 16
-    static = create_model("shufflenet_v2_drconv_x0_5", regions=None, bias_at_ends=False)
+    assert len(layers_of(create_model("efficientnet_b0", **TINY, operator=DRConv(regions=2)), GuidedMask)) == 16
+    static = create_model("shufflenet_v2_drconv_x0_5", operator=Static(), bias_at_ends=False)
     assert count(static).params == count(create_model("shufflenet_v2_x0_5")).params
 
 
 @pytest.mark.graphs
+def test_a_mask_per_layer():
+    """The mask of the authors' other reading: each convolution has a mask of its own input."""
+    model = small(mask_per="layer")
+    names = [f"block{i}_pointwise_conv" for i in range(13)]
+    assert layers_of(model, GuidedMask) == [f"{name}_mask" for name in names]
+    for name in names:
+        convolved, mask = model.get_layer(name).input
+        assert model.get_layer(f"{name}_mask").input is convolved
+        assert mask is model.get_layer(f"{name}_mask").output
+    assert list(region_maps(model).output) == names
+
+
+@pytest.mark.graphs
 @pytest.mark.parametrize(
-    ("name", "overrides", "value"),
+    ("name", "operator", "value"),
     [
         ("shufflenet_v2_drconv_x0_5", {"generator": "bank"}, "'bank'"),
         ("shufflenet_v2_drconv_x0_5", {"regions": 0}, "regions.*0"),
         ("shufflenet_v2_drconv_x0_5", {"bank_size": 2.5}, r"bank_size.*2\.5"),
-        ("shufflenet_v2_x0_5", {"bank_size": 4}, "bank_size .*regions"),
-        ("mobilenet_v1_x0_25", {"num_experts": 4}, "num_experts .*first_conditional_block"),
-        ("mobilenet_v1_condconv_x0_25", {"regions": 4}, "block5_pointwise_conv"),
+        ("shufflenet_v2_drconv_x0_5", {"mask_per": "stage"}, "'stage'.*block, layer"),
+        ("shufflenet_v2_x0_5", {"bank_size": 4}, "bank_size .*name"),
+        ("mobilenet_v1_condconv_x0_25", {"regions": 4}, "CondConv has no setting 'regions'"),
+        ("resnet18", DRConv(), "1x1 convolutions.* resnet18"),
     ],
 )
-def test_invalid_overrides(name, overrides, value):
+def test_invalid_operators(name, operator, value):
     with pytest.raises(ModelError, match=value):
-        create_model(name, **TINY, **overrides)
+        create_model(name, **TINY, operator=operator)
 
 
-def test_settings_of_layers_that_an_override_removes_are_accepted():
-    overrides = {"first_conditional_block": None, "conditional_classifier": False, "num_experts": 4}
-    model = create_model("mobilenet_v1_condconv_x0_25", **TINY, **overrides)
+@pytest.mark.graphs
+def test_settings_of_layers_that_a_setting_removes_are_accepted():
+    operator = {"first_block": None, "classifier": False, "num_experts": 4}
+    model = create_model("mobilenet_v1_condconv_x0_25", **TINY, operator=operator)
     assert count(model).params == count(create_model("mobilenet_v1_x0_25", **TINY)).params

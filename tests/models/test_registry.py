@@ -89,8 +89,16 @@ def test_count_rejects_layers_without_a_rule():
 def test_unknown_names_and_overrides_name_the_nearest_ones():
     with pytest.raises(ModelError, match=r"'efficientnet_b9'.*efficientnet_b\d"):
         create_model("efficientnet_b9")
+    with pytest.raises(ModelError, match=r"'stem_stride'.*stem_strides"):
+        create_model("efficientnet_condconv_b0_4e", stem_stride=2)
     with pytest.raises(ModelError, match=r"'num_expert'.*num_experts"):
-        create_model("efficientnet_condconv_b0_4e", num_expert=2)
+        create_model("efficientnet_condconv_b0_4e", operator={"num_expert": 2})
+    with pytest.raises(ModelError, match=r"'num_experts'.*CondConv"):
+        create_model("efficientnet_condconv_b0_4e", num_experts=2)
+    with pytest.raises(ModelError, match=r"operator .*'CondConv'"):
+        create_model("resnet18", operator="CondConv")
+    with pytest.raises(ModelError, match=r"'CondKonv'.*CondConv"):
+        create_model("resnet18", operator={"name": "CondKonv"})
     with pytest.raises(ModelError, match="efficientnet_b0, "):
         info("q")
     with pytest.raises(ModelError, match=r"num_classes .*0"):

@@ -12,8 +12,8 @@ from convzoo.models import count, create_model
 CONDITIONAL = (CondConv2D, CondDense, DepthwiseCondConv2D)
 
 
-def small(**overrides):
-    return create_model(NETWORK, 5, (32, 32, 3), stem_strides=1, **{"num_experts": 3, **overrides})
+def small(**settings):
+    return create_model(NETWORK, 5, (32, 32, 3), stem_strides=1, operator={"num_experts": 3, **settings})
 
 
 def routings(model):
@@ -23,7 +23,7 @@ def routings(model):
 @pytest.mark.graphs
 @pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: f"{row.table} {row.row}")
 def test_multiply_adds_match_the_papers_ablations(row):
-    counted = count(create_model(NETWORK, **{**BASELINE, **row.overrides}))
+    counted = count(create_model(NETWORK, operator={**BASELINE, **row.operator}))
     assert counted.madds == pytest.approx(row.madds, rel=0.007)
 
 
@@ -31,7 +31,7 @@ def test_multiply_adds_match_the_papers_ablations(row):
 def test_multiply_adds_of_each_routing_variant_match_the_paper():
     """Differences to the baseline cancel the paper's way of counting the network; the paper has 0.1 M digits."""
     madds = {
-        (row.table, row.row): count(create_model(NETWORK, **{**BASELINE, **row.overrides})).madds
+        (row.table, row.row): count(create_model(NETWORK, operator={**BASELINE, **row.operator})).madds
         for row in ABLATIONS
         if row.row.startswith(("one layer", "hidden", "hierarchical", "softmax"))
     }
@@ -112,20 +112,20 @@ def test_expert_dropout_acts_only_in_training():
 
 @pytest.mark.graphs
 @pytest.mark.parametrize(
-    ("name", "overrides", "blocks"),
+    ("name", "operator", "blocks"),
     [
-        (NETWORK, {"first_conditional_block": -1}, ["head", "stem", *(f"block{i}" for i in range(13))]),
-        (NETWORK, {"first_conditional_block": None}, ["head"]),
-        (NETWORK, {"first_conditional_block": 11, "conditional_classifier": False}, ["block11", "block12"]),
+        (NETWORK, {"first_block": 0, "stem": True}, ["head", "stem", *(f"block{i}" for i in range(13))]),
+        (NETWORK, {"first_block": None}, ["head"]),
+        (NETWORK, {"first_block": 11, "classifier": False}, ["block11", "block12"]),
         ("mobilenet_v2_condconv_x1_0", {}, ["head", *(f"block{i}" for i in range(1, 17))]),
         ("mnasnet_a1_condconv", {}, [f"block{i}" for i in range(10, 16)]),
-        ("mnasnet_a1_condconv", {"first_conditional_block": -1}, ["stem", *(f"block{i}" for i in range(16))]),
-        ("resnet50_condconv", {"width_coefficient": 0.25}, ["block13", "block14", "block15", "head"]),
-        ("efficientnet_condconv_b0_8e", {"first_conditional_block": 15}, ["block15"]),
+        ("mnasnet_a1_condconv", {"first_block": 0, "stem": True}, ["stem", *(f"block{i}" for i in range(16))]),
+        ("resnet50_condconv", {}, ["block13", "block14", "block15", "head"]),
+        ("efficientnet_condconv_b0_8e", {"first_block": 15}, ["block15"]),
     ],
 )
-def test_blocks_are_conditional_from_the_first_one_on(name, overrides, blocks):
-    model = create_model(name, 5, (32, 32, 3), num_experts=2, **overrides)
+def test_blocks_are_conditional_from_the_first_one_on(name, operator, blocks):
+    model = create_model(name, 5, (32, 32, 3), operator={"num_experts": 2, **operator})
     conditional = {layer.name.split("_")[0] for layer in model.layers if isinstance(layer, CONDITIONAL)}
     assert conditional == set(blocks)
     assert not isinstance(model.get_layer("head_dense"), CondDense) or "head" in blocks
@@ -137,9 +137,11 @@ def test_one_expert_and_invalid_settings():
     assert count(small(num_experts=1)).params > count(create_model("mobilenet_v1_x0_25", 5, (32, 32, 3))).params
     with pytest.raises(ModelError, match=r"'hard'.*one_layer, softmax"):
         small(routing="hard")
-    with pytest.raises(ModelError, match=r"first_conditional_block=13 .*-1 to 12"):
-        small(first_conditional_block=13)
-    with pytest.raises(ModelError, match=r"first_conditional_block=-1 .*0 to 15"):
-        create_model("resnet50_condconv", first_conditional_block=-1)
+    with pytest.raises(ModelError, match=r"first_block=13 .*0 to 12"):
+        small(first_block=13)
+    with pytest.raises(ModelError, match=r"first_block .*-1"):
+        small(first_block=-1)
+    with pytest.raises(ModelError, match=r"head of mobilenet_v1"):
+        small(head=True)
     with pytest.raises(ModelError, match=r"'full'.*same or symmetric"):
-        small(padding="full")
+        create_model(NETWORK, padding="full")

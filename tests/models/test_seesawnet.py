@@ -6,7 +6,7 @@ import pytest
 
 from convzoo.errors import ModelError
 from convzoo.layers import ChannelShuffle, UnevenPointwiseConv2D
-from convzoo.models import count, create_model
+from convzoo.models import UnevenGroups, count, create_model
 
 TINY = {"stages": ((1, 16, 1, 1), (2, 24, 2, 2)), "stem_strides": 1, "num_classes": 3, "input_shape": (16, 16, 3)}
 
@@ -91,8 +91,8 @@ def test_options_of_the_networks_for_faces():
 @pytest.mark.parametrize("group", [slice(0, 4), slice(12, 16)], ids=["first", "last"])
 def test_every_input_group_reaches_every_output_channel(mixing, ratio, group):
     """Within three blocks. Without mixing the first and the last group would stay independent."""
-    overrides = {**TINY, "stages": ((2, 16, 3, 1),), "stem_filters": 16, "mixing": mixing, "ratio": ratio}
-    model = create_model("seesawnet_shuffle_0_5d", **overrides)
+    overrides = {**TINY, "stages": ((2, 16, 3, 1),), "stem_filters": 16}
+    model = create_model("seesawnet_shuffle_0_5d", **overrides, operator=UnevenGroups(ratio, mixing=mixing))
     stem, last = model.get_layer("stem_activation").output, model.get_layer("block2_project_bn").output
     part = keras.Model(stem, last)
     rng = np.random.default_rng(0)
@@ -105,14 +105,14 @@ def test_every_input_group_reaches_every_output_channel(mixing, ratio, group):
 
 @pytest.mark.graphs
 @pytest.mark.parametrize(
-    ("overrides", "value"),
+    ("operator", "value"),
     [
-        ({"mixing": "tip"}, "'tip'.*shuffle or share"),
-        ({"even_by": "width"}, "'width'.*inputs or outputs"),
+        ({"mixing": "tip"}, "'tip'.*shuffle, two_shuffles, share"),
+        ({"even_by": "width"}, "'width'.*inputs, outputs"),
         ({"ratio": (2, 3)}, "block0_expand_conv"),
         ({"ratio": (2, 2)}, r"\(2, 2\)"),
     ],
 )
-def test_invalid_overrides(overrides, value):
+def test_invalid_operators(operator, value):
     with pytest.raises(ModelError, match=value):
-        create_model("seesawnet_shuffle_0_5d", **TINY, **overrides)
+        create_model("seesawnet_shuffle_0_5d", **TINY, operator=operator)

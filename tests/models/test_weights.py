@@ -9,9 +9,9 @@ from convzoo.models import create_model, load_weights, read_metadata, save_weigh
 
 NAME = "efficientnet_condconv_b0_4e"
 SMALL = {
-    "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o24_se0.25_cc"),
+    "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o24_se0.25"),
     "width_coefficient": 0.25,
-    "num_experts": 2,
+    "operator": {"num_experts": 2, "first_block": 1},
 }
 IMAGES = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype("float32")
 
@@ -92,7 +92,7 @@ def test_file_without_metadata(saved, tmp_path):
     assert read_metadata(path) == {}
     np.testing.assert_array_equal(run(small(weights=path)), run(model))
     with pytest.raises(ModelError, match=NAME):
-        small(weights=path, num_experts=3)
+        small(weights=path, operator={"num_experts": 3, "first_block": 1})
     with pytest.raises(ModelError, match=NAME):
         small(5, weights=path)
 
@@ -101,7 +101,7 @@ def test_smaller_and_other_networks_are_rejected(saved):
     _, path = saved
     # Keras would load it from the first layers of each class without an error.
     with pytest.raises(ModelError, match=r"efficientnet_condconv_b0_4e.*blocks"):
-        create_model(NAME, 4, (32, 32, 3), weights=path, blocks=SMALL["blocks"][:1])
+        create_model(NAME, 4, (32, 32, 3), weights=path, operator={"first_block": 0}, blocks=SMALL["blocks"][:1])
     shuffled = create_model("shufflenet_v2_x0_5", 4, (32, 32, 3), layout="torchvision")
     path = path.replace("a.weights", "b.weights")
     save_weights(shuffled, path, {"layout": "torchvision"})
@@ -111,7 +111,7 @@ def test_smaller_and_other_networks_are_rejected(saved):
 
 def test_errors_leave_network_and_files_unchanged(saved, tmp_path):
     model, path = saved
-    model = small(num_experts=3)
+    model = small(operator={"num_experts": 3, "first_block": 1})
     before = run(model)
     with pytest.raises(ModelError, match=NAME):
         load_weights(model, path)

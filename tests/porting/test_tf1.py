@@ -11,9 +11,9 @@ from convzoo.porting import import_weights
 NAME = "efficientnet_condconv_b0_4e"
 # Two blocks of 8 channels, the first without expansion; the width is a quarter of what `blocks` says.
 TINY = {
-    "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k5_s22_e2_i16_o24_se0.25_cc"),
+    "blocks": ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k5_s22_e2_i16_o24_se0.25"),
     "width_coefficient": 0.25,
-    "num_experts": 2,
+    "operator": {"num_experts": 2, "first_block": 1},
 }
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 

@@ -125,12 +125,12 @@ def test_every_weight_gets_a_gradient(trained):
 
 def test_initialization_from_the_weights_of_a_classifier(tmp_path):
     config = tiny.get_config("segmentation")
-    overrides = config.model.overrides.to_dict()
+    overrides = experiment.model_arguments(config)
     classifier = models.create_model(config.model.name, 7, (32, 32, 3), **overrides)
     path = str(tmp_path / "backbone.weights.h5")
     models.save_weights(classifier, path, overrides)
     config.init.weights, config.init.freeze, config.epochs = path, ("stem_*", "block*"), 0.5
-    config.model.overrides = {}  # the file's metadata has them
+    config.model.overrides, config.model.operator = {}, {}  # the file's metadata has them
     config.ema_decay = None
     train(config, str(tmp_path / "run"), connect(devices="cpu"))
     config = load_config(str(tmp_path / "run"))
@@ -148,7 +148,7 @@ def test_initialization_with_another_number_of_classes_or_task(workdir):
     message = load(initialization, model, 7, new_classifier=False)
     assert message.endswith("randomly initialized: segment_head_conv/kernel, segment_head_conv/bias")
     config = tiny.get_config("segmentation")
-    classifier = models.create_model(config.model.name, 4, (16, 16, 3), **config.model.overrides.to_dict())
+    classifier = models.create_model(config.model.name, 4, (16, 16, 3), **experiment.model_arguments(config))
     message = load(initialization, classifier, 4, new_classifier=False)
     assert message.endswith("randomly initialized: head_dense/kernel, head_dense/bias")
     before, after = model.get_layer("block0_1_conv"), classifier.get_layer("block0_1_conv")

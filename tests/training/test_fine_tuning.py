@@ -52,7 +52,7 @@ def source(tmp_path_factory, devices):
 def weights_file(tmp_path_factory):
     """A weights file of a network with other overrides than the published and the tiny network."""
     keras.utils.set_random_seed(5)
-    overrides = {**tiny.OVERRIDES, "num_experts": 3, "bn_momentum": 0.5}
+    overrides = {**tiny.OVERRIDES, "operator": {**tiny.OPERATOR, "num_experts": 3}, "bn_momentum": 0.5}
     model = models.create_model(NAME, 4, (16, 16, 3), **overrides)
     path = str(tmp_path_factory.mktemp("weights") / "tiny.weights.h5")
     models.save_weights(model, path, overrides, "a test")
@@ -159,7 +159,7 @@ def tuned(source, tmp_path_factory, devices):
     workdir = str(tmp_path_factory.mktemp("tuned") / "run")
     config = _config(source, **{"init.freeze": FREEZE, "init.backbone_lr_multiplier": 0.1})
     with config.unlocked():
-        del config.model.overrides["num_experts"]  # comes from the run on four
+        del config.model.operator["num_experts"]  # comes from the run on four
     train(config, workdir, devices)
     return workdir
 
@@ -187,7 +187,7 @@ def test_frozen_layers_have_no_optimizer_slots(tuned):
 def test_run_logs_and_saves_its_initialization(source, tuned, devices, tmp_path, capsys):
     config = _config(source, **{"init.freeze": FREEZE, "init.backbone_lr_multiplier": 0.1, "epochs": 0.5})
     with config.unlocked():
-        del config.model.overrides["num_experts"]
+        del config.model.operator["num_experts"]
     train(config, str(tmp_path), devices, evaluate=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("starting at step 0")
@@ -197,10 +197,10 @@ def test_run_logs_and_saves_its_initialization(source, tuned, devices, tmp_path,
     assert lines[1].endswith("head_dense/kernel, head_dense/bias")
     assert lines[2].endswith(f"; frozen: {', '.join(frozen[:6])} and {len(frozen) - 6} more")
     assert "0.1 of the learning rate" in lines[2]
-    assert lines[3].endswith(": num_experts")
+    assert lines[3].endswith(": operator.num_experts")
     assert json.loads((tmp_path / "config.json").read_text())["initialization"] == {
         "weights": f"{source}/best/ckpt-9",
-        "overrides": {"num_experts": 2},
+        "overrides": {"operator": {"num_experts": 2}},
     }
 
 
@@ -229,7 +229,7 @@ def test_run_resumes_and_evaluates_without_its_initial_weights(weights_file, dev
     def config():
         config = _config(path, **fields)
         with config.unlocked():
-            del config.model.overrides["num_experts"]
+            del config.model.operator["num_experts"]
         return config
 
     uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
@@ -254,7 +254,7 @@ def test_run_resumes_and_evaluates_without_its_initial_weights(weights_file, dev
             np.testing.assert_allclose(other[name], one[name], rtol=1e-4, atol=1e-5, err_msg=f"{kind}/{name}")
 
     saved = load_config(str(resumed))
-    assert (saved.model.overrides.num_experts, saved.model.overrides.bn_momentum) == (3, 0.5)
+    assert (saved.model.operator.num_experts, saved.model.overrides.bn_momentum) == (3, 0.5)
     result = CheckpointEvaluator(saved, str(resumed), devices).evaluate(find_checkpoint(str(resumed), "newest"))
     assert result["examples"] == 50
     fields["init.backbone_lr_multiplier"] = 0.2
@@ -274,7 +274,7 @@ def test_classifier_is_loaded_if_the_classes_match(kind, source, weights_file):
     weights = {"run": source, "checkpoint": f"{source}/checkpoints/ckpt-16.index", "file": weights_file}[kind]
     config = _config(weights)
     with config.unlocked():
-        config.model.overrides.num_experts = 3 if kind == "file" else 2
+        config.model.operator.num_experts = 3 if kind == "file" else 2
     initialization = find_initialization(config)
     assert initialization.path == {"run": f"{source}/best/ckpt-9", "checkpoint": f"{source}/checkpoints/ckpt-16"}.get(
         kind, weights
@@ -315,7 +315,7 @@ def test_overrides_of_the_config_win_over_saved_ones(source):
     with config.unlocked():
         del config.model.overrides["blocks"]
     resolved, added = fine_tuning.with_overrides(config, find_initialization(config).overrides)
-    assert added == {"blocks": list(tiny.BLOCKS)}
+    assert added == {"blocks": tiny.BLOCKS}
     assert resolved.model.overrides.survival_prob == 0.9
     assert "blocks" not in config.model.overrides
     assert resolved.is_locked
@@ -324,12 +324,12 @@ def test_overrides_of_the_config_win_over_saved_ones(source):
 @pytest.mark.parametrize("kind", ["checkpoint", "file"])
 def test_new_conditional_classifier_includes_its_routing(kind, tmp_path):
     def build(classes):
-        return models.create_model("mobilenet_v1_condconv_x0_25", classes, (16, 16, 3), num_experts=2)
+        return models.create_model("mobilenet_v1_condconv_x0_25", classes, (16, 16, 3), operator={"num_experts": 2})
 
     origin, model = build(4), build(6)
     if kind == "file":
         path = str(tmp_path / "a.weights.h5")
-        models.save_weights(origin, path, {"num_experts": 2})
+        models.save_weights(origin, path, {"operator": {"num_experts": 2}})
     else:
         state = checkpoints.prefixed("model", checkpoints.model_variables(origin))
         state["optimizer/iteration"] = tf.Variable(3, dtype=tf.int32)
@@ -366,7 +366,7 @@ def test_new_conditional_classifier_includes_its_routing(kind, tmp_path):
         ({"init.weights": "FOLDER/empty"}, "empty'"),
         ({"model.name": "efficientnet_b0"}, "'efficientnet_condconv_b0_4e' .* 'efficientnet_b0'"),
         (
-            {"model.overrides.num_experts": 3},
+            {"model.operator.num_experts": 3},
             r"ema/block2_routing/kernel has shape \[\d+, 2\] .* \[\d+, 3\]",
         ),
         ({"init.weights": "FILE"}, r"tiny\.weights\.h5' .*'efficientnet_condconv_b0_4e'"),

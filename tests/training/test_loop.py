@@ -254,7 +254,7 @@ def test_follow_keeps_the_best_checkpoint(devices, tmp_path):
 
 def test_checkpoint_of_another_network(run, devices):
     config = load_config(run)
-    config.model.overrides.num_experts = 3
+    config.model.operator.num_experts = 3
     with pytest.raises(
         ConfigError, match=r"another network: 0 of \d+ variables are missing and \d+ have another shape"
     ):
@@ -263,6 +263,19 @@ def test_checkpoint_of_another_network(run, devices):
         find_checkpoint(run, "none")
     with pytest.raises(ConfigError, match="/nonexistent"):
         find_checkpoint("/nonexistent", "newest")
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_the_temperature_of_routing_is_annealed(ema_decay, devices, tmp_path):
+    config = tiny.get_config()
+    with config.unlocked():
+        config.model.operator.update({"routing": "softmax", "temperature": 30.0, "annealing_steps": 4})
+    config.ema_decay, config.epochs = ema_decay, 1.0
+    train(config, str(tmp_path), devices)
+    values = _variables(find_checkpoint(str(tmp_path), "newest"))
+    # Evaluation in training uses the count but does not add to it.
+    counts = [value for name, value in values.items() if "_routing.Sstep" in name]
+    assert counts == [8] * (2 if ema_decay is None else 4)
 
 
 def test_run_without_moving_average(devices, tmp_path):
@@ -311,7 +324,7 @@ def test_invalid_experiments_write_nothing(devices, tmp_path):
     for field, value, message in (
         ("data.crop_fraction", 1.5, "crop_fraction=1.5"),
         ("data.crop_area", (0.5,), "crop_area"),
-        ("model.overrides.num_experts", 0, "num_experts"),
+        ("model.operator.num_experts", 0, "num_experts"),
         (
             "model.overrides.dropout_rate",
             1.5,

@@ -60,7 +60,7 @@ def test_initialization_is_saved_and_can_change_before_the_first_checkpoint(tmp_
     assert load_initialization(str(tmp_path)) == {}
     config = tiny.get_config()
     for step in (1, 2):
-        initialization = {"weights": f"run/best/ckpt-{step}", "overrides": {"num_experts": 2}}
+        initialization = {"weights": f"run/best/ckpt-{step}", "overrides": {"operator": {"num_experts": 2}}}
         save_or_verify_config(config, str(tmp_path), initialization)
         assert load_initialization(str(tmp_path)) == initialization
 

@@ -2,7 +2,6 @@
 
 from keras import layers
 
-from convzoo.errors import ModelError
 from convzoo.layers import ExpertRouting
 
 # Width of the hidden layer as a multiple of the block's input channels.
@@ -10,30 +9,8 @@ _HIDDEN = {"hidden_small": 1 / 8, "hidden_medium": 1.0, "hidden_large": 8.0}
 VARIANTS = ("one_layer", "softmax", "single", "partially_shared", *_HIDDEN, "hierarchical")
 
 
-def first_conditional_index(first: int | None, num_blocks: int, lowest: int = -1) -> int:
-    """Validates `first_conditional_block` and returns it, or `num_blocks` for None.
-
-    Args:
-        first: The argument; -1 includes the stem, None means no block.
-        num_blocks: Number of blocks in the network.
-        lowest: 0 for a network whose stem cannot be conditional.
-
-    Raises:
-        ModelError: There is no such block.
-
-    Example:
-        >>> first_conditional_index(5, num_blocks=13), first_conditional_index(None, num_blocks=13)
-        (5, 13)
-    """
-    if first is None:
-        return num_blocks
-    if not lowest <= first < num_blocks:
-        raise ModelError(f"first_conditional_block={first} is not a block; use {lowest} to {num_blocks - 1}, or None")
-    return first
-
-
 class RoutingBuilder:
-    """Creates the routing weights of a network's CondConv blocks, called once per block in network order.
+    """Creates the routing weights of a network's CondConv blocks, called once per block (or layer) in network order.
 
     Args:
         variant: How the routing weights are computed.
@@ -47,9 +24,7 @@ class RoutingBuilder:
         num_experts: Number of routing weights per block.
         expert_dropout: Share of the routing weights that are set to zero in training, drawn per example and expert;
             the others are scaled up.
-
-    Raises:
-        ModelError: The variant is unknown.
+        temperature, annealing_steps: See `convzoo.layers.ExpertRouting`.
 
     Example:
         >>> import keras
@@ -58,10 +33,16 @@ class RoutingBuilder:
         (None, 4)
     """
 
-    def __init__(self, variant: str, num_experts: int, expert_dropout: float = 0.0):
-        if variant not in VARIANTS:
-            raise ModelError(f"routing {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
+    def __init__(
+        self,
+        variant: str,
+        num_experts: int,
+        expert_dropout: float = 0.0,
+        temperature: float = 1.0,
+        annealing_steps: int = 0,
+    ):
         self._variant, self._num_experts, self._expert_dropout = variant, num_experts, expert_dropout
+        self._temperature = {"temperature": temperature, "annealing_steps": annealing_steps}
         # Routing weights of the previous block, before and after expert dropout.
         self._num_blocks, self._previous, self._previous_dropped = 0, None, None
 
@@ -75,6 +56,7 @@ class RoutingBuilder:
         weights = self._previous = ExpertRouting(
             self._num_experts,
             activation="softmax" if self._variant == "softmax" else "sigmoid",
+            **self._temperature,
             data_format="channels_last",
             dtype="float32",
             name=f"{name}_routing",

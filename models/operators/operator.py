@@ -1,0 +1,153 @@
+"""The interface of an operator."""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import keras
+from keras import ops
+
+from convzoo.errors import ModelError
+from convzoo.models.operators.part import Part, PartLayers
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator(abc.ABC):
+    """What replaces the convolutions of a network; a frozen dataclass of its settings.
+
+    `convzoo.models.create_model` asks an operator for the layers of each part of a network. `convzoo.models.convert`
+    asks it which layers of a trained network it replaces, for the new layers, and to start them from the trained
+    weights.
+
+    Args:
+        first_block: Blocks from this index on are replaced. The index counts from 0 over the whole network, as in the
+            layer names. None: no block. `convert` has its argument `where` instead.
+    """
+
+    LAYERS: ClassVar[tuple[type[keras.Layer], ...]] = ()  # what it puts into a network
+    REPLACES: ClassVar[str] = ""  # the convolutions of a block that it replaces, in words
+    NETWORK_FIELDS: ClassVar[tuple[str, ...]] = ("first_block",)  # settings without a meaning in `convert`
+
+    first_block: int | None = dataclasses.field(default=0, kw_only=True)
+
+    def __post_init__(self):
+        if self.first_block is not None:
+            check_integer("first_block", self.first_block, lowest=0)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The kinds of `Part` with layers that the operator replaces."""
+        return () if self.first_block is None else ("block",)
+
+    @abc.abstractmethod
+    def new_network(self) -> Callable[[Part], PartLayers]:
+        """Returns a function that is called for each part of one network, in order, and returns its layers.
+
+        It is called for the kinds in `parts` only.
+        """
+
+    def why_no_effect(self, model: keras.Model) -> str | None:
+        """Returns why a setting had no effect on a network built with this operator, as the end of a sentence."""
+        if any(isinstance(layer, self.LAYERS) for layer in model.layers):
+            return None
+        return f"replaces {self.REPLACES} of blocks, and {model.name} has none"
+
+    makes_copies: ClassVar[bool] = True  # whether a new layer has several copies of the trained kernel
+
+    def selects(self, layer: keras.Layer) -> bool:
+        """Returns whether the operator replaces this built layer unless the user says which layers to replace."""
+        return self.why_not(layer) is None
+
+    @abc.abstractmethod
+    def why_not(self, layer: keras.Layer) -> str | None:
+        """Returns why this built layer cannot be replaced, as the end of a sentence; None if it can be."""
+
+    @abc.abstractmethod
+    def replacement(self, layer: keras.Layer, index: int) -> keras.Layer:
+        """Returns the new layer, unbuilt, for the `index`-th replaced layer. It keeps all settings of `layer`."""
+
+    @abc.abstractmethod
+    def start_from(self, new: keras.Layer, trained: keras.Layer, noise: float, seed: int) -> float:
+        """Sets the weights of a replacement, built, from the trained layer.
+
+        Args:
+            new: The layer that `replacement` returned.
+            trained: The layer that it replaces.
+            noise: Standard deviation of the noise that tells copies of a kernel apart, as a fraction of the kernel's.
+                Its mean over the copies is zero, so that the outputs stay the same.
+            seed: Of the noise.
+
+        Returns:
+            The error of the new kernel, relative to the trained one (Frobenius norms); 0 if the layer computes the
+            same.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Static(Operator):
+    """Ordinary convolutions: removes the operator of a registered network.
+
+    Example:
+        >>> from convzoo import models
+        >>> model = models.create_model("resnet50_condconv", operator=models.Static())
+        >>> models.count(model).params == models.info("resnet50").params
+        True
+    """
+
+    first_block: int | None = dataclasses.field(default=None, init=False)
+
+    def new_network(self):
+        return lambda part: PartLayers()
+
+    def why_no_effect(self, model):
+        return None
+
+    def why_not(self, layer):
+        return "it replaces nothing"
+
+    def replacement(self, layer, index):
+        raise NotImplementedError
+
+    def start_from(self, new, trained, noise, seed):
+        raise NotImplementedError
+
+
+def check_integer(name: str, value, lowest: int = 1) -> None:
+    """Raises ModelError unless `value` is an integer of at least `lowest`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+        raise ModelError(f"{name} must be an integer of at least {lowest}, not {value!r}")
+
+
+def check_choice(name: str, value, choices) -> None:
+    """Raises ModelError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ModelError(f"{name} {value!r} is unknown; choose one of {', '.join(map(str, choices))}")
+
+
+def config_for(layer_class: type[keras.Layer], layer: keras.Layer) -> dict:
+    """Returns the config of a Conv2D without the arguments that `layer_class` does not have."""
+    return {key: value for key, value in layer.get_config().items() if key not in layer_class.FIXED_ARGUMENTS}
+
+
+def copies(weight, count: int, noise: float = 0.0, seed: int = 0):
+    """Returns `count` copies of a weight along a new first axis, plus noise whose mean over the copies is zero."""
+    weight = ops.convert_to_tensor(weight)
+    repeated = ops.repeat(ops.expand_dims(weight, 0), count, axis=0)
+    if not noise or count == 1:
+        return repeated
+    # The mean takes away 1 / count of the variance.
+    stddev = noise * float(ops.std(weight)) * math.sqrt(count / (count - 1))
+    draws = keras.random.normal(repeated.shape, stddev=stddev, dtype=repeated.dtype, seed=seed)
+    return repeated + draws - ops.mean(draws, axis=0, keepdims=True)
+
+
+def fit(new: keras.Layer, trained: keras.Layer) -> float:
+    """Sets `new` to the least-squares fit of the trained kernel and returns its relative error."""
+    new.fit_dense(trained.kernel)
+    if trained.use_bias:
+        new.bias.assign(trained.bias)
+    kernel = ops.convert_to_tensor(trained.kernel)
+    norm = float(ops.norm(ops.reshape(kernel, (-1,))))
+    return float(ops.norm(ops.reshape(new.to_dense() - kernel, (-1,)))) / norm if norm else 0.0

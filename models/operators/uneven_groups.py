@@ -1,0 +1,112 @@
+"""Uneven groups as an operator (Seesaw-Net, arXiv 1905.03672)."""
+
+import dataclasses
+import itertools
+from typing import ClassVar
+
+from keras import layers
+
+from convzoo.errors import ModelError, first_line
+from convzoo.layers import ChannelShuffle, UnevenPointwiseConv2D
+from convzoo.models.operators.operator import Operator, check_choice, check_integer, config_for, fit
+from convzoo.models.operators.part import PartLayers
+
+_EVEN = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnevenGroups(Operator):
+    """Point-wise convolutions in uneven groups (Seesaw-Net, arXiv 1905.03672) in place of 1x1 convolutions.
+
+    `convert` uses `ratio` and `order` only.
+
+    Args:
+        ratio: Shares of the groups, see `convzoo.layers.UnevenPointwiseConv2D`. The sum must divide the channel counts
+            of all convolutions that are replaced.
+        order: "given", or "reversed" to begin with the last share.
+        mixing: How the groups exchange information. "shuffle": a channel shuffle of 2 groups between the point-wise
+            convolutions of a block. "two_shuffles": and one after the last of them with half as many groups as
+            channels, as in the IGCV3 baseline of the Seesaw-Net authors; IGCV3's own code has one shuffle. "share":
+            every second convolution of the network has the reversed order, so that its first group reads from both
+            groups of the one before. A symmetric ratio cannot be reversed, and is shuffled instead.
+        even_from: Blocks of this many channels or more have two equal groups and a shuffle; None: no block. 160 in
+            Seesaw-shuffle.
+        even_by: The channel count that `even_from` refers to: a block's "inputs" or its "outputs".
+        first_block: Blocks from this index on have groups.
+
+    Raises:
+        ModelError: The ratio is not of positive integers without a common divisor, or a name is unknown.
+
+    Example:
+        >>> from convzoo import models
+        >>> operator = models.UnevenGroups(ratio=(1, 3))
+        >>> model = models.create_model("mobilenet_v2_x1_0", 10, (32, 32, 3), operator=operator)
+        >>> model.get_layer("block1_project_conv").shares
+        (1, 3)
+    """
+
+    LAYERS: ClassVar = (UnevenPointwiseConv2D,)
+    REPLACES: ClassVar = "1x1 convolutions"
+    NETWORK_FIELDS: ClassVar = (*Operator.NETWORK_FIELDS, "mixing", "even_from", "even_by")
+
+    ratio: tuple[int, ...] = (1, 3)
+    order: str = "given"
+    mixing: str = "shuffle"
+    even_from: int | None = None
+    even_by: str = "inputs"
+    makes_copies: ClassVar = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        try:
+            UnevenPointwiseConv2D(sum(self.ratio), self.ratio, self.order)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"UnevenGroups: {first_line(error)}") from error
+        check_choice("mixing", self.mixing, ("shuffle", "two_shuffles", "share"))
+        check_choice("even_by", self.even_by, ("inputs", "outputs"))
+        if self.even_from is not None:
+            check_integer("even_from", self.even_from)
+
+    def new_network(self):
+        count = itertools.count()
+        return lambda part: _GroupLayers(self, part, count)
+
+    def why_not(self, layer):
+        if type(layer) is not layers.Conv2D or layer.kernel_size != (1, 1) or layer.groups > 1:
+            return "it is not a 1x1 Conv2D with groups=1"
+        channels, total = layer.kernel.shape[2], sum(self.ratio)
+        if channels % total or layer.filters % total:
+            return f"the sum of ratio={self.ratio} does not divide its {channels} channels and {layer.filters} filters"
+        return None
+
+    def replacement(self, layer, index):
+        config = config_for(UnevenPointwiseConv2D, layer)
+        return UnevenPointwiseConv2D.from_config({**config, "ratio": self.ratio, "order": self.order})
+
+    def start_from(self, new, trained, noise, seed):
+        return fit(new, trained)
+
+
+class _GroupLayers(PartLayers):
+    def __init__(self, operator, part, count):
+        channels = part.inputs.shape[-1] if operator.even_by == "inputs" else part.filters
+        is_even = operator.even_from is not None and channels >= operator.even_from
+        self._operator, self._count = operator, count
+        self._ratio = _EVEN if is_even else tuple(operator.ratio)
+        self._reverses = operator.mixing == "share" and self._ratio != self._ratio[::-1]
+
+    def conv(self, x, **arguments):
+        if arguments["kernel_size"] != 1:
+            return super().conv(x, **arguments)
+        del arguments["kernel_size"], arguments["padding"]  # the layer has none
+        reverse = self._reverses and next(self._count) % 2
+        order = {"given": "reversed", "reversed": "given"}[self._operator.order] if reverse else self._operator.order
+        return UnevenPointwiseConv2D(ratio=self._ratio, order=order, **arguments)(x)
+
+    def mix(self, x, name):
+        return x if self._reverses else ChannelShuffle(2, name=f"{name}_shuffle")(x)
+
+    def mix_outputs(self, x, name):
+        if self._operator.mixing != "two_shuffles":
+            return x
+        return ChannelShuffle(x.shape[-1] // 2, name=f"{name}_second_shuffle")(x)
