@@ -18,6 +18,7 @@ from convzoo.layers import (
     UnevenPointwiseConv2D,
 )
 from convzoo.models.graph import calls
+from convzoo.models.operators.operator import check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +57,18 @@ class ModelCount:
     madds: int
 
 
-def count(model: keras.Model) -> ModelCount:
+def count(model: keras.Model, generation: str = "mixing") -> ModelCount:
     """Counts parameters and the multiply-adds of convolutions, matrix products and kernel mixing.
 
     Pooling, normalization, activations, biases and element-wise sums are not counted, as in the papers. A CondConv
     layer costs its convolution once, plus one multiply-add per expert and kernel weight (arXiv 1904.04971, section 3),
     for every implementation. A DRConv layer costs its convolution once, plus the generated kernel of each region
     (arXiv 2003.12243).
+
+    Args:
+        model: A network.
+        generation: What the generated kernels of DRConv cost. "mixing": bank_size multiply-adds per weight. "weights":
+            one per weight, as in the operation counter of the authors' code.
 
     Raises:
         ModelError: The model's height or width is unknown, or it has a layer without a counting rule.
@@ -73,11 +79,15 @@ def count(model: keras.Model) -> ModelCount:
         >>> size.params, size.madds
         (215642, 834688)
     """
+    check_choice("generation", generation, ("mixing", "weights"))
     rows = []
     num_calls = collections.Counter(id(call.operation) for call in calls(model))
     for layer in model.layers:
         params = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
-        madds = _madds(layer) * max(num_calls[id(layer)], 1)
+        madds = _madds(layer)
+        if generation == "weights" and isinstance(layer, DRConv2D):
+            madds -= (layer.bank_size - 1) * _generated_weights(layer)
+        madds *= max(num_calls[id(layer)], 1)
         if params or madds:
             rows.append(LayerCount(layer.name, type(layer).__name__, tuple(layer.output.shape), params, madds))
     return ModelCount(
@@ -148,12 +158,17 @@ def _(layer) -> int:
 @_madds.register
 def _(layer: DRConv2D) -> int:
     area = math.prod(layer.kernel_size)
-    weights = area * layer.channels * layer.filters
     routing = math.prod(layer.routing_kernel.shape) * (1 if layer.generator == "shared_bank" else area)
     mask = 0
     if layer.guided_mask is not None:  # a 1x1 convolution of the layer's inputs
         mask = _positions(layer, layer.input) * math.prod(layer.guided_mask.kernel.shape)
-    return _positions(layer) * weights + layer.regions * layer.bank_size * weights + routing + mask
+    convolution = _positions(layer) * area * layer.channels * layer.filters
+    return convolution + layer.bank_size * _generated_weights(layer) + routing + mask
+
+
+def _generated_weights(layer: DRConv2D) -> int:
+    """Returns the number of weights that the layer generates for an example."""
+    return layer.regions * math.prod(layer.kernel_size) * layer.channels * layer.filters
 
 
 @_madds.register

@@ -54,6 +54,9 @@ def dilate(model: keras.Model, output_stride: int) -> keras.Model:
         model, lambda layer: layer.__class__.from_config({**layer.get_config(), **changes.get(layer.name, {})})
     )
     result.set_weights(model.get_weights())
+    for layer in result.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # derives its constants from the weights
     return result
 
 

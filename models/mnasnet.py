@@ -1,4 +1,8 @@
-"""MnasNet-A1 (arXiv 1807.11626) and CondConv-MnasNet-A1 (arXiv 1904.04971, section 4.1)."""
+"""MnasNet-A1 (arXiv 1807.11626) and CondConv-MnasNet-A1 (arXiv 1904.04971, section 4.1).
+
+Padding and epsilon are TensorFlow's, in which their authors trained; weights from PyTorch need padding="symmetric" and
+bn_epsilon=1e-5.
+"""
 
 from convzoo.models.info import ModelInfo, Published, Reported
 from convzoo.models.mbconv import mbconv_network
@@ -28,9 +32,7 @@ def _register(name, paper, params, madds, top1, published, **arguments):
         info,
         blocks=BLOCKS,
         activation="relu",
-        padding="symmetric",
         bn_momentum=0.9,
-        bn_epsilon=1e-5,
         **arguments,
     )
 

@@ -1,9 +1,12 @@
 """MobileNetV1 (arXiv 1704.04861), CondConv-MobileNetV1 (arXiv 1904.04971, section 4.1) and DRConv-MobileNetV1.
 
 A 3x3 stem and thirteen separable blocks (3x3 depthwise and 1x1 point-wise convolution, each with normalization and
-ReLU6). The DRConv paper (arXiv 2003.12243) does not describe the placement in MobileNetV1. Here every point-wise
-convolution is a DRConv with a mask of the block's input, as in the authors' ShuffleNetV2. `mask_per="layer"` makes it a
-mask of the convolution's own input.
+ReLU6). Padding and epsilon are TensorFlow's, in which the authors of MobileNet and CondConv trained; weights from
+PyTorch need padding="symmetric" and bn_epsilon=1e-5.
+
+The DRConv paper (arXiv 2003.12243) does not describe the placement in MobileNetV1. Here every point-wise convolution is
+a DRConv with a mask of the block's input, as in the authors' ShuffleNetV2. `mask_per="layer"` makes it a mask of the
+convolution's own input.
 """
 
 import keras
@@ -30,9 +33,9 @@ def mobilenet_v1(
     features: bool = False,
     dropout_rate: float = 0.0,
     stem_strides: int = 2,
-    padding: str = "symmetric",
+    padding: str = "same",
     bn_momentum: float = 0.9,
-    bn_epsilon: float = 1e-5,
+    bn_epsilon: float = 1e-3,
     name: str = "mobilenet_v1",
 ) -> keras.Model:
     """Builds a MobileNetV1. See `convzoo.models.builder` for the arguments that all builders share.

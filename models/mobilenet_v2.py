@@ -1,5 +1,8 @@
 """MobileNetV2 (arXiv 1801.04381), CondConv-MobileNetV2 (arXiv 1904.04971, section 4.1) and DRConv-MobileNetV2.
 
+Padding and epsilon are TensorFlow's, in which the authors of MobileNet and CondConv trained; weights from PyTorch need
+padding="symmetric" and bn_epsilon=1e-5. The network for CIFAR has PyTorch's: it is the baseline of Seesaw-Net.
+
 The DRConv paper (arXiv 2003.12243) does not describe the placement in MobileNetV2. Here both point-wise convolutions of
 every block are DRConvs with one mask per block, as in the authors' ShuffleNetV2.
 """
@@ -29,9 +32,7 @@ def _register(name, paper, params, madds, info=None, **arguments):
         "blocks": BLOCKS,
         "activation": "relu6",
         "narrow_head": False,
-        "padding": "symmetric",
         "bn_momentum": 0.9,
-        "bn_epsilon": 1e-5,
     }
     info = ModelInfo(name, "mobilenet_v2", paper, params, madds, **(info or {}))
     register_model(mbconv_network, info, **{**defaults, **arguments})
@@ -65,4 +66,6 @@ _register(
     blocks=BLOCKS_CIFAR,
     stem_strides=1,
     dropout_rate=0.5,
+    padding="symmetric",
+    bn_epsilon=1e-5,
 )

@@ -1,4 +1,4 @@
-"""Semantic segmentation on any registered network: DeepLabv3+ (arXiv 1802.02611)."""
+"""Semantic segmentation on any network: DeepLabv3+ (arXiv 1802.02611)."""
 
 import numbers
 import os
@@ -10,6 +10,7 @@ from convzoo.errors import ModelError
 from convzoo.layers import BilinearResize
 from convzoo.models.builder import NetworkBuilder
 from convzoo.models.dilation import dilate, strides_of
+from convzoo.models.graph import calls, check_flat
 from convzoo.models.registry import create_model
 from convzoo.models.weights import SEGMENTER, read_metadata
 
@@ -21,7 +22,7 @@ _LOW_LEVEL_STRIDE = 4
 
 
 def create_segmenter(
-    backbone: str,
+    backbone: str | keras.Model,
     num_classes: int,
     input_shape: tuple[int | None, int | None, int] | None = None,
     weights: str | os.PathLike | None = None,
@@ -43,31 +44,37 @@ def create_segmenter(
     are left out if the backbone has no such feature map.
 
     Args:
-        backbone: One of `list_models()`.
+        backbone: One of `list_models()`, or a functional model, ours or not, whose weights are copied. If it returns a
+            dict of feature maps, finest first, these are used (but not one called "head"). Otherwise they are the last
+            feature map at each stride, whatever follows them.
         num_classes: Number of classes.
         input_shape: Height, width and channels; by default the backbone's. Height and width may be None.
-        weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is not loaded.
+        weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is not loaded. For a name
+            only.
         output_stride: Largest allowed stride of the encoder's last feature map, in pixels: 8, 16 or 32.
         filters: Channels of the pyramid and the decoder.
         low_level_filters: Channels of the 1x1 convolution of the backbone's finer feature map.
         atrous_rates: Dilation rates of the pyramid; by default 6, 12 and 18 for a last feature map of stride 16,
             twice that at 8, half of it at 32.
         head_dropout_rate: Dropout rate after the pyramid.
-        **overrides: Keywords of the backbone's builder.
+        **overrides: Keywords of the backbone's builder, and `operator`. For a name only.
 
     Returns:
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, height, width,
         num_classes].
 
     Raises:
-        ModelError: `create_model` or `dilate` fails, a size or rate is below 1 or given twice, or the overrides
-            contain features or include_top.
+        ModelError: `create_model` or `dilate` fails, a size or rate is below 1 or given twice, the overrides contain
+            features or include_top, or a model comes with arguments of its builder or has no feature map.
 
     Example:
         >>> from convzoo import models
         >>> model = models.create_segmenter("mobilenet_v1_x0_25", 21, (64, 64, 3), filters=8)
         >>> model.output_shape
         (None, 64, 64, 21)
+        >>> backbone = keras.applications.MobileNetV2((64, 64, 3), weights=None, include_top=False)
+        >>> models.create_segmenter(backbone, 21, filters=8).name
+        'mobilenetv2_1.00_64_segmenter'
     """
     if atrous_rates is not None and len(set(atrous_rates)) < len(atrous_rates):
         raise ModelError(f"atrous_rates={tuple(atrous_rates)} contain a number twice; use different ones")
@@ -80,9 +87,16 @@ def create_segmenter(
     for key in ("features", "include_top"):
         if key in overrides:
             raise ModelError(f"{key} cannot be overridden in a segmenter; remove it")
-    encoder = dilate(create_model(backbone, None, input_shape, weights, features=True, **overrides), output_stride)
+    if isinstance(backbone, keras.Model):
+        of_names = {"input_shape": input_shape, "weights": weights, **overrides}
+        if given := [key for key, value in of_names.items() if value is not None]:
+            raise ModelError(f"{', '.join(given)} cannot be set for a model; build {backbone.name} with them")
+        features, backbone = _features(backbone), backbone.name
+    else:
+        features = create_model(backbone, None, input_shape, weights, features=True, **overrides)
+    encoder = dilate(features, output_stride)
     block = NetworkBuilder("relu", "same", overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
-    images = encoder.input
+    (images,) = encoder.inputs
     strides = strides_of(encoder)
     *finer, last = (x for key, x in encoder.output.items() if key != "head")
     if atrous_rates is None:
@@ -101,6 +115,31 @@ def create_segmenter(
     x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_conv")(x)
     logits = BilinearResize("channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_resize")(x, images)
     return keras.Model(images, logits, name=f"{backbone}{SEGMENTER}")
+
+
+def _features(model: keras.Model) -> keras.Model:
+    """Returns a model from the same input to a dict of feature maps, finest first."""
+    check_flat(model)
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise ModelError(
+            f"{model.name} has inputs {model.inputs}; a backbone has one input [batch, height, width, channels]"
+        )
+    if isinstance(model.output, dict):
+        return model
+    height, width = model.input_shape[1:3]
+    strides, found = strides_of(model), {}
+    for call in calls(model):
+        for tensor in call.outputs:
+            # Not the padding before a strided convolution, and not a global average.
+            stride = strides.get(id(tensor), 0)
+            size = tuple(None if side is None else -(-side // stride) for side in (height, width) if stride)
+            if stride > 1 and tensor.shape[1:3] == size and not isinstance(call.operation, layers.ZeroPadding2D):
+                found[stride] = tensor
+    if not found:
+        raise ModelError(
+            f"{model.name} has no feature map of 1 / stride of the image's size; make it return a dict of feature maps"
+        )
+    return keras.Model(model.inputs, {f"stride_{stride}": found[stride] for stride in sorted(found)}, name=model.name)
 
 
 def load_backbone(model: keras.Model, path: str) -> list[str]:

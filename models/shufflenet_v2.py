@@ -123,8 +123,9 @@ _PAPER = "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Des
 _README = "the authors' README for their ShuffleNetV2 weights"
 _NOTE = (
     "the released code's settings, 8 regions and 8 base kernels, give 50 M with the generated kernels, 43 M without; "
-    "bank_size=4 gives 46.4 M; with a mask per convolution, unlike the released code, 4 regions and 8 base kernels "
-    "would give 46.0 M, 8 regions and 2 base kernels 45.8 M; the paper's own settings are unknown to us"
+    "the authors' operation counter counts one multiply-add per generated weight, which gives 43.7 M, and 45.0 M with "
+    "a mask per convolution; bank_size=4 gives 46.4 M; with a mask per convolution 4 regions and 8 base kernels would "
+    "give 46.0 M, 8 regions and 2 base kernels 45.8 M; the paper's own settings are unknown to us"
 )
 # Channels of the stages.
 _X0_5, _X1_0, _X1_5, _X2_0 = (48, 96, 192), (116, 232, 464), (176, 352, 704), (244, 488, 976)

@@ -1,7 +1,8 @@
 """Weights of timm, PyTorch Image Models (github.com/huggingface/pytorch-image-models).
 
 Its `tf_efficientnet_*` are the same networks as ours. Its own `efficientnet_b0` to `_b7` differ in padding and epsilon,
-which no weight file contains: import them with the overrides padding=symmetric and bn_epsilon=1e-5.
+which no weight file contains: import them with the overrides padding=symmetric and bn_epsilon=1e-5. Its MobileNets and
+MnasNets have these settings, too.
 """
 
 from convzoo.porting import readers
@@ -42,6 +43,10 @@ RESNET = LayerNameMap(
 )
 
 
+# How PyTorch pads and normalizes by default.
+PYTORCH_NUMERICS = {"padding": "symmetric", "bn_epsilon": 1e-5}
+
+
 def _assumption(name, overrides):
     if not name.startswith("efficientnet") or {"padding", "bn_epsilon"} & set(overrides):
         return ""
@@ -62,5 +67,6 @@ SOURCE = WeightSource(
         "mnasnet": _MBCONV,
         "resnet": RESNET,
     },
+    required_overrides=lambda name: PYTORCH_NUMERICS if name.startswith(("mobilenet", "mnasnet")) else {},
     assumption=_assumption,
 )

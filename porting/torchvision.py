@@ -2,7 +2,7 @@
 
 from convzoo.porting import readers
 from convzoo.porting.frameworks import TORCH
-from convzoo.porting.timm import RESNET
+from convzoo.porting.timm import PYTORCH_NUMERICS, RESNET
 from convzoo.porting.weight_source import LayerNameMap, WeightSource, conv_bn
 
 
@@ -60,7 +60,9 @@ def _required_overrides(name):
     if name.startswith("efficientnet"):
         # B5 to B7 have the published epsilon, the smaller networks PyTorch's default.
         published = name in ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
-        return {"padding": "symmetric", "bn_epsilon": 1e-3 if published else 1e-5}
+        return {**PYTORCH_NUMERICS, "bn_epsilon": 1e-3 if published else 1e-5}
+    if name.startswith("mobilenet"):
+        return PYTORCH_NUMERICS
     return {"layout": "torchvision"} if name.startswith("shufflenet_v2") else {}
 
 

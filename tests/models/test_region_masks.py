@@ -58,6 +58,16 @@ def test_sizes_of_drconv_shufflenet_x0_5(operator, params, madds):
 
 
 @pytest.mark.graphs
+@pytest.mark.parametrize(("mask_per", "madds"), [("block", 43_653_664), ("layer", 45_008_416)])
+def test_generation_counted_as_in_the_authors_code(mask_per, madds):
+    """By hand: 42,732,064 without generation, 8 x 115,200 generated weights, and 16 more masks of 1,354,752 in all."""
+    model = create_model("shufflenet_v2_drconv_x0_5", operator={"mask_per": mask_per})
+    assert count(model, generation="weights").madds == madds
+    with pytest.raises(ModelError, match="'kernels'"):
+        count(model, generation="kernels")
+
+
+@pytest.mark.graphs
 def test_one_region_needs_no_mask():
     model = small(regions=1)
     assert not layers_of(model, GuidedMask)

@@ -119,3 +119,41 @@ def test_invalid_arguments(arguments, value):
     with pytest.raises(ModelError, match=value) as error:
         models.create_segmenter(**{"backbone": "resnet18", "num_classes": 3, **arguments})
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("network", ["MobileNetV2", "ResNet50"])
+def test_any_functional_model_is_a_backbone(network):
+    """Its feature maps are the last ones at each stride, with its weights, whether a classifier follows them or not."""
+    build = getattr(keras.applications, network)
+    backbone = build(input_shape=(64, 64, 3), weights=None, include_top=False)
+    classifier = build(input_shape=(64, 64, 3), weights=None, classes=7)
+    model = models.create_segmenter(backbone, 5, output_stride=32, **SMALL)
+    assert model.output_shape == (None, 64, 64, 5)
+    last = {"MobileNetV2": "out_relu", "ResNet50": "conv5_block3_out"}[network]
+    features = keras.Model(model.inputs, model.get_layer(last).output)
+    x = images()
+    np.testing.assert_allclose(features(x), backbone(x), rtol=1e-4, atol=1e-5)
+    other = models.create_segmenter(classifier, 5, output_stride=32, **SMALL)
+    assert [layer.name for layer in other.layers[1:]] == [layer.name for layer in model.layers[1:]]
+    low = {"MobileNetV2": "block_3_expand_relu", "ResNet50": "conv2_block3_out"}[network]
+    assert model.get_layer("segment_decoder_low_conv").input is model.get_layer(low).output
+
+
+def test_a_model_with_a_dict_of_feature_maps_is_a_backbone():
+    inputs = keras.Input((32, 32, 3))
+    fine = keras.layers.Conv2D(4, 3, strides=2, padding="same", name="fine")(inputs)
+    coarse = keras.layers.Conv2D(4, 3, strides=4, name="coarse")(fine)  # 4x4 of 16x16: valid padding
+    with pytest.raises(ModelError, match="feature map"):
+        models.create_segmenter(keras.Model(inputs, keras.layers.Conv2D(2, 9, strides=4)(inputs)), 3)
+    model = models.create_segmenter(keras.Model(inputs, {"fine": fine, "coarse": coarse}), 3, **SMALL)
+    assert model.output_shape == (None, 32, 32, 3)
+    assert model.get_layer("segment_pyramid_point_conv").input is model.get_layer("coarse").output
+
+
+def test_a_model_takes_no_arguments_of_a_builder():
+    backbone = keras.applications.MobileNetV2(input_shape=(64, 64, 3), weights=None, include_top=False)
+    with pytest.raises(ModelError, match=r"input_shape, bn_momentum .*mobilenetv2"):
+        models.create_segmenter(backbone, 3, (64, 64, 3), bn_momentum=0.9)
+    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    with pytest.raises(ModelError, match="one input"):
+        models.create_segmenter(keras.Model(inputs, keras.layers.Add()(inputs)), 3)
