@@ -10,8 +10,9 @@ description known to us. Here v1 has uneven groups where Seesaw-shuffle has them
 output channels, because this reproduces the published parameters and multiply-adds. A symmetric ratio cannot be
 reversed: such blocks keep the shuffle.
 
-The weights are initialized like those of the other networks. The authors' code computes a grouped convolution's fan-out
-from all its channels, and initializes the classifier from a normal distribution of standard deviation 0.01.
+The convolutions are initialized as in the authors' code, see `equal_groups` of `convzoo.models.UnevenGroups`. The
+classifier is initialized like that of the other networks; in the authors' code, from a normal distribution of standard
+deviation 0.01.
 """
 
 import keras

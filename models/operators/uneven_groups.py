@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from typing import ClassVar
 
-from keras import layers
+from keras import initializers, layers
 
 from convzoo.errors import ModelError, first_line
 from convzoo.layers import ChannelShuffle, UnevenPointwiseConv2D
@@ -32,6 +32,9 @@ class UnevenGroups(Operator):
         even_from: Blocks of this many channels or more have two equal groups and a shuffle; None: no block. 160 in
             Seesaw-shuffle.
         even_by: The channel count that `even_from` refers to: a block's "inputs" or its "outputs".
+        equal_groups: Initial scale of the kernels of equal groups. "together": as one grouped convolution whose fan-out
+            is all its channels, as in the authors' code. "separate": each with its own fan-out, as the kernels of
+            uneven groups, which are separate convolutions in the authors' code.
         first_block: Blocks from this index on have groups.
 
     Raises:
@@ -47,13 +50,14 @@ class UnevenGroups(Operator):
 
     LAYERS: ClassVar = (UnevenPointwiseConv2D,)
     REPLACES: ClassVar = "1x1 convolutions"
-    NETWORK_FIELDS: ClassVar = (*Operator.NETWORK_FIELDS, "mixing", "even_from", "even_by")
+    NETWORK_FIELDS: ClassVar = (*Operator.NETWORK_FIELDS, "mixing", "even_from", "even_by", "equal_groups")
 
     ratio: tuple[int, ...] = (1, 3)
     order: str = "given"
     mixing: str = "shuffle"
     even_from: int | None = None
     even_by: str = "inputs"
+    equal_groups: str = "together"
     makes_copies: ClassVar = False
 
     def __post_init__(self):
@@ -64,6 +68,7 @@ class UnevenGroups(Operator):
             raise ModelError(f"UnevenGroups: {first_line(error)}") from error
         check_choice("mixing", self.mixing, ("shuffle", "two_shuffles", "share"))
         check_choice("even_by", self.even_by, ("inputs", "outputs"))
+        check_choice("equal_groups", self.equal_groups, ("together", "separate"))
         if self.even_from is not None:
             check_integer("even_from", self.even_from)
 
@@ -99,6 +104,10 @@ class _GroupLayers(PartLayers):
         if arguments["kernel_size"] != 1:
             return super().conv(x, **arguments)
         del arguments["kernel_size"], arguments["padding"]  # the layer has none
+        if len(set(self._ratio)) == 1 and self._operator.equal_groups == "together":
+            config = arguments["kernel_initializer"].get_config()
+            config["scale"] /= len(self._ratio)
+            arguments["kernel_initializer"] = initializers.VarianceScaling(**config)
         reverse = self._reverses and next(self._count) % 2
         order = {"given": "reversed", "reversed": "given"}[self._operator.order] if reverse else self._operator.order
         return UnevenPointwiseConv2D(ratio=self._ratio, order=order, **arguments)(x)

@@ -72,6 +72,17 @@ def test_igcv3_has_equal_groups_and_on_cifar_two_shuffles():
     assert shuffles(model, "second_shuffle")[0] == 8
 
 
+@pytest.mark.parametrize(("equal_groups", "scale"), [("together", 1 / 320), ("separate", 1 / 160)])
+def test_initial_scale_of_uneven_and_equal_groups(equal_groups, scale):
+    """The authors draw from a normal distribution of variance 2 / n for a convolution of n outputs."""
+    overrides = {**TINY, "stages": ((5, 64, 1, 1), (5, 320, 1, 1), (2, 320, 1, 1))}
+    model = create_model("seesawnet_shuffle_0_5d", **overrides, operator={"equal_groups": equal_groups})
+    uneven = model.get_layer("block1_project_conv").kernels
+    assert [np.var(kernel) / 2 for kernel in uneven] == pytest.approx([1 / 80, 1 / 240], rel=0.1)
+    equal = model.get_layer("block2_project_conv").kernels
+    assert [np.var(kernel) / 2 for kernel in equal] == pytest.approx([scale, scale], rel=0.1)
+
+
 @pytest.mark.graphs
 def test_blocks_have_one_activation():
     model = create_model("seesawnet_shuffle_0_5d", **TINY)
