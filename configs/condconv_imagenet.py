@@ -2,16 +2,20 @@
 
     python train.py --config=configs/condconv_imagenet.py:mobilenet_v1_condconv_x1_0 --tpu=local --workdir=gs://B/v1
 
-A variant is the name of a network.
+A variant is the name of a network. mobilenet_v1_condconv_x0_25_32e_ROUTING is the network of the paper's ablations,
+with 32 experts and one of the eight ways to compute routing weights: one_layer (the baseline), single,
+partially_shared, hidden_small, hidden_medium, hidden_large, hierarchical or softmax (the paper's table 3).
 
 Not run: needs ImageNet (prepared by hand, see the catalog of TensorFlow Datasets) and a TPU v3-8 or larger. The
 accuracies that the paper reports are in `convzoo.models.info(NAME).reported`.
 
 The paper's recipe is not available. This recipe is a common one for these networks: momentum, cosine decay after a
-warm-up, label smoothing and the inception crop. The paper is reported to use AutoAugment and mixup of 0.2 for its
-larger networks, without a list of them; this file applies both to the conditional MnasNet-A1 and ResNet-50. The paper
-also drops experts of ResNet-50 (`--config.model.operator.expert_dropout`) at a rate that it does not state, so
-expect a lower accuracy than reported. Its ablations are `num_experts` and `routing` in `config.model.operator`.
+warm-up, label smoothing and the inception crop. The MnasNets have the recipe of their own paper (arXiv 1807.11626), as
+the paper is reported to use: RMSProp, a rate that decays by 0.97 every 2.4 epochs, and a moving average. The paper is
+reported to use AutoAugment and mixup of 0.2 for its larger networks, without a list of them; this file applies both to
+the conditional MnasNet-A1 and ResNet-50. The paper also drops experts of ResNet-50
+(`--config.model.operator.expert_dropout`) at a rate that it does not state, so expect a lower accuracy than reported.
+The paper's table 4 varies `first_block`, `stem` and `classifier` of `config.model.operator`.
 """
 
 from convzoo.configs import base
@@ -24,6 +28,17 @@ _CONDITIONAL = (
     "mnasnet_a1_condconv",
     "resnet50_condconv",
 )
+_ROUTINGS = (
+    "one_layer",
+    "single",
+    "partially_shared",
+    "hidden_small",
+    "hidden_medium",
+    "hidden_large",
+    "hierarchical",
+    "softmax",
+)
+_ABLATIONS = {f"mobilenet_v1_condconv_x0_25_32e_{routing}": routing for routing in _ROUTINGS}
 _STATIC = (
     *(f"mobilenet_v1_{width}" for width in _WIDTHS),
     "mobilenet_v2_x1_0",
@@ -34,16 +49,18 @@ _STATIC = (
 )
 
 
-@variants(*_CONDITIONAL, *_STATIC, default="mobilenet_v1_condconv_x1_0")
+@variants(*_CONDITIONAL, *_ABLATIONS, *_STATIC, default="mobilenet_v1_condconv_x1_0")
 def get_config(variant):
     """Returns the recipe of one network."""
     is_resnet = variant.startswith("resnet")
     config = base.get_config()
-    config.model.name = variant
+    config.model.name = "mobilenet_v1_condconv_x0_25" if variant in _ABLATIONS else variant
     config.model.overrides = {"dropout_rate": 0.0 if is_resnet else 0.2}
     if variant in _CONDITIONAL:
         # The command line can change only settings that exist. The network has its own first_block.
         config.model.operator = {"num_experts": 8, "routing": "one_layer", "expert_dropout": 0.0}
+    if variant in _ABLATIONS:
+        config.model.operator = {"num_experts": 32, "routing": _ABLATIONS[variant], "expert_dropout": 0.0}
 
     config.data.source = "tfds:imagenet2012"
     config.data.eval_split = "validation"
@@ -60,6 +77,14 @@ def get_config(variant):
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.4  # 0.1 per 256 images
     config.schedule.warmup_epochs = 5.0
+
+    if variant.startswith("mnasnet"):
+        config.epochs = 350.0
+        config.weight_decay = 1e-5
+        config.optimizer.name = "rmsprop"
+        config.optimizer.learning_rate = 0.064  # 0.016 per 256 images
+        config.schedule.name = "exponential"  # by 0.97 every 2.4 epochs
+        config.ema_decay = 0.9999
 
     config.steps_per_loop = 313  # a quarter of an epoch
     config.eval_every_epochs = 5.0

@@ -131,6 +131,10 @@ class Data(_Section):
     """Copies of an image in a batch, each with its own augmentation."""
     interpolation: Literal["bilinear", "bicubic"] | None = None
     """Interpolation of resizing. None: as published for the network."""
+    mean: _Tuple[tuple[float, float, float]] | None = None
+    """Mean of red, green and blue on the scale 0 to 255, which is subtracted. None: as published for the network."""
+    std: _Tuple[tuple[_Positive, _Positive, _Positive]] | None = None
+    """Divisor of red, green and blue after that. None: as published for the network."""
     crop_fraction: _PositiveFraction | None = None
     """Center crop in evaluation. None: as published for the network."""
     shuffle_buffer: _PositiveInt = 16_384
@@ -208,8 +212,11 @@ class Experiment(_Section):
     label_smoothing: _BelowOne = 0.0
     """Probability mass that is spread evenly over all classes."""
     weight_decay: _Fraction = 0.0
-    """`weight_decay * w` is added to the gradient of every trainable weight `w` outside BatchNorm. The reported loss
-    does not include it, and regularizers of layers are not applied."""
+    """`weight_decay * w` is added to the gradient of every trainable weight `w` that `weight_decay_on` names. The
+    reported loss does not include it, and regularizers of layers are not applied."""
+    weight_decay_on: _NotEmpty[Literal["kernels", "biases", "batch_norm"]] = ("kernels", "biases")
+    """What decays: scales and offsets of BatchNorm are `batch_norm`, all other biases are `biases`, and all other
+    weights are `kernels`."""
     optimizer: Optimizer
     schedule: Schedule
     ema_decay: Annotated[float, Field(ge=0, le=0.999999)] | None = None

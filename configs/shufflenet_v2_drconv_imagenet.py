@@ -10,9 +10,9 @@ reports 67.1 % for drconv_x0_5; the authors of ShuffleNetV2 report 61.1 % for x0
 
 No recipe of DRConv is known to be published. This recipe is inferred from what the same group's code for ShuffleNetV2
 and WeightNet has in common: 240 epochs of 1024 images per step, momentum without Nesterov, a learning rate of 0.5 with
-linear decay to 0 and no warm-up, weight decay 4e-5, label smoothing 0.1, the inception crop, color jitter of 0.4 and
-bilinear resizing. Differences include: their input is raw BGR pixels, biases have no weight decay, the initialization
-differs, and extra steps at the end update the BatchNorm statistics. They do not use bfloat16.
+linear decay to 0 and no warm-up, weight decay 4e-5 on kernels only, label smoothing 0.1, the inception crop, color
+jitter of 0.4 and bilinear resizing. Differences include: their input is raw BGR pixels, the initialization differs, and
+extra steps at the end update the BatchNorm statistics. They do not use bfloat16.
 
 `--config.model.operator.regions=1` is the control experiment: one generated kernel per image, without regions. Other
 settings of the region-aware networks are `bank_size`, `generator` and `mask_per`.
@@ -43,6 +43,7 @@ def get_config(variant):
     config.precision = "mixed_bfloat16"
     config.label_smoothing = 0.1
     config.weight_decay = 4e-5
+    config.weight_decay_on = ("kernels",)
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.5
     config.optimizer.nesterov = False

@@ -32,7 +32,6 @@ def _register(name, paper, params, madds, top1, published, **arguments):
         info,
         blocks=BLOCKS,
         activation="relu",
-        bn_momentum=0.9,
         **arguments,
     )
 

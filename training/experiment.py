@@ -67,8 +67,8 @@ def input_settings(config: ml_collections.ConfigDict) -> dict:
     crop_fraction = config.data.crop_fraction or info.preprocessing.crop_fraction
     return {
         "image_size": (size, size),
-        "mean": info.preprocessing.mean,
-        "std": info.preprocessing.std,
+        "mean": tuple(config.data.mean or info.preprocessing.mean),
+        "std": tuple(config.data.std or info.preprocessing.std),
         "crop_fraction": None if get_task(config).dense_labels else crop_fraction,
         "interpolation": config.data.interpolation or info.preprocessing.interpolation,
     }

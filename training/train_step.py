@@ -1,6 +1,7 @@
 """One optimizer update on every replica, and many of them in one call."""
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -20,14 +21,15 @@ def train_step(
     num_replicas: int = 1,
     label_smoothing: float = 0.0,
     weight_decay: float = 0.0,
+    weight_decay_on: Collection[str] = ("kernels", "biases"),
     accumulation_steps: int = 1,
     clip_norm: float | None = None,
 ) -> dict[str, tf.Tensor]:
     """Updates the model once with this replica's part of a batch. Runs in replica context.
 
-    Minimizes the task's mean loss over the global batch, plus `weight_decay` times half the sum of squares of every
-    trainable weight except those of BatchNorm. Like the EfficientNet code, this decays biases, routing weights and
-    experts too. Regularizers of layers are not applied.
+    Minimizes the task's mean loss over the global batch, plus `weight_decay` times half the sum of squares of the
+    trainable weights that `weight_decay_on` names. By default these are, as in the EfficientNet code, all but those of
+    BatchNorm: biases, routing weights and experts too. Regularizers of layers are not applied.
 
     Args:
         state: Model, optimizer and moving average, updated in place.
@@ -37,6 +39,8 @@ def train_step(
         num_replicas: Replicas that share the global batch.
         label_smoothing: See `Task.losses`.
         weight_decay: Factor of the penalty.
+        weight_decay_on: "batch_norm" covers scales and offsets of BatchNorm, "biases" all other biases, and "kernels"
+            the remaining weights.
         accumulation_steps: Number of equal parts that the replica's examples are processed in, to save memory.
         clip_norm: Largest global norm of the gradient of the global batch; None for no clipping.
 
@@ -61,7 +65,7 @@ def train_step(
             sums[name] += tf.reduce_sum(values)
     with tf.name_scope("update"):
         step = tf.identity(state.optimizer.iterations.value)
-        gradients = _add_weight_decay(gradients, state.model, weight_decay / num_replicas)
+        gradients = _add_weight_decay(gradients, state.model, weight_decay / num_replicas, weight_decay_on)
         if clip_norm is not None:
             gradients = _clip(gradients, clip_norm, num_replicas)
         state.optimizer.apply(gradients, weights)
@@ -84,6 +88,7 @@ def step_settings(config: ml_collections.ConfigDict, task: Task, num_replicas: i
         "num_replicas": num_replicas,
         "label_smoothing": config.label_smoothing,
         "weight_decay": config.weight_decay,
+        "weight_decay_on": config.weight_decay_on,
         "accumulation_steps": config.gradient_accumulation_steps,
         "clip_norm": config.clip_norm,
     }
@@ -94,18 +99,18 @@ def _part(tensors, index, count):
     return tf.nest.map_structure(lambda tensor: tf.split(tensor, count)[index], tensors)
 
 
-def _add_weight_decay(gradients, model, factor):
+def _add_weight_decay(gradients, model, factor, covered):
     """Adds `factor` times each decayed weight. The factor is a replica's share: the optimizer sums over replicas."""
     if not factor:
         return gradients
-    batch_norm = {
-        id(weight)
-        for layer in model.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-        for weight in layer.trainable_weights
-    }
+    kinds = {}
+    for layer in model.layers:
+        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+        for weight in layer.trainable_weights:
+            other = "biases" if weight.name == "bias" or weight.name.endswith("_bias") else "kernels"
+            kinds[id(weight)] = "batch_norm" if is_batch_norm else other
     return [
-        gradient if id(weight) in batch_norm else gradient + weight.value * factor
+        gradient + weight.value * factor if kinds[id(weight)] in covered else gradient
         for gradient, weight in zip(gradients, model.trainable_weights, strict=True)
     ]
 

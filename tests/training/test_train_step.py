@@ -56,14 +56,20 @@ def test_cross_entropy_with_label_smoothing():
     np.testing.assert_allclose(cross_entropy(tf.constant(labels), tf.constant(logits), 0.2), expected, rtol=1e-5)
 
 
-def test_weight_decay_covers_all_weights_except_batch_norm():
+@pytest.mark.parametrize(
+    "covered", [("kernels", "biases"), ("kernels",), ("batch_norm", "biases"), ("kernels", "biases", "batch_norm")]
+)
+def test_weight_decay_covers_the_named_weights(covered):
     plain, decayed, batch = _network(), _network(), _batch()
+    for weight in (*plain.trainable_weights, *decayed.trainable_weights):
+        weight.assign_add(tf.ones(weight.shape))  # biases start at zero
     before = {weight.path: weight.numpy() for weight in plain.weights}
     _train_once(plain, batch)
-    _train_once(decayed, batch, weight_decay=0.1)
+    _train_once(decayed, batch, weight_decay=0.1, weight_decay_on=covered)
     for with_decay, without in zip(decayed.trainable_weights, plain.trainable_weights, strict=True):
         path = with_decay.path
-        decay = 0.0 if path.startswith("norm") else 0.5 * 0.1 * before[path]
+        kind = "batch_norm" if path.startswith("norm") else "biases" if path.endswith("bias") else "kernels"
+        decay = 0.5 * 0.1 * before[path] if kind in covered else 0.0
         np.testing.assert_allclose(with_decay.numpy(), without.numpy() - decay, atol=1e-6, err_msg=path)
 
 
