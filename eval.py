@@ -4,9 +4,10 @@
 
 The config is read from the workdir. The metrics are printed as a table and written as JSON to WORKDIR/evaluations. With
 --follow, the checkpoints of a running training are evaluated as they appear. A file of weights, such as an imported
-one, needs no run; its JSON file is written beside it:
+one, needs no run; its JSON file is written beside it. With --class_names, the data may have some of its classes only:
 
     python eval.py --checkpoint=efficientnet_b0.weights.h5 --source=tfds:imagenet2012 --split=validation
+    python eval.py --checkpoint=efficientnet_b0.weights.h5 --source=folder:photographs --class_names=imagenet.txt
 """
 
 import tabulate
@@ -18,6 +19,12 @@ from convzoo.errors import ConfigError
 program.define_checkpoint()
 SPLIT = flags.DEFINE_string("split", None, "Split, such as test or train[:10%]. Default: config.data.eval_split.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Over all replicas. Default: that of the config.", lower_bound=1)
+CLASS_NAMES = flags.DEFINE_string(
+    "class_names",
+    None,
+    "With a .weights.h5 file: text file with the name of each of its classes, one per line, by which those of the data "
+    "are found.",
+)
 OUTPUT = flags.DEFINE_string("output", None, "JSON file. Default: in WORKDIR/evaluations, or beside the weights.")
 FOLLOW = flags.DEFINE_bool("follow", False, "Evaluate checkpoints as they appear, until the last step of the run.")
 TIMEOUT = flags.DEFINE_float("timeout", None, "With --follow: longest time to wait for a checkpoint, in seconds.")
@@ -29,7 +36,7 @@ def main():
     from convzoo.training.checkpoints import find_checkpoint
     from convzoo.training.evaluation import CheckpointEvaluator
 
-    workdir = flags.FLAGS.workdir
+    workdir, class_names = flags.FLAGS.workdir, _class_names()
     evaluator = CheckpointEvaluator(
         program.config_of_checkpoint(),
         workdir,
@@ -37,6 +44,7 @@ def main():
         SPLIT.value,
         weights=flags.FLAGS.weights,
         batch_size=BATCH_SIZE.value,
+        class_names=class_names,
     )
     if FOLLOW.value and OUTPUT.value:
         raise ConfigError("--follow writes one file per checkpoint; leave out --output")
@@ -55,6 +63,17 @@ def main():
         }
         print(tabulate.tabulate([row], headers="keys", disable_numparse=True), flush=True)
         print(f"written to {path}", flush=True)
+
+
+def _class_names():
+    from convzoo.models import read_metadata
+    from convzoo.training.workdir import read_class_names
+
+    if CLASS_NAMES.value is None:
+        return None
+    if flags.FLAGS.workdir:
+        raise ConfigError(f"--class_names={CLASS_NAMES.value} applies to a .weights.h5 file; leave it out for a run")
+    return read_class_names(CLASS_NAMES.value, read_metadata(flags.FLAGS.checkpoint).get("num_classes"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from convzoo.data.augmentation import Augmentation
 from convzoo.data.corrupt import reraise_data_errors
 from convzoo.data.pipeline import check_images, eval_dataset, num_eval_batches, train_dataset
 from convzoo.data.registry import class_names, open_source
+from convzoo.data.relabeled import RelabeledSource
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
 from convzoo.data.source import IGNORED, Source
 from convzoo.data.transforms import decode_image, eval_transform
@@ -20,6 +21,7 @@ from convzoo.data.transforms import decode_image, eval_transform
 __all__ = [
     "IGNORED",
     "Augmentation",
+    "RelabeledSource",
     "Source",
     "check_images",
     "check_servers",

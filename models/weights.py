@@ -20,7 +20,13 @@ _ATTRIBUTE = "convzoo"
 _MAX_CHARACTERS = 320
 
 
-def save_weights(model: keras.Model, path: str, overrides: dict | None = None, source: str = "") -> None:
+def save_weights(
+    model: keras.Model,
+    path: str,
+    overrides: dict | None = None,
+    source: str = "",
+    preprocessing: dict | None = None,
+) -> None:
     """Writes the weights of `model` and their metadata to `path`, atomically.
 
     Args:
@@ -29,6 +35,8 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
         overrides: The overrides that `create_model` received, "operator" among them; JSON values and operators.
             `create_model` applies them again.
         source: Where the weights come from, as text.
+        preprocessing: "mean" and "std" of red, green and blue on the scale 0 to 255, where they differ from those of
+            `info(model.name)`. Evaluation and export of the file use them.
 
     Raises:
         ModelError: The path has another suffix or cannot be written, an override is not JSON, or the model is a
@@ -51,6 +59,7 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
             key: to_fields(value) if isinstance(value, Operator) else value for key, value in (overrides or {}).items()
         },
         "source": source,
+        **({"preprocessing": preprocessing} if preprocessing else {}),
         "fingerprint": _fingerprint(model),
     }
     try:
@@ -77,8 +86,8 @@ def save_weights(model: keras.Model, path: str, overrides: dict | None = None, s
 def read_metadata(path: str, name: str | None = None) -> dict:
     """Returns the metadata that `save_weights` wrote, or {} for a file that Keras wrote.
 
-    The keys are "model", "num_classes", "overrides", "source" and "fingerprint", a hash of the weight paths outside
-    the classifier.
+    The keys are "model", "num_classes", "overrides", "source", "fingerprint", a hash of the weight paths outside the
+    classifier, and, if given, "preprocessing".
 
     Args:
         path: A `.weights.h5` file.

@@ -7,7 +7,7 @@ import keras
 from convzoo.errors import ModelError
 from convzoo.models import create_model, info
 from convzoo.models.weights import CLASSIFIER
-from convzoo.porting import drconv, lukemelas, seesaw, tf1, timm, torchvision
+from convzoo.porting import drconv, keras_applications, lukemelas, seesaw, tf1, timm, torchvision
 from convzoo.porting.assignment import assign_weights
 from convzoo.porting.weight_source import WeightSource
 
@@ -16,6 +16,7 @@ SOURCES: dict[str, WeightSource] = {
     "timm": timm.SOURCE,
     "torchvision": torchvision.SOURCE,
     "lukemelas": lukemelas.SOURCE,
+    "keras": keras_applications.SOURCE,
     "drconv": drconv.SOURCE,
     "seesaw": seesaw.SOURCE,
 }
@@ -32,6 +33,8 @@ class Imported(NamedTuple):
         num_ignored: Number of the source's variables that are not weights: counters, optimizer slots, and the moving
             averages or the weights that they replace.
         assumption: What the import assumes because the file does not contain it, or "".
+        preprocessing: "mean" and "std" of the images on the scale 0 to 255, for `save_weights`; None for those of
+            `convzoo.models.info(NAME)`.
     """
 
     model: keras.Model
@@ -40,6 +43,7 @@ class Imported(NamedTuple):
     num_assigned: int
     num_ignored: int
     assumption: str = ""
+    preprocessing: dict | None = None
 
 
 def import_weights(
@@ -88,4 +92,12 @@ def import_weights(
     overrides = {**origin.required_overrides(name), **(overrides or {})}
     model = create_model(name, num_classes=num_classes, **overrides)
     assign_weights(model, values, paths, origin.framework)
-    return Imported(model, num_classes, overrides, len(variables), num_ignored, origin.assumption(name, overrides))
+    return Imported(
+        model,
+        num_classes,
+        overrides,
+        len(variables),
+        num_ignored,
+        origin.assumption(name, overrides),
+        origin.preprocessing(name),
+    )

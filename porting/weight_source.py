@@ -84,7 +84,9 @@ class WeightSource:
         framework: Variable names and kernel layouts.
         layer_names: Layer names by the network families that the source has.
         required_overrides: Name of our network -> the overrides that this source's weights require.
-        split_variables: {variable: array} -> the same with variables split where we have several.
+        split_variables: {variable: array} -> the same with variables split where we have several, or renamed.
+        preprocessing: Name of our network -> "mean" and "std" of the images on the scale 0 to 255 with which these
+            weights were trained; None for those of our network's `ModelInfo`.
         assumption: (name of our network, its overrides) -> what the import assumes because the file does not contain
             it, or "".
     """
@@ -95,4 +97,5 @@ class WeightSource:
     layer_names: Mapping[str, LayerNameMap]
     required_overrides: Callable[[str], dict] = lambda name: {}
     split_variables: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda values: values
+    preprocessing: Callable[[str], dict | None] = lambda name: None
     assumption: Callable[[str, dict], str] = lambda name, overrides: ""

@@ -61,11 +61,8 @@ def _class_names(config, task):
     for name in ("workdir", "source"):
         if flags.FLAGS[name].value is not None:
             raise ConfigError(f"--class_names={CLASS_NAMES.value} and --{name} exclude each other; use one")
-    names = workdir.read_class_names(CLASS_NAMES.value)
     num_classes = models.read_metadata(flags.FLAGS.checkpoint)["num_classes"]
-    if len(names) != num_classes:
-        raise ConfigError(f"{CLASS_NAMES.value!r} names {len(names)} classes, the network has {num_classes}")
-    return names
+    return workdir.read_class_names(CLASS_NAMES.value, num_classes)
 
 
 if __name__ == "__main__":

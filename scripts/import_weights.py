@@ -9,6 +9,7 @@ Sources:
     tf_efficientnet_*, need --override padding=symmetric --override bn_epsilon=1e-5.
   torchvision: the same file formats; overrides for its EfficientNets and ShuffleNets are added automatically.
   lukemelas: the same file formats, of EfficientNet-PyTorch and of EfficientNet-Lite with its names.
+  keras: .h5 of keras.applications, as Keras downloads it, of EfficientNet, MobileNetV1 and MobileNetV2.
   drconv, seesaw: the same file formats, saved by the authors' code for DRConv-ShuffleNetV2 and Seesaw-Net.
 
 The number of classes is read from the checkpoint. Nothing is downloaded.
@@ -23,7 +24,7 @@ from convzoo.cli import program
 from convzoo.errors import ModelError
 
 SOURCE = flags.DEFINE_string(
-    "source", None, "Origin of the weights: tf1, timm, torchvision, lukemelas, drconv or seesaw."
+    "source", None, "Origin of the weights: tf1, timm, torchvision, lukemelas, keras, drconv or seesaw."
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file, or the prefix of a TensorFlow 1 checkpoint.")
 MODEL = flags.DEFINE_string("model", None, "Name of the network in convzoo.")
@@ -44,7 +45,7 @@ def main():
     imported = porting.import_weights(SOURCE.value, CHECKPOINT.value, MODEL.value, overrides, ema=EMA.value)
     kind = "moving averages" if EMA.value else "weights"
     origin = f"{SOURCE.value}: {kind} of {os.path.basename(CHECKPOINT.value)}"
-    models.save_weights(imported.model, OUTPUT.value, overrides=imported.overrides, source=origin)
+    models.save_weights(imported.model, OUTPUT.value, imported.overrides, origin, imported.preprocessing)
     for key, value in imported.overrides.items():
         print(f"override {key}={value!r}{'' if key in overrides else f', added for {SOURCE.value}'}")
     if imported.assumption:

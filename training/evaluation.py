@@ -4,7 +4,7 @@ import datetime
 import json
 import os
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import ml_collections
@@ -128,6 +128,7 @@ class CheckpointEvaluator:
         split: Split to evaluate on; None for `config.data.eval_split`.
         weights: "auto", "ema" or "raw"; see `checkpoints.restore_weights`.
         batch_size: Examples over all replicas; None for the config's evaluation batch size.
+        class_names: Names of the network's classes; the data may have some of them only. None: those of the data.
 
     Raises:
         ConfigError: The batch size is not divisible by the number of replicas, or the data has other classes than the
@@ -143,6 +144,7 @@ class CheckpointEvaluator:
         split: str | None = None,
         weights: str = "auto",
         batch_size: int | None = None,
+        class_names: Sequence[str] | None = None,
     ):
         self._config, self._workdir, self._weights = config, workdir, weights
         self._split = split or config.data.eval_split
@@ -152,6 +154,8 @@ class CheckpointEvaluator:
                 f"batch_size={self._batch_size} is not divisible by {devices.num_replicas} replicas; use a multiple"
             )
         self._source = experiment.open_source(config)
+        if class_names is not None:
+            self._source = data.RelabeledSource(self._source, class_names)
         if workdir:
             verify_classes(workdir, self._source.class_names)
         self._source.num_examples(self._split)

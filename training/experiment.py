@@ -44,6 +44,8 @@ def config_for_weights(
     config.model.operator = metadata["overrides"].pop("operator", {})
     config.model.name, config.model.overrides = metadata["model"], metadata["overrides"]
     config.model.image_size = image_size
+    for name, value in metadata.get("preprocessing", {}).items():
+        config.data[name] = tuple(value)
     config.data.data_dir = data_dir
     if source is not None:
         config.data.source = source

@@ -117,11 +117,16 @@ def check_class_names(names: Sequence[str]) -> None:
             raise ConfigError(f"the name of class {label}, {name!r}, contains a line break; rename the class")
 
 
-def read_class_names(path: str) -> list[str]:
+def read_class_names(path: str, num_classes: int | None = None) -> list[str]:
     """Returns the lines of a text file, the name of one class each.
 
+    Args:
+        path: The file.
+        num_classes: Number of classes of the network; None accepts any number of lines.
+
     Raises:
-        ConfigError: The file cannot be read or is not UTF-8 text, or a line is empty or occurs twice.
+        ConfigError: The file cannot be read, is not UTF-8 text or names another number of classes, or a line is empty
+            or occurs twice.
     """
     try:
         names = read_text(path).removesuffix("\n").split("\n")
@@ -134,6 +139,8 @@ def read_class_names(path: str) -> list[str]:
         if name in lines:
             raise ConfigError(f"lines {lines[name]} and {number} of {path!r} are both {name!r}; name each class once")
         lines[name] = number
+    if num_classes not in (None, len(names)):
+        raise ConfigError(f"{path!r} names {len(names)} classes, the network has {num_classes}")
     return names
 
 

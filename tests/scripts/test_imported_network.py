@@ -9,6 +9,7 @@ from goldens import stand_in
 from helpers.programs import run, usage_error
 
 from convzoo import data, models
+from convzoo.training import experiment
 
 GOLDEN, NAME = "timm_mobilenetv2_100", "mobilenet_v2_x1_0"
 SOURCE = "fake:classes=1000,size=96,examples=12"
@@ -87,6 +88,52 @@ def test_evaluate_and_export_an_imported_network(folder):
     served = tf.saved_model.load(f"{folder}/saved_model").signatures["images"](images=tf.constant(images))
     prepared = data.eval_transform(tf.constant(images), **inputs)
     np.testing.assert_allclose(served["logits"], model(prepared, training=False), rtol=1e-4, atol=1e-4)
+
+
+def test_evaluate_on_images_of_a_few_classes(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("zebra", "ant"):
+        (tmp_path / "images" / "test" / name).mkdir(parents=True)
+        for number in range(3):
+            image = tf.io.encode_png(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+            (tmp_path / "images" / "test" / name / f"{number}.png").write_bytes(image.numpy())
+    weights = [f"--checkpoint={folder}/a.weights.h5", f"--source=folder:{tmp_path}/images", f"--image_size={SIZE}"]
+    names = tmp_path / "names.txt"
+    labels = {"zebra": 17, "ant": 980}
+    lines = [next((name for name, label in labels.items() if label == n), f"class {n}") for n in range(1000)]
+    names.write_text("\n".join(lines))
+    output = tmp_path / "result.json"
+    arguments = [f"--class_names={names}", "--split=test", f"--output={output}", "--batch_size=2"]
+    result = run("eval.py", *weights, *arguments)
+    assert result.returncode == 0, result.stderr
+    record = json.loads(output.read_text())
+    assert record["examples"] == 6
+    source = data.RelabeledSource(data.open_source(f"folder:{tmp_path}/images"), lines)
+    preprocessing = models.info(NAME).preprocessing
+    inputs = {"image_size": (SIZE, SIZE), "mean": preprocessing.mean, "std": preprocessing.std}
+    batch = next(iter(data.eval_dataset(source, "test", batch_size=6, **inputs)))
+    assert sorted(batch["label"].numpy()) == [17] * 3 + [980] * 3
+    model = models.create_model(NAME, input_shape=(SIZE, SIZE, 3), weights=f"{folder}/a.weights.h5")
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], model(batch["image"], training=False))
+    assert record["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-4)
+
+    names.write_text("\n".join(line.replace("ant", "emmet") for line in lines))
+    assert "lack: ant" in usage_error(run("eval.py", *weights, *arguments))
+    names.write_text("zebra\nant\n")
+    assert "names 2 classes, the network has 1000" in usage_error(run("eval.py", *weights, *arguments))
+    assert "leave it out for a run" in usage_error(run("eval.py", "--workdir=x", f"--class_names={names}"))
+
+
+def test_weights_remember_the_normalization_of_their_images(tmp_path):
+    path = str(tmp_path / "a.weights.h5")
+    model = models.create_model("mobilenet_v1_x0_25", 10, (32, 32, 3))
+    models.save_weights(model, path, preprocessing={"mean": (127.5,) * 3, "std": (64.0,) * 3})
+    config = experiment.config_for_weights(path, "fake:classes=10,size=32,examples=4")
+    settings = experiment.input_settings(config)
+    assert (settings["mean"], settings["std"]) == ((127.5,) * 3, (64.0,) * 3)
+    models.save_weights(model, path)
+    settings = experiment.input_settings(experiment.config_for_weights(path, None))
+    assert settings["mean"] == models.info("mobilenet_v1_x0_25").preprocessing.mean
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""A source with the class indices of another list of classes."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from convzoo.data.source import Source
+from convzoo.errors import DataError
+
+_LISTED = 5
+
+
+class RelabeledSource(Source):
+    """A source whose labels are positions in `class_names` instead of its own class indices.
+
+    It lets a network with many classes, such as those of ImageNet, be evaluated on images of a few of them.
+
+    Args:
+        source: The source; its classes are matched by name.
+        class_names: All classes in the order of the labels.
+
+    Raises:
+        DataError: A class of the source is not among `class_names`, or every pixel has a label.
+
+    Example:
+        >>> from convzoo import data
+        >>> source = data.open_source("fake:classes=3,size=8,examples=20")
+        >>> relabeled = RelabeledSource(source, ["9", "2", "1", "0"])
+        >>> relabeled.num_classes, sorted({int(x["label"]) for x in relabeled.dataset("train")})
+        (4, [1, 2, 3])
+    """
+
+    def __init__(self, source: Source, class_names: Sequence[str]):
+        if source.dense_labels:
+            raise DataError(f"{source.spec!r} has a label for every pixel, which cannot be matched by class names")
+        super().__init__(source.spec, class_names, source.splits)
+        positions = {name: position for position, name in enumerate(class_names)}
+        if unknown := [name for name in source.class_names if name not in positions]:
+            more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
+            raise DataError(
+                f"{source.spec!r} has classes that the class names lack: {', '.join(unknown[:_LISTED])}{more}; "
+                "name the classes as there"
+            )
+        self._source = source
+        self._labels = [positions[name] for name in source.class_names]
+
+    def _relabel(self, example):
+        return {**example, "label": tf.gather(tf.constant(self._labels, tf.int64), example["label"])}
+
+    def ordered(self, split, shard):
+        return self._source.ordered(split, shard).map(self._relabel)
+
+    def shuffled(self, split, **arguments):
+        stream = self._source.shuffled(split, **arguments)
+        return stream.map(lambda number, example: (number, self._relabel(example)))
+
+    def describe_example(self, split, number, **arguments):
+        return self._source.describe_example(split, number, **arguments)
+
+    def describe_ordered_example(self, split, position):
+        return self._source.describe_ordered_example(split, position)
