@@ -106,7 +106,7 @@ def test_assumptions():
 
 
 def test_invalid_arguments(load, resnet18, tmp_path):
-    check_error(load, "'keras'.*tf1, timm, torchvision", resnet18, source="keras")
+    check_error(load, "'mxnet'.*tf1, timm, torchvision", resnet18, source="mxnet")
     check_error(load, "timm .*shufflenet_v2_x1_0", resnet18, "shufflenet_v2_x1_0")
     check_error(load, "num_classes", resnet18, overrides={"num_classes": 10})
     with pytest.raises(ModelError, match=r"resnet18 .*bn_epsilon='small'"):
