@@ -33,7 +33,6 @@ program.define_devices()
 
 def main():
     devices = program.connect()
-    from convzoo.training.checkpoints import find_checkpoint
     from convzoo.training.evaluation import CheckpointEvaluator
 
     workdir, class_names = flags.FLAGS.workdir, _class_names()
@@ -50,10 +49,7 @@ def main():
         raise ConfigError("--follow writes one file per checkpoint; leave out --output")
     if FOLLOW.value and not workdir:
         raise ConfigError("--follow requires the workdir of a run; set --workdir")
-    if FOLLOW.value:
-        results = evaluator.follow(TIMEOUT.value)
-    else:
-        results = [evaluator.evaluate(find_checkpoint(workdir, flags.FLAGS.checkpoint))]
+    results = evaluator.follow(TIMEOUT.value) if FOLLOW.value else [evaluator.evaluate(flags.FLAGS.checkpoint)]
     for result in results:
         path = evaluator.write(result, OUTPUT.value)
         row = {

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from convzoo.cli import program
 from convzoo.errors import ConfigError, first_line
-from convzoo.training.files import read_text
+from convzoo.files import read_text
 
 
 def read(path: str, kind: str, **expected) -> dict[str, dict]:

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from convzoo.errors import ConfigError, first_line
-from convzoo.training.files import read_text, write_text
+from convzoo.files import read_text, write_text
 
 
 def check_markers(path: str, name: str) -> None:

@@ -171,7 +171,7 @@ def write_output(path: str, text: str, flag: str = "output") -> None:
     """Writes the text file that --`flag` names and creates its folder. Raises ConfigError if that fails."""
     import tensorflow as tf
 
-    from convzoo.training.files import write_text
+    from convzoo.files import write_text
 
     try:
         write_text(path, text)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from convzoo.cli.markdown import quantity
 from convzoo.errors import ConfigError
-from convzoo.training.files import read_text, write_text
+from convzoo.files import read_text, write_text
 from convzoo.training.metrics import read_metrics
 
 RECORD_FILE, TABLE_FILE = "study.json", "table.md"

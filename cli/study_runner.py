@@ -20,8 +20,8 @@ from typing import TextIO
 
 from convzoo.cli.study import FAILED, FINISHED, INTERRUPTED, Study, training_rate
 from convzoo.errors import ConfigError
+from convzoo.files import read_text
 from convzoo.training.evaluation import EVALUATIONS_FOLDER
-from convzoo.training.files import read_text
 from convzoo.training.workdir import CONFIG_FILE
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent

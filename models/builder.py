@@ -1,7 +1,8 @@
 """Building blocks of the networks, and the arguments that their builders share.
 
-Every builder takes keyword arguments only, raises ModelError for an unknown value, and returns a `keras.Model` from
-float images [batch, height, width, channels] to float32 logits [batch, num_classes]. The common arguments:
+The builder of a family, such as `convzoo.models.resnet.resnet`, takes keyword arguments only and returns a
+`keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, num_classes]. The common
+arguments:
 
 - num_classes: Width of the logits.
 - input_shape: Height, width and channels of one image. Height and width may be None.
@@ -14,9 +15,10 @@ float images [batch, height, width, channels] to float32 logits [batch, num_clas
 - padding, bn_momentum, bn_epsilon: See `NetworkBuilder`.
 - name: Name of the model.
 
-A builder knows no operator. It creates a `NetworkBuilder`, which creates the layers, and asks it for the layers of each
-part: `net.stem(images)`, `net.block(x, "block0", filters)` and `net.head(x)` return builders whose convolutions are the
-operator's; those of `net` itself are ordinary ones, for shortcuts.
+Its code is the same for every operator. It creates `net`, a `NetworkBuilder`, which creates the layers. `net.stem(images)`,
+`net.block(x, "block0", filters)` and `net.head(x)`, called once per part and in network order, return a copy of `net`
+whose convolutions are the operator's where it replaces that part. The convolutions of `net` itself are ordinary ones,
+for shortcuts.
 """
 
 import copy
@@ -65,7 +67,7 @@ class NetworkBuilder:
         self.activation, self.padding = activation, padding
         self.bn_momentum, self.bn_epsilon = bn_momentum, bn_epsilon
         self._operator = Static() if operator is None else operator
-        self._operator_layers = self._operator.new_network()
+        self._operator_layers = self._operator.start_network()
         self._layers, self._parts, self._feature_maps = PartLayers(), [], {}
 
     def stem(self, images) -> "NetworkBuilder":
@@ -89,6 +91,7 @@ class NetworkBuilder:
         return self._with(self._operator_layers(part) if replaced else PartLayers())
 
     def _with(self, part_layers):
+        """Returns a copy with the layers of one part; parts and feature maps are shared."""
         builder = copy.copy(self)
         builder._layers = part_layers
         return builder
@@ -124,7 +127,7 @@ class NetworkBuilder:
         )
 
     def mix(self, x, name):
-        """Mixes the channels after a point-wise convolution, if that is grouped. Call it before the next one."""
+        """Mixes the channels between two point-wise convolutions, if these are grouped."""
         return self._layers.mix(x, name)
 
     def mix_outputs(self, x, name):
@@ -132,9 +135,9 @@ class NetworkBuilder:
         return self._layers.mix_outputs(x, name)
 
     def adjoint_step(self, x, name):
-        """Returns K^T act(norm(K x)) for a 3x3 convolution K, if the operator wants it for two convolutions; else None.
+        """Applies the operator's substitute for a block's two 3x3 convolutions, K^T act(norm(K x)); None without one.
 
-        The two 3x3 convolutions keep resolution and width.
+        Call it only for blocks that keep resolution and width.
         """
         if not self._layers.has_adjoint_step:
             return None
@@ -196,7 +199,7 @@ class NetworkBuilder:
         )
 
     def add_reduction(self, x):
-        """Adds `x`, the last feature map before a stride, to the feature maps as the next "reduction_N"."""
+        """Adds `x` to the feature maps as the next "reduction_N". Call it before every stride and after the blocks."""
         self._feature_maps[f"reduction_{len(self._feature_maps) + 1}"] = x
 
     def model(self, images, x, name, num_classes, include_top, features, dropout_rate):

@@ -68,7 +68,7 @@ def convert(
         raise ModelError(f"seed must be an integer, not {seed!r}")
     for field in dataclasses.fields(operator):
         value = getattr(operator, field.name)
-        if field.name in operator.NETWORK_FIELDS and value != field.default:
+        if field.name in operator.NETWORK_ONLY and value != field.default:
             raise ModelError(
                 f"{field.name}={value!r} of {type(operator).__name__} has no effect in convert; remove it, and select "
                 "layers with where"

@@ -54,7 +54,7 @@ def decode_stage(text: str) -> Stage:
 
 
 def round_filters(filters: int, width_coefficient: float) -> int:
-    """Scales a channel count to a multiple of 8: the nearest one, but at least 90 % of the scaled count.
+    """Scales a channel count to the nearest multiple of 8, but at least 90 % of the scaled count; 1.0 changes nothing.
 
     Example:
         >>> round_filters(32, 1.1), round_filters(16, 1.4)
@@ -119,8 +119,7 @@ def mbconv_network(
         narrow_head: Whether a width_coefficient below 1 narrows the head too.
         fixed_ends: Whether the coefficients leave the widths of stem and head and the repeats of the first and the last
             stage as they are, as in EfficientNet-Lite.
-        survival_prob: Probability that an example keeps the last block's branch; it falls linearly from 1 at the first
-            block.
+        survival_prob: Block i of n drops the branch of an example with probability (1 - survival_prob) * i / n.
 
     Raises:
         ModelError: A stage cannot be parsed or does not fit the previous one, or the operator has no effect.

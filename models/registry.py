@@ -30,10 +30,10 @@ def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defau
     """Registers `info.name` as `builder` called with `defaults`.
 
     Args:
-        builder: A function of keyword arguments, `num_classes`, `input_shape` and `name` among them, that returns a
-            `keras.Model`. Users can override its other arguments.
+        builder: A function of keyword arguments, `num_classes`, `input_shape`, `operator` and `name` among them, that
+            returns a `keras.Model`. Users can override its other arguments.
         info: Facts about the network.
-        **defaults: Arguments of `builder` that define this network, for example widths, blocks and experts.
+        **defaults: Arguments of `builder` that define this network, for example widths, blocks and the operator.
 
     Raises:
         ModelError: The name is registered already, or a default is not an argument of `builder`.
@@ -97,8 +97,8 @@ def create_model(
             `keras.Model.save_weights`; None for random initialization. The overrides in the file's metadata apply
             unless `overrides` contains them.
         operator: What replaces the network's convolutions, for example `CondConv(num_experts=4)`; `Static()` for
-            nothing. A dict changes settings of the network's own operator, for example `{"num_experts": 4}`. None: the
-            network's own operator.
+            nothing. None: the operator recorded in `weights`, else the network's own. A dict changes settings of that
+            one, for example `{"num_experts": 4}`; with "name" it can choose another class.
         **overrides: Keywords of the family's builder, for example `stem_strides=1`; see `convzoo.models.builder` for
             the common ones. `include_top=False` returns the last feature map, `features=True` a dict of feature maps.
 
@@ -108,8 +108,8 @@ def create_model(
 
     Raises:
         ModelError: The name, an override or a setting of the operator is unknown (the message names the nearest ones),
-            the builder rejects an override, the operator cannot replace anything in this network, or the weights belong
-            to another network.
+            the builder rejects an override, the operator finds nothing to replace in this network, or the weights
+            belong to another network.
 
     Example:
         >>> from convzoo import models
@@ -160,9 +160,13 @@ def _check_overrides(name: str, builder: Callable, overrides: dict) -> None:
     known = [key for key in inspect.signature(builder).parameters if key not in ("num_classes", "input_shape", "name")]
     for key in overrides:
         if key not in known:
-            of_operators = operators_with(key)
-            advice = f"pass it as operator={{{key!r}: ...}}, a setting of {of_operators[0]}" if of_operators else ""
-            raise ModelError(f"{name} has no override {key!r}; {advice or _nearest(key, known)}")
+            operators = operators_with(key)
+            advice = (
+                f"it is a setting of {' or '.join(operators)}: use operator={{'name': {operators[0]!r}, {key!r}: ...}}"
+                if operators
+                else _nearest(key, known)
+            )
+            raise ModelError(f"{name} has no override {key!r}; {advice}")
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -113,20 +113,20 @@ def _register(name, depth, paper, params, madds, info=None, **arguments):
     register_model(resnet, info, repeats=repeats, bottleneck=bottleneck, **arguments)
 
 
-def _sizes(top1, params, madds, source):
+def _published(top1, params, madds, source):
     return {"reported": Reported(top1, source), "published": Published(params, madds, source)}
 
 
-_register("resnet18", "18", _PAPER, 11_689_512, 1_814_073_344, _sizes(69.758, 11_689_512, 1.81e9, _TORCHVISION))
-_register("resnet34", "34", _PAPER, 21_797_672, 3_663_761_408, _sizes(73.314, 21_797_672, 3.66e9, _TORCHVISION))
-_register("resnet50", "50", _PAPER, 25_557_032, 4_089_184_256, _sizes(77.7, None, 4093e6, CONDCONV_TABLE_1))
+_register("resnet18", "18", _PAPER, 11_689_512, 1_814_073_344, _published(69.758, 11_689_512, 1.81e9, _TORCHVISION))
+_register("resnet34", "34", _PAPER, 21_797_672, 3_663_761_408, _published(73.314, 21_797_672, 3.66e9, _TORCHVISION))
+_register("resnet50", "50", _PAPER, 25_557_032, 4_089_184_256, _published(77.7, None, 4093e6, CONDCONV_TABLE_1))
 _register(
     "resnet50_condconv",
     "50",
     CONDCONV,
     129_872_800,
     4_208_386_048,
-    _sizes(78.6, None, 4213e6, CONDCONV_TABLE_1),
+    _published(78.6, None, 4213e6, CONDCONV_TABLE_1),
     operator=CondConv(num_experts=8, first_block=13, classifier=True),  # the last three of 16 blocks
 )
 _register("resnet18_cifar", "18", _PAPER, 11_173_962, 555_422_720, CIFAR, stem_strides=1)

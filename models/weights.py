@@ -9,6 +9,7 @@ import h5py
 import keras
 
 from convzoo.errors import ModelError, first_line
+from convzoo.files import new_file
 from convzoo.models.operators import Operator, to_fields
 
 SUFFIX = ".weights.h5"
@@ -68,19 +69,13 @@ def save_weights(
         raise ModelError(
             f"overrides of {model.name} cannot be saved as JSON ({first_line(error)}); use numbers and strings"
         ) from error
-    part = f"{path.removesuffix(SUFFIX)}.{os.getpid()}.part{SUFFIX}"
     try:
-        if os.path.dirname(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        model.save_weights(part)
-        with h5py.File(part, "r+") as file:
-            file.attrs[_ATTRIBUTE] = text
-        os.replace(part, path)
-    except OSError as error:
+        with new_file(path, SUFFIX) as temporary:
+            model.save_weights(temporary)
+            with h5py.File(temporary, "r+") as file:
+                file.attrs[_ATTRIBUTE] = text
+    except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeError when the disk is full
         raise ModelError(f"cannot write {path!r} ({first_line(error)}); choose another path") from error
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
 
 
 def read_metadata(path: str, name: str | None = None) -> dict:

@@ -35,11 +35,10 @@ def main():
     if IMAGE.value and (SPLIT.value or flags.FLAGS["count"].present):
         raise ConfigError("--image replaces the split; leave out --split and --count")
     config = program.config_of_checkpoint()
-    checkpoint = checkpoints.find_checkpoint(flags.FLAGS.workdir, flags.FLAGS.checkpoint)
     source = experiment.open_source(config)
     with devices.strategy.scope():
         model = experiment.build_model(config, source.num_classes)
-        checkpoints.restore_weights(checkpoint, model, flags.FLAGS.weights)
+        checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
     region_maps = RegionMaps(model, devices.strategy)
     if not region_maps.regions:
         raise ConfigError(f"network {config.model.name!r} has no region maps; use one with region-aware convolutions")

@@ -27,11 +27,10 @@ def main():
     config = program.config_of_checkpoint()
     if config.task != "segmentation":
         raise ConfigError(f"config.task={config.task!r} has no label maps; use a segmentation network")
-    checkpoint = checkpoints.find_checkpoint(flags.FLAGS.workdir, flags.FLAGS.checkpoint)
     source = experiment.open_source(config)
     with devices.strategy.scope():
         model = experiment.build_model(config, source.num_classes)
-        checkpoints.restore_weights(checkpoint, model, flags.FLAGS.weights)
+        checkpoint, *_ = checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
     settings, split = experiment.eval_settings(config), SPLIT.value or config.data.eval_split
     images, labels = first_images(source, split, COUNT.value, **settings)
     predictions = tf.argmax(tf.function(model)(images, training=False), -1).numpy()

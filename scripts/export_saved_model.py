@@ -39,14 +39,13 @@ def main():
     folder = OUTPUT.value or os.path.join(workdir, "saved_model")
     check_output_folder(folder)
     set_target(TARGET.value)
-    path = checkpoints.find_checkpoint(workdir, flags.FLAGS.checkpoint)
     task = get_task(config)
     names = _class_names(config, task)
     if workdir:
         verify_classes(workdir, names)
     # float32 even after training in bfloat16, which the CPU of a server may not support.
     model = experiment.build_model(config, len(names), precision="float32")
-    kind, step = checkpoints.restore_weights(path, model, flags.FLAGS.weights)
+    path, kind, step = checkpoints.load(workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
     export_saved_model(model, folder, names, task, **experiment.input_settings(config))
     origin = config.model.name if step is None else f"step {step}, {kind} weights"
     print(f"{path} ({origin}) exported to {folder}")

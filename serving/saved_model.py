@@ -1,6 +1,8 @@
 """SavedModels that take images and return predictions; they contain the preprocessing."""
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Sequence
 
 import keras
@@ -8,6 +10,7 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.errors import ConfigError
+from convzoo.files import check_no_pattern, new_folder
 from convzoo.tasks import Task
 
 _LABELS_FILE = "labels.txt"
@@ -56,23 +59,32 @@ def export_saved_model(
         [1, 2]
     """
     check_output_folder(folder)
-    folder = folder.rstrip("/")
-    unfinished, old = f"{folder}.unfinished", f"{folder}.old"
-    for path in (unfinished, old):  # an interrupted export leaves them behind
-        if tf.io.gfile.exists(path):
-            tf.io.gfile.rmtree(path)
-    tf.io.gfile.makedirs(unfinished)
-    labels_file = os.path.join(unfinished, _LABELS_FILE)
-    with tf.io.gfile.GFile(labels_file, "w") as file:
-        file.write("".join(f"{name}\n" for name in class_names))
-    served = _ServedModel(model, labels_file, task, input_settings)
-    tf.saved_model.save(served, unfinished, signatures=served.signatures_by_name)
-    tf.io.gfile.remove(labels_file)
-    if tf.io.gfile.exists(folder):
-        tf.io.gfile.rename(folder, old)
-    tf.io.gfile.rename(unfinished, folder)
-    if tf.io.gfile.exists(old):
-        tf.io.gfile.rmtree(old)
+    with _new_folder(folder.rstrip("/")) as temporary, tempfile.TemporaryDirectory() as assets:
+        labels_file = os.path.join(assets, _LABELS_FILE)
+        with open(labels_file, "w", encoding="utf-8") as file:
+            file.write("".join(f"{name}\n" for name in class_names))
+        served = _ServedModel(model, labels_file, task, input_settings)
+        tf.saved_model.save(served, temporary, signatures=served.signatures_by_name)
+        check_output_folder(folder)  # somebody may have written to it meanwhile
+
+
+@contextlib.contextmanager
+def _new_folder(folder):
+    """As `convzoo.files.new_folder`, which an object store needs a copy for: it has no folders to rename."""
+    if "://" not in folder:
+        with new_folder(folder) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield temporary
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
+        for parent, _, names in os.walk(temporary):
+            for name in names:
+                local = os.path.join(parent, name)
+                remote = f"{folder}/{os.path.relpath(local, temporary)}"
+                tf.io.gfile.makedirs(os.path.dirname(remote))
+                tf.io.gfile.copy(local, remote, overwrite=True)
 
 
 def check_output_folder(folder: str) -> None:
@@ -81,6 +93,7 @@ def check_output_folder(folder: str) -> None:
     Example:
         >>> check_output_folder("runs/new/saved_model")
     """
+    check_no_pattern(folder, "--output")
     if not tf.io.gfile.exists(folder):
         return
     if not tf.io.gfile.isdir(folder):

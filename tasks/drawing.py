@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.errors import ConfigError, first_line
+from convzoo.files import write_bytes
 
 _DPI = 80
 _MAP_INCHES = 1.1  # side of one image or map in draw_label_maps
@@ -133,9 +133,7 @@ def label_titles(labels: np.ndarray, names: Sequence[str]) -> list[str]:
 def write_png(path: str, png: bytes) -> None:
     """Writes a PNG file to `path`, local or gs://, and creates its folder. Raises ConfigError if that fails."""
     try:
-        if folder := os.path.dirname(path):
-            tf.io.gfile.makedirs(folder)
-        tf.io.write_file(path, png)
+        write_bytes(path, png)
     except (tf.errors.OpError, OSError) as error:
         raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
 

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import re
 
 import tensorflow as tf
 
@@ -48,7 +49,6 @@ class CheckpointManager:
         if self._writes:
             self._remove_unfinished()
         messages = []
-        # CheckpointManager's own list omits checkpoints whose state file has no timestamps.
         for path in reversed(checkpoints.list_checkpoints(self._workdir)):
             try:
                 checkpoints.restore(path, self._variables)
@@ -62,7 +62,7 @@ class CheckpointManager:
     def save(self, step: int) -> None:
         """Starts saving the state after `step` steps. Raises WriteError if an earlier write failed."""
         if self._writes:
-            self._start(step, lambda: self._write(self._newest, step), f"checkpoint of step {step}")
+            self._start(step, lambda: self._write_newest(step), f"checkpoint of step {step}")
 
     def save_if_best(self, step: int, metric: str, value: float) -> bool:
         """Starts saving the state as the best one if `value` of `metric` is the highest so far.
@@ -78,8 +78,9 @@ class CheckpointManager:
             return False
 
         def write():
-            self._write(self._best, step)
+            self._write(checkpoints.BEST_FOLDER, step)
             checkpoints.write_best_info(self._workdir, step, metric, value)
+            checkpoints.keep_newest(os.path.join(self._workdir, checkpoints.BEST_FOLDER), step, 1)
 
         self._start(step, write, f"best checkpoint of step {step}")
         return True
@@ -128,23 +129,28 @@ class CheckpointManager:
             return
         with tf.device("/cpu:0"):
             self._copies = {name: tf.Variable(value.numpy()) for name, value in self._variables.items()}
-        checkpoint = tf.train.Checkpoint(variables=self._copies)
-        self._newest, self._best = (
-            tf.train.CheckpointManager(checkpoint, os.path.join(self._workdir, folder), keep)
-            for folder, keep in ((checkpoints.NEWEST_FOLDER, self._keep), (checkpoints.BEST_FOLDER, 1))
-        )
+        self._checkpoint = tf.train.Checkpoint(variables=self._copies)
 
-    def _write(self, manager, step):
+    def _write(self, folder, step):
+        path = os.path.join(self._workdir, folder, f"ckpt-{step}")
         try:
-            manager.save(checkpoint_number=step)
+            tf.io.gfile.makedirs(os.path.dirname(path))
+            self._checkpoint.write(path)
         except (tf.errors.OpError, OSError):
             self._remove_unfinished()
             raise
-        if manager is self._newest:
-            self._written_step = step
+
+    def _write_newest(self, step):
+        self._write(checkpoints.NEWEST_FOLDER, step)
+        self._written_step = step
+        folder = os.path.join(self._workdir, checkpoints.NEWEST_FOLDER)
+        checkpoints.keep_newest(folder, step, self._keep)
 
     def _remove_unfinished(self):
         """Removes the temporary folders of writes that a crash or a full disk interrupted."""
         for folder in (checkpoints.NEWEST_FOLDER, checkpoints.BEST_FOLDER):
-            for path in tf.io.gfile.glob(os.path.join(self._workdir, folder, f"*{_UNFINISHED}")):
-                tf.io.gfile.rmtree(path)
+            folder = os.path.join(self._workdir, folder)
+            names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+            for name in names:
+                if re.fullmatch(rf"ckpt-\d+{_UNFINISHED}/?", name):
+                    tf.io.gfile.rmtree(os.path.join(folder, name))

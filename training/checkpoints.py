@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -10,10 +11,11 @@ import tensorflow as tf
 
 from convzoo import models
 from convzoo.errors import ConfigError, first_line
+from convzoo.files import check_no_pattern, read_text, write_text
 from convzoo.models.weights import SUFFIX
-from convzoo.training.files import read_text, write_text
 
 NEWEST_FOLDER, BEST_FOLDER = "checkpoints", "best"
+_INDEX_FILE = re.compile(r"ckpt-(\d+)\.index")
 _KEY_PREFIX, _KEY_SUFFIX = "variables/", "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -92,18 +94,44 @@ def _open(path: str) -> tuple[Any, dict[str, str]]:
 
 def newest(workdir: str) -> str | None:
     """Returns the path of the newest checkpoint of `workdir`, or None."""
-    return tf.train.latest_checkpoint(os.path.join(workdir, NEWEST_FOLDER))
+    return next(reversed(list_checkpoints(workdir)), None)
 
 
 def best(workdir: str) -> str | None:
-    """Returns the path of the best checkpoint of `workdir`, or None."""
-    return tf.train.latest_checkpoint(os.path.join(workdir, BEST_FOLDER))
+    """Returns the path of the best checkpoint of `workdir`, or None.
+
+    While training replaces it, there are two; the one that info.json names is complete.
+    """
+    paths = list_checkpoints(workdir, BEST_FOLDER)
+    info = read_best_info(workdir)
+    named = [path for path in paths if info and step_of(path) == info["step"]]
+    return next(reversed(named or paths), None)
 
 
-def list_checkpoints(workdir: str) -> list[str]:
-    """Returns the paths of the checkpoints in `workdir`, oldest first; corrupt ones are included."""
-    state = tf.train.get_checkpoint_state(os.path.join(workdir, NEWEST_FOLDER))
-    return list(state.all_model_checkpoint_paths) if state else []
+def list_checkpoints(workdir: str, folder: str = NEWEST_FOLDER) -> list[str]:
+    """Returns the paths of the checkpoints in a folder of `workdir`, oldest first; corrupt ones are included.
+
+    A checkpoint is known by its index file, which TensorFlow writes last. TensorFlow's own list of them, the file
+    "checkpoint", can be lost or out of date and is not read.
+    """
+    folder = os.path.join(workdir, folder)
+    if not tf.io.gfile.isdir(folder):
+        return []
+    steps = [int(match[1]) for name in tf.io.gfile.listdir(folder) if (match := _INDEX_FILE.fullmatch(name))]
+    return [os.path.join(folder, f"ckpt-{step}") for step in sorted(steps)]
+
+
+def files_of(path: str) -> list[str]:
+    """Returns the paths of the files of the checkpoint at `path`, that of its index first."""
+    folder, name = os.path.split(path)
+    names = [entry for entry in tf.io.gfile.listdir(folder) if entry.startswith((f"{name}.index", f"{name}.data-"))]
+    return [os.path.join(folder, entry) for entry in sorted(names, reverse=True)]
+
+
+def remove(path: str) -> None:
+    """Removes the checkpoint at `path`. Interrupted, it leaves files that `list_checkpoints` does not take for one."""
+    for file in files_of(path):
+        tf.io.gfile.remove(file)
 
 
 def step_of(path: str) -> int:
@@ -128,6 +156,7 @@ def find_checkpoint(workdir: str | None, which: str) -> str:
         return path
     if which.endswith(SUFFIX):
         return which
+    check_no_pattern(which, "--checkpoint")
     path = which.removesuffix(".index")
     if not tf.io.gfile.exists(f"{path}.index"):
         raise ConfigError(f"checkpoint {which!r} does not exist; give newest, best or the path of a checkpoint")
@@ -173,6 +202,25 @@ def restore_weights(
     return kind, int(step.numpy())
 
 
+def load(workdir: str | None, which: str, model: keras.Model, kind: str = "auto") -> tuple[str, str, int | None]:
+    """Finds a checkpoint and loads its weights, again if a running training has replaced it meanwhile.
+
+    Args:
+        workdir, which: As for `find_checkpoint`.
+        model, kind: As for `restore_weights`.
+
+    Returns:
+        The path, and what `restore_weights` returns.
+    """
+    while True:
+        path = find_checkpoint(workdir, which)
+        try:
+            return path, *restore_weights(path, model, kind)
+        except CorruptCheckpointError:
+            if find_checkpoint(workdir, which) == path:
+                raise
+
+
 def read_best_info(workdir: str) -> dict | None:
     """Returns {"step", "metric", "value"} of the best checkpoint of `workdir`, or None."""
     path = os.path.join(workdir, BEST_FOLDER, "info.json")
@@ -203,12 +251,24 @@ def copy_if_best(workdir: str, path: str, step: int, metric: str, value: float) 
         return False
     folder = os.path.join(workdir, BEST_FOLDER)
     tf.io.gfile.makedirs(folder)
-    previous = {os.path.join(folder, name) for name in tf.io.gfile.listdir(folder) if name.startswith("ckpt-")}
-    copies = {name: os.path.join(folder, os.path.basename(name)) for name in tf.io.gfile.glob(f"{path}.*")}
-    for source, target in copies.items():
-        tf.io.gfile.copy(source, target, overwrite=True)
-    tf.compat.v1.train.update_checkpoint_state(folder, os.path.join(folder, os.path.basename(path)))
+    for file in reversed(files_of(path)):  # the index last
+        tf.io.gfile.copy(file, os.path.join(folder, os.path.basename(file)), overwrite=True)
     write_best_info(workdir, step, metric, value)
-    for name in previous - {*copies.values()}:
-        tf.io.gfile.remove(name)
+    for other in list_checkpoints("", folder):
+        if step_of(other) != step:
+            remove(other)
     return True
+
+
+def keep_newest(folder: str, step: int, count: int) -> None:
+    """Removes the checkpoints in `folder` before that of `step`, except the newest `count` with it.
+
+    Those of later steps are left alone: they are corrupt, and the run will replace them. TensorFlow's list of the
+    checkpoints is written for others who read it.
+    """
+    paths = [path for path in list_checkpoints("", folder) if step_of(path) <= step]
+    names = [os.path.basename(path) for path in paths[-count:]]
+    lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    write_text(os.path.join(folder, "checkpoint"), "\n".join(lines) + "\n")
+    for path in paths[:-count]:
+        remove(path)

@@ -3,24 +3,27 @@
 import datetime
 import json
 import os
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import ml_collections
 import tensorflow as tf
+from absl import logging
 
 import convzoo
 from convzoo import data
 from convzoo.errors import ConfigError, first_line
+from convzoo.files import write_text
 from convzoo.models.weights import SUFFIX
 from convzoo.tasks import Task, get_task
 from convzoo.training import checkpoints, experiment
 from convzoo.training.devices import Devices
-from convzoo.training.files import write_text
 from convzoo.training.workdir import verify_classes
 
 EVALUATIONS_FOLDER = "evaluations"
+_POLL_SECONDS = 1.0  # between two looks for a new checkpoint
 
 
 class Evaluator:
@@ -165,13 +168,16 @@ class CheckpointEvaluator:
             self._model = experiment.build_model(config, self._source.num_classes)
         self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.has_local_input)
 
-    def evaluate(self, path: str) -> dict:
-        """Evaluates the checkpoint at `path`.
+    def evaluate(self, which: str) -> dict:
+        """Evaluates a checkpoint of the run, or the file of weights.
+
+        Args:
+            which: "newest", "best" or a path, see `checkpoints.find_checkpoint`.
 
         Returns:
             The task's metrics, "examples", and what was evaluated, as JSON values.
         """
-        kind, step = checkpoints.restore_weights(path, self._model, self._weights)
+        path, kind, step = checkpoints.load(self._workdir, which, self._model, self._weights)
         metrics = self._evaluator.evaluate(self._source, self._split, batch_size=self._batch_size, **self._settings)
         return {
             "step": step,
@@ -228,13 +234,29 @@ class CheckpointEvaluator:
         """
         steps_per_epoch = self._source.num_examples(self._config.data.train_split) / self._config.batch_size
         last_step = experiment.total_steps(self._config, steps_per_epoch)
-        folder = os.path.join(self._workdir, checkpoints.NEWEST_FOLDER)
-        for path in tf.train.checkpoints_iterator(folder, timeout=timeout):
-            result = self.evaluate(path)
+        evaluated = None
+        while evaluated is None or evaluated["step"] < last_step:
+            self._wait_for_another_than(evaluated and evaluated["checkpoint"], timeout)
+            evaluated = self.evaluate("newest")
             if self._split == self._config.data.eval_split:
                 metric = self.task.best_metric
-                checkpoints.copy_if_best(self._workdir, path, result["step"], metric, result[metric])
-            yield result
-            if result["step"] >= last_step:
-                return
-        raise ConfigError(f"no new checkpoint appeared in {folder} within {timeout:g} s; is the training running?")
+                arguments = (evaluated["checkpoint"], evaluated["step"], metric, evaluated[metric])
+                try:
+                    checkpoints.copy_if_best(self._workdir, *arguments)
+                except tf.errors.NotFoundError:
+                    logging.warning(
+                        "training removed %s before it was evaluated; increase config.keep_checkpoints",
+                        evaluated["checkpoint"],
+                    )
+            yield evaluated
+
+    def _wait_for_another_than(self, path, timeout):
+        """Waits until the run has a newest checkpoint other than `path`."""
+        start = time.monotonic()
+        while checkpoints.newest(self._workdir) in (None, path):
+            if timeout is not None and time.monotonic() - start > timeout:
+                folder = os.path.join(self._workdir, checkpoints.NEWEST_FOLDER)
+                raise ConfigError(
+                    f"no new checkpoint appeared in {folder} within {timeout:g} s; is the training running?"
+                )
+            time.sleep(_POLL_SECONDS)

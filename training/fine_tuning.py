@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from convzoo import models
 from convzoo.errors import ConfigError
+from convzoo.files import check_no_pattern
 from convzoo.models import segmentation
 from convzoo.models.weights import CLASSIFIER, SUFFIX
 from convzoo.training import checkpoints, workdir
@@ -43,6 +44,8 @@ def find_initialization(config: ml_collections.ConfigDict) -> Initialization | N
     weights = config.init.weights
     if weights is None:
         return None
+    if not weights.endswith(SUFFIX):
+        check_no_pattern(weights, "config.init.weights")
     if weights.endswith(SUFFIX):
         path, metadata = weights, models.read_metadata(weights)
     elif workdir.has_config(weights):

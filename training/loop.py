@@ -14,6 +14,7 @@ import tensorflow as tf
 from convzoo import data
 from convzoo.configs.schema import validate
 from convzoo.errors import ConfigError, TrainingError, UnavailableError, WriteError, first_line
+from convzoo.files import check_no_pattern
 from convzoo.models.region_masks import masks
 from convzoo.tasks import get_task
 from convzoo.training import checkpoints, experiment, fine_tuning, workdir
@@ -67,6 +68,7 @@ def train(
         Interrupted: SIGTERM or SIGINT stopped the run, which has saved a checkpoint.
     """
     validate(config, devices.num_replicas)
+    check_no_pattern(folder, "--workdir")
     config, initialization, added_overrides = _find_initial_weights(config, folder)
     with (
         _report_lost_workers(devices, folder),

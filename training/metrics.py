@@ -10,7 +10,7 @@ import tensorflow as tf
 import tqdm
 
 from convzoo.errors import WriteError, first_line
-from convzoo.training.files import read_text, write_text
+from convzoo.files import read_text, write_text
 
 METRICS_FILE = "metrics.jsonl"
 _INPUT_SHARE_SHOWN = 0.1  # progress shows the share of time spent waiting for input from here on

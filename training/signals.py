@@ -13,7 +13,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Context manager that records SIGTERM and SIGINT, so that training can stop between steps.
+    """Context manager that records SIGTERM, SIGINT and SIGHUP (a closed terminal): training can stop between steps.
 
     A second signal raises KeyboardInterrupt at once. Outside the main thread, where Python delivers no signals, it
     records nothing.
@@ -22,7 +22,7 @@ class StopRequest:
         number: Number of the recorded signal, or None.
     """
 
-    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self):
         self.number = None

@@ -14,7 +14,7 @@ import tensorflow as tf
 import convzoo
 from convzoo.configs import schema
 from convzoo.errors import ConfigError, first_line
-from convzoo.training.files import read_text, write_text
+from convzoo.files import check_no_pattern, read_text, write_text
 
 CONFIG_FILE, CLASSES_FILE = "config.json", "classes.txt"
 
@@ -92,6 +92,7 @@ def has_config(workdir: str) -> bool:
 
 def _read(workdir: str) -> dict:
     path = os.path.join(workdir, CONFIG_FILE)
+    check_no_pattern(workdir, "--workdir")
     if not has_config(workdir):
         raise ConfigError(f"{path} does not exist; give the workdir of a training run")
     try:

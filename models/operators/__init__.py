@@ -1,7 +1,7 @@
 """The operators of the four papers: each replaces ordinary convolutions of a network by its own layers.
 
 `create_model` builds a network with an operator, `convert` puts one into a trained network. An operator is a frozen
-dataclass of its settings, one file a paper. To write another one, subclass `Operator`.
+dataclass of its settings, one file a paper.
 """
 
 from convzoo.models.operators.changes import change, from_fields, operators_with, to_fields

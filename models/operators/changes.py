@@ -33,7 +33,7 @@ def from_fields(name: str, **fields) -> Operator:
     """Returns the operator of the class `name`.
 
     Raises:
-        ModelError: There is no such operator or setting (the message names the nearest one), or a value is invalid.
+        ModelError: There is no such operator or setting (the message names known ones), or a value is invalid.
 
     Example:
         >>> from_fields("DRConv", regions=4).regions
@@ -65,8 +65,8 @@ def change(operator: Operator, changes: Operator | dict | None) -> Operator:
 
     Args:
         operator: The operator.
-        changes: Settings by name. With "name" the result is an operator of that class, which keeps the settings of
-            `operator` only if that is one. An `Operator` replaces `operator`; None changes nothing.
+        changes: Settings by name. With "name" the result is an operator of that class, and keeps the settings of
+            `operator` only if that is of the same class. An `Operator` replaces `operator`; None changes nothing.
 
     Raises:
         ModelError: As `from_fields`, or `changes` is of another type.
@@ -80,11 +80,15 @@ def change(operator: Operator, changes: Operator | dict | None) -> Operator:
     if isinstance(changes, Operator):
         return changes
     if not isinstance(changes, dict):
-        raise ModelError(f"operator must be one such as convzoo.models.CondConv(), or a dict, not {changes!r}")
+        raise ModelError(f"operator must be an Operator such as convzoo.models.CondConv(), or a dict, not {changes!r}")
     fields = to_fields(operator)
     if changes.get("name", fields["name"]) != fields["name"]:
         fields = {}
-    if fields.get("name") == "Static" and set(changes) - {"name"}:
-        settings = ", ".join(key for key in changes if key != "name")
-        raise ModelError(f"{settings} of the operator cannot be set without its name; add name, such as CondConv")
+    settings = [key for key in changes if key != "name"]
+    if settings and changes.get("name", fields.get("name")) == "Static":
+        owner = next(iter(operators_with(settings[0])), "CondConv")
+        raise ModelError(
+            f"Static, which replaces nothing, has no setting {settings[0]!r}; add the name of the operator, such as "
+            f"'name': {owner!r}"
+        )
     return from_fields(**{**fields, **changes})

@@ -33,7 +33,7 @@ class CondConv(Operator):
         head: Whether the head's 1x1 convolution is replaced.
         routing: How routing weights are computed, see `convzoo.models.operators.routing.RoutingBuilder`.
         scope: "block", as in the paper: the layers of a block share routing weights; "layer": each has its own.
-        expert_dropout: Share of the routing weights that are set to zero in training; the others are scaled up.
+        expert_dropout: Fraction of the routing weights that is set to zero in training; the others are scaled up.
         temperature: Divisor of the logits of routing="softmax". A high one makes routing weights nearly equal.
         annealing_steps: Training steps over which the temperature falls linearly to 1, as in Dynamic Convolution (arXiv
             1912.03458), which uses a temperature of 30 and ten epochs. 0: it stays.
@@ -48,6 +48,7 @@ class CondConv(Operator):
         >>> model = models.create_model("resnet50", 10, (64, 64, 3), operator=operator)
         >>> model.get_layer("block13_2_conv").num_experts
         4
+        >>> import keras
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Conv2D(4, 3)])
         >>> [type(layer).__name__ for layer in models.convert(model, models.CondConv(num_experts=4)).layers]
         ['Conv2D', 'CondConv2D']
@@ -55,8 +56,8 @@ class CondConv(Operator):
 
     LAYERS: ClassVar = tuple(_COND_LAYERS.values())
     REPLACES: ClassVar = "convolutions"
-    NETWORK_FIELDS: ClassVar = (
-        *Operator.NETWORK_FIELDS,
+    NETWORK_ONLY: ClassVar = (
+        *Operator.NETWORK_ONLY,
         *("stem", "head", "routing", "scope", "expert_dropout", "temperature", "annealing_steps"),
     )
 
@@ -89,7 +90,7 @@ class CondConv(Operator):
     def parts(self):
         return super().parts + tuple(part for part in ("stem", "head", "classifier") if getattr(self, part))
 
-    def new_network(self):
+    def start_network(self):
         routing_builder = RoutingBuilder(
             self.routing, self.num_experts, self.expert_dropout, self.temperature, self.annealing_steps
         )
@@ -120,7 +121,7 @@ class CondConv(Operator):
 class _CondLayers(PartLayers):
     def __init__(self, operator, routing_builder, part):
         self._num_experts, self._routing_builder = operator.num_experts, routing_builder
-        # The classifier is one layer; its input is dropped out, the input of its routing is not.
+        # The classifier is one layer; dropout applies to its input, not to the input of its routing.
         shared = operator.scope == "block" or part.kind == "classifier"
         self._routing_weights = routing_builder(part.inputs, part.name) if shared else None
 

@@ -14,7 +14,8 @@ from convzoo.models.operators.part import PartLayers
 class DRConv(Operator):
     """Region-aware convolutions (arXiv 2003.12243) in place of 1x1 convolutions.
 
-    `convert` gives each layer its own mask; its argument `where` can also select larger kernels.
+    `convert` gives each layer its own mask, whatever `mask_per` is; its argument `where` can also select larger
+    kernels.
 
     Args:
         regions: Number of regions of the mask (m in the paper). One region needs no mask.
@@ -58,7 +59,7 @@ class DRConv(Operator):
     def _layer_arguments(self):
         return {"regions": self.regions, "bank_size": self.bank_size, "generator": self.generator}
 
-    def new_network(self):
+    def start_network(self):
         return lambda part: _RegionLayers(self, self._layer_arguments, part)
 
     def selects(self, layer):

@@ -20,6 +20,8 @@ _ALTERNATING_STENCILS = ("3-point-horizontal", "3-point-vertical")
 class Lean(Operator):
     """Lean convolutions (arXiv 1910.13157) in place of 3x3 convolutions: a sparse stencil plus a 1x1 convolution.
 
+    `convert` uses `stencil` and `group_size` only.
+
     Args:
         stencil: "9-point", "5-point", "3-point-horizontal", "3-point-vertical", or "3-point-alternating" for horizontal
             and vertical lines in turn.
@@ -41,7 +43,7 @@ class Lean(Operator):
 
     LAYERS: ClassVar = (LeanConv2D,)
     REPLACES: ClassVar = "3x3 convolutions"
-    NETWORK_FIELDS: ClassVar = (*Operator.NETWORK_FIELDS, "adjoint_step")
+    NETWORK_ONLY: ClassVar = (*Operator.NETWORK_ONLY, "adjoint_step")
 
     stencil: str = "5-point"
     group_size: int | None = 1
@@ -59,7 +61,7 @@ class Lean(Operator):
         stencil = _ALTERNATING_STENCILS[index % 2] if self.stencil == _ALTERNATING else self.stencil
         return {"stencil": stencil, "group_size": self.group_size}
 
-    def new_network(self):
+    def start_network(self):
         layer_arguments = map(self._layer_arguments, itertools.count())
         return lambda part: _LeanLayers(self, layer_arguments)
 

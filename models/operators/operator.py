@@ -18,17 +18,19 @@ class Operator(abc.ABC):
     """What replaces the convolutions of a network; a frozen dataclass of its settings.
 
     `convzoo.models.create_model` asks an operator for the layers of each part of a network. `convzoo.models.convert`
-    asks it which layers of a trained network it replaces, for the new layers, and to start them from the trained
-    weights.
+    asks which layers of a trained network to replace, asks for their replacements, and has it set their weights.
+
+    To write another operator, subclass this class as a frozen dataclass, set LAYERS and REPLACES, and add it to the
+    operators in changes.py.
 
     Args:
-        first_block: Blocks from this index on are replaced. The index counts from 0 over the whole network, as in the
-            layer names. None: no block. `convert` has its argument `where` instead.
+        first_block: Convolutions of blocks from this index on are replaced. The index counts from 0 over the whole
+            network, as in the layer names. None: of no block. `convert` has its argument `where` instead.
     """
 
     LAYERS: ClassVar[tuple[type[keras.Layer], ...]] = ()  # what it puts into a network
     REPLACES: ClassVar[str] = ""  # the convolutions of a block that it replaces, in words
-    NETWORK_FIELDS: ClassVar[tuple[str, ...]] = ("first_block",)  # settings without a meaning in `convert`
+    NETWORK_ONLY: ClassVar[tuple[str, ...]] = ("first_block",)  # settings without a meaning in `convert`
 
     first_block: int | None = dataclasses.field(default=0, kw_only=True)
 
@@ -42,10 +44,11 @@ class Operator(abc.ABC):
         return () if self.first_block is None else ("block",)
 
     @abc.abstractmethod
-    def new_network(self) -> Callable[[Part], PartLayers]:
-        """Returns a function that is called for each part of one network, in order, and returns its layers.
+    def start_network(self) -> Callable[[Part], PartLayers]:
+        """Starts a new network: returns a function from each part to the layers that it gets.
 
-        It is called for the kinds in `parts` only.
+        The function is called in network order and for the parts to be replaced only: the kinds in `parts`, and blocks
+        from `first_block` on. It keeps what parts share, such as routing weights.
         """
 
     def why_no_effect(self, model: keras.Model) -> str | None:
@@ -57,7 +60,7 @@ class Operator(abc.ABC):
     makes_copies: ClassVar[bool] = True  # whether a new layer has several copies of the trained kernel
 
     def selects(self, layer: keras.Layer) -> bool:
-        """Returns whether the operator replaces this built layer unless the user says which layers to replace."""
+        """Returns whether the operator replaces this built layer by default, where `why_not` allows it."""
         return self.why_not(layer) is None
 
     @abc.abstractmethod
@@ -98,7 +101,7 @@ class Static(Operator):
 
     first_block: int | None = dataclasses.field(default=None, init=False)
 
-    def new_network(self):
+    def start_network(self):
         return lambda part: PartLayers()
 
     def why_no_effect(self, model):

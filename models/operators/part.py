@@ -7,7 +7,7 @@ from keras import KerasTensor, layers
 
 
 class Part(NamedTuple):
-    """A part of a network in construction.
+    """A part of a network under construction.
 
     Attributes:
         kind: "stem", "block", "head" (the 1x1 convolution after the blocks) or "classifier".
@@ -43,7 +43,7 @@ class PartLayers:
         return layers.Dense(**arguments)(x)
 
     def mix(self, x, name: str):
-        """Mixes the channels of `x` after the point-wise convolution that other point-wise convolutions follow."""
+        """Mixes the channels of `x` between two point-wise convolutions."""
         return x
 
     def mix_outputs(self, x, name: str):

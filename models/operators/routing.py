@@ -16,13 +16,13 @@ class RoutingBuilder:
         variant: How the routing weights are computed.
             "one_layer": sigmoid(global average pool(block's input) . kernel + bias) per block; the paper's choice.
             "softmax": the same with a softmax.
-            "single": all blocks use the routing weights of the first block.
-            "partially_shared": every two consecutive blocks share routing weights.
+            "single": all conditional parts, the classifier too, use the routing weights of the first one.
+            "partially_shared": consecutive conditional parts share in pairs: 1 and 2, 3 and 4, ...
             "hidden_small", "hidden_medium", "hidden_large": a hidden ReLU layer with 1/8, 1 and 8 times the input
             channels.
             "hierarchical": the previous block's routing weights are additional inputs.
         num_experts: Number of routing weights per block.
-        expert_dropout: Share of the routing weights that are set to zero in training, drawn per example and expert;
+        expert_dropout: Fraction of the routing weights that is set to zero in training, drawn per example and expert;
             the others are scaled up.
         temperature, annealing_steps: See `convzoo.layers.ExpertRouting`.
 

@@ -25,8 +25,8 @@ class UnevenGroups(Operator):
             of all convolutions that are replaced.
         order: "given", or "reversed" to begin with the last share.
         mixing: How the groups exchange information. "shuffle": a channel shuffle of 2 groups between the point-wise
-            convolutions of a block. "two_shuffles": and one after the last of them with half as many groups as
-            channels, as in the IGCV3 baseline of the Seesaw-Net authors; IGCV3's own code has one shuffle. "share":
+            convolutions of a block. "two_shuffles": the same, plus one after the last of them with half as many groups
+            as channels, as in the IGCV3 baseline of the Seesaw-Net authors; IGCV3's own code has one shuffle. "share":
             every second convolution of the network has the reversed order, so that its first group reads from both
             groups of the one before. A symmetric ratio cannot be reversed, and is shuffled instead.
         even_from: Blocks of this many channels or more have two equal groups and a shuffle; None: no block. 160 in
@@ -50,7 +50,7 @@ class UnevenGroups(Operator):
 
     LAYERS: ClassVar = (UnevenPointwiseConv2D,)
     REPLACES: ClassVar = "1x1 convolutions"
-    NETWORK_FIELDS: ClassVar = (*Operator.NETWORK_FIELDS, "mixing", "even_from", "even_by", "equal_groups")
+    NETWORK_ONLY: ClassVar = (*Operator.NETWORK_ONLY, "mixing", "even_from", "even_by", "equal_groups")
 
     ratio: tuple[int, ...] = (1, 3)
     order: str = "given"
@@ -72,7 +72,7 @@ class UnevenGroups(Operator):
         if self.even_from is not None:
             check_integer("even_from", self.even_from)
 
-    def new_network(self):
+    def start_network(self):
         count = itertools.count()
         return lambda part: _GroupLayers(self, part, count)
 

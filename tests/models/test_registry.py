@@ -93,7 +93,7 @@ def test_unknown_names_and_overrides_name_the_nearest_ones():
         create_model("efficientnet_condconv_b0_4e", stem_stride=2)
     with pytest.raises(ModelError, match=r"'num_expert'.*num_experts"):
         create_model("efficientnet_condconv_b0_4e", operator={"num_expert": 2})
-    with pytest.raises(ModelError, match=r"'num_experts'.*CondConv"):
+    with pytest.raises(ModelError, match=r"'num_experts'.*operator=\{'name': 'CondConv'"):
         create_model("efficientnet_condconv_b0_4e", num_experts=2)
     with pytest.raises(ModelError, match=r"operator .*'CondConv'"):
         create_model("resnet18", operator="CondConv")

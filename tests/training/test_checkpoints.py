@@ -1,14 +1,17 @@
 """Checkpoints that are written while training goes on."""
 
+import pathlib
 import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from convzoo.errors import WriteError
+from convzoo.errors import ConfigError, WriteError
+from convzoo.training import checkpoints
 from convzoo.training.checkpoint_manager import CheckpointManager
-from convzoo.training.checkpoints import newest, restore
+from convzoo.training.checkpoints import best, list_checkpoints, model_variables, newest, prefixed, restore
 
 
 @pytest.fixture
@@ -72,11 +75,11 @@ def test_failed_write_is_reported_and_keeps_the_previous_file(tmp_path, state, m
     writer.save(1)
     writer.wait()
 
-    def full(manager, checkpoint_number):
-        (tmp_path / "checkpoints" / f"ckpt-{checkpoint_number}_temp").mkdir()
+    def full(checkpoint, path):
+        pathlib.Path(f"{path}_temp").mkdir()
         raise tf.errors.ResourceExhaustedError(None, None, "No space left")
 
-    monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
+    monkeypatch.setattr(tf.train.Checkpoint, "write", full)
     writer.save(2)
     with pytest.raises(WriteError, match="No space left") as caught:
         writer.wait()
@@ -105,3 +108,54 @@ def test_a_worker_that_does_not_write(tmp_path, state):
     assert reader.restore_newest() == (f"{tmp_path}/checkpoints/ckpt-7", [])
     assert reader.saved_step == 7
     np.testing.assert_array_equal(state["model/a/kernel"], [7, 7])
+
+
+@pytest.mark.parametrize("text", [None, "", "model_checkpoint_path: 3", 'model_checkpoint_path: "ckpt-1"\n', "\udcff"])
+def test_checkpoints_are_found_without_tensorflows_list_of_them(text, tmp_path, state):
+    writer = CheckpointManager(str(tmp_path), state, keep=2)
+    for step in (1, 2, 10):
+        _set(state, step)
+        writer.save(step)
+        assert writer.save_if_best(step, "eval/top1", step)
+        writer.wait()
+    writer.close()
+    for folder in ("checkpoints", "best"):
+        path = tmp_path / folder / "checkpoint"
+        path.unlink() if text is None else path.write_text(text, errors="surrogateescape")
+    assert list_checkpoints(str(tmp_path)) == [f"{tmp_path}/checkpoints/ckpt-{step}" for step in (2, 10)]
+    assert (newest(str(tmp_path)), best(str(tmp_path))) == (
+        f"{tmp_path}/checkpoints/ckpt-10",
+        f"{tmp_path}/best/ckpt-10",
+    )
+    reader = CheckpointManager(str(tmp_path), state, keep=2)
+    assert reader.restore_newest() == (f"{tmp_path}/checkpoints/ckpt-10", [])
+
+
+def test_a_corrupt_later_checkpoint_does_not_push_out_whole_ones(tmp_path, state):
+    writer = CheckpointManager(str(tmp_path), state, keep=1)
+    writer.save(1)
+    writer.close()
+    (tmp_path / "checkpoints" / "ckpt-9.index").write_text("corrupt")
+    writer = CheckpointManager(str(tmp_path), state, keep=1)
+    assert writer.restore_newest()[0] == f"{tmp_path}/checkpoints/ckpt-1"
+    writer.save(4)
+    writer.close()
+    assert _read(f"{tmp_path}/checkpoints/ckpt-4", state)
+    assert not (tmp_path / "checkpoints" / "ckpt-1.index").exists()
+
+
+def test_a_best_checkpoint_that_training_replaces_is_read_again(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    state = prefixed("model", model_variables(model)) | {"optimizer/iteration": tf.Variable(1, dtype=tf.int64)}
+    writer = CheckpointManager(str(tmp_path), state, keep=1)
+    for step in (1, 2):
+        writer.save_if_best(step, "eval/top1", step)
+        writer.wait()
+    writer.close()
+    gone, there = f"{tmp_path}/best/ckpt-1", f"{tmp_path}/best/ckpt-2"
+    found = iter([gone, there, there])
+    monkeypatch.setattr(checkpoints, "best", lambda workdir: next(found))
+    assert checkpoints.load(str(tmp_path), "best", model)[:2] == (there, "raw")
+    monkeypatch.setattr(checkpoints, "best", lambda workdir: gone)
+    with pytest.raises(ConfigError, match="ckpt-1"):
+        checkpoints.load(str(tmp_path), "best", model)
