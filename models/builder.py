@@ -15,10 +15,10 @@ arguments:
 - padding, bn_momentum, bn_epsilon: See `NetworkBuilder`.
 - name: Name of the model.
 
-Its code is the same for every operator. It creates `net`, a `NetworkBuilder`, which creates the layers. `net.stem(images)`,
-`net.block(x, "block0", filters)` and `net.head(x)`, called once per part and in network order, return a copy of `net`
-whose convolutions are the operator's where it replaces that part. The convolutions of `net` itself are ordinary ones,
-for shortcuts.
+Its code is the same for every operator. It creates `net`, a `NetworkBuilder`, which creates the layers.
+`net.stem(images)`, `net.block(x, "block0", filters)` and `net.head(x)`, called once per part and in network order,
+return a copy of `net` whose convolutions are the operator's where it replaces that part. The convolutions of `net`
+itself are ordinary ones, for shortcuts.
 """
 
 import copy
