@@ -20,6 +20,9 @@ from convzoo.errors import ConfigError
 _HOST = re.sub(r"[^\w-]", "_", socket.gethostname()) or "localhost"
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 _ASIDE = ".old"
+# What training writes into its workdir and reads again.
+_RUN_FILES = ("config.json", "classes.txt", "metrics.jsonl")
+_RUN_FOLDERS = ("checkpoints", "best", "tensorboard")
 _count = itertools.count()
 
 
@@ -68,6 +71,21 @@ def write_bytes(path: str, content: bytes) -> None:
 def write_text(path: str, text: str) -> None:
     """Writes `text` to `path`, as `write_bytes` does."""
     write_bytes(path, text.encode())
+
+
+def write_output(path: str, content: bytes) -> None:
+    """Writes `content` to a path that the user chose, as `write_bytes` does, but never over a file of a training run.
+
+    Raises:
+        OSError: The path is a file of a run, or anything but a regular file, or the folder cannot be written.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    parent, subfolder = os.path.split(folder)
+    is_own = name in _RUN_FILES and os.path.exists(os.path.join(folder, _RUN_FILES[0]))
+    is_own |= subfolder in _RUN_FOLDERS and os.path.exists(os.path.join(parent, _RUN_FILES[0]))
+    if is_own and os.path.exists(path):
+        raise OSError(errno.EEXIST, "a file of the training run in that folder", path)
+    write_bytes(path, content)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """Flags, configs, exit statuses and output files of the programs."""
 
+import contextlib
+import gc
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
@@ -37,16 +40,40 @@ def run(main: Callable[[], None]) -> None:
         app.run(call_main, flags_parser=_parse)
     except UserError as error:
         print(f"{os.path.basename(sys.argv[0])}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        _exit(error.exit_status)
     except Interrupted as error:
-        sys.exit(128 + error.number)
+        _exit(128 + error.number)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _exit(130)
+    except SystemExit:
+        gc.collect()  # ends the threads of iterators in cycles while there still is an interpreter
+        raise
+    except BaseException:
+        traceback.print_exc()
+        _exit(1)
+
+
+def _exit(status):
+    """Ends the process at once.
+
+    The traceback of an error holds the iterators of the input pipeline. Their threads may be in Python code, for which
+    an interpreter that shuts down would wait for ever, or abort.
+    """
+    logging.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or a pipe without a reader
+            stream.flush()
+    os._exit(status)
 
 
 def _parse(arguments, values=flags.FLAGS):
     try:
-        return values(arguments)
+        remaining = values(arguments)
+        for name in values:
+            # The shell does not expand --workdir=~/x.
+            if isinstance(value := values[name].value, str) and value.startswith("~"):
+                values[name].value = os.path.expanduser(value)
+        return remaining
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ConfigError(_flag_error(error)) from error
 
@@ -171,10 +198,10 @@ def write_output(path: str, text: str, flag: str = "output") -> None:
     """Writes the text file that --`flag` names and creates its folder. Raises ConfigError if that fails."""
     import tensorflow as tf
 
-    from convzoo.files import write_text
+    from convzoo import files
 
     try:
-        write_text(path, text)
+        files.write_output(path, text.encode())
     except (OSError, tf.errors.OpError) as error:
         raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --{flag}") from error
 

@@ -64,7 +64,7 @@ def open_source(spec, data_dir=None, dense_labels=False):
         ['background', 'disc', 'square', 'triangle']
     """
     opener, rest = _opener(spec, dense_labels)
-    return opener(spec, rest, _default_folder(data_dir))
+    return opener(spec, os.path.expanduser(rest), _default_folder(data_dir))
 
 
 def class_names(spec, data_dir=None, dense_labels=False):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.errors import ConfigError, first_line
-from convzoo.files import write_bytes
+from convzoo.files import write_output
 
 _DPI = 80
 _MAP_INCHES = 1.1  # side of one image or map in draw_label_maps
@@ -133,7 +133,7 @@ def label_titles(labels: np.ndarray, names: Sequence[str]) -> list[str]:
 def write_png(path: str, png: bytes) -> None:
     """Writes a PNG file to `path`, local or gs://, and creates its folder. Raises ConfigError if that fails."""
     try:
-        write_bytes(path, png)
+        write_output(path, png)
     except (tf.errors.OpError, OSError) as error:
         raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
 

@@ -122,3 +122,19 @@ def test_killed_at_any_moment_a_whole_folder_remains(tmp_path):
 def test_paths_that_tensorflow_takes_for_patterns_are_refused(path):
     with pytest.raises(ConfigError, match="pattern"):
         files.check_no_pattern(path, "--workdir")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "classes.txt", "metrics.jsonl", "checkpoints/ckpt-1.index", "best/info.json"]
+)
+def test_an_output_replaces_no_file_of_a_run(name, tmp_path):
+    for file in ("config.json", name):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("of the run")
+    with pytest.raises(OSError, match="training run"):
+        files.write_output(str(tmp_path / name), b"text")
+    assert (tmp_path / name).read_text() == "of the run"
+    for new in ("result.json", "evaluations/config.json", "checkpoints/note.txt"):
+        files.write_output(str(tmp_path / new), b"text")
+    (tmp_path / "config.json").unlink()
+    files.write_output(str(tmp_path / "metrics.jsonl"), b"text")  # of no run

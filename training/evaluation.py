@@ -15,7 +15,7 @@ from absl import logging
 import convzoo
 from convzoo import data
 from convzoo.errors import ConfigError, first_line
-from convzoo.files import write_text
+from convzoo.files import write_output
 from convzoo.models.weights import SUFFIX
 from convzoo.tasks import Task, get_task
 from convzoo.training import checkpoints, experiment
@@ -215,7 +215,7 @@ class CheckpointEvaluator:
                 name = f"step_{result['step']:08d}_{result['weights']}_{split}.json"
                 path = os.path.join(self._workdir, EVALUATIONS_FOLDER, name)
         try:
-            write_text(path, json.dumps(result, indent=2) + "\n")
+            write_output(path, (json.dumps(result, indent=2) + "\n").encode())
         except (tf.errors.OpError, OSError) as error:
             raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
         return path

@@ -41,9 +41,9 @@ def find_initialization(config: ml_collections.ConfigDict) -> Initialization | N
         ConfigError: The weights do not exist or belong to another network.
         ModelError: The file is not a weights file.
     """
-    weights = config.init.weights
-    if weights is None:
+    if config.init.weights is None:
         return None
+    weights = os.path.expanduser(config.init.weights)
     if not weights.endswith(SUFFIX):
         check_no_pattern(weights, "config.init.weights")
     if weights.endswith(SUFFIX):

@@ -95,7 +95,7 @@ def test_resumed_run_equals_uninterrupted_run(run, devices, tmp_path, capsys):
     assert steps[-1] == 24
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_saves_and_the_run_resumes(run, devices, tmp_path, monkeypatch, capsys, number):
     workdir = str(tmp_path / "stopped")
     config = tiny.get_config()
