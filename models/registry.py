@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import fnmatch
 import inspect
+import math
 import numbers
 import os
 from collections.abc import Callable
@@ -24,6 +25,19 @@ class _Entry:
 
 
 _ENTRIES: dict[str, _Entry] = {}
+# Lowest and highest values of numbers among the builders' arguments.
+_RANGES = {
+    "bn_epsilon": (1e-12, 1.0),
+    "bn_momentum": (0.0, 0.99999),
+    "depth_coefficient": (0.01, 100.0),
+    "dropout_rate": (0.0, 0.999),
+    "head_filters": (1, 65536),
+    "se_ratio": (0.0, 16.0),
+    "stem_filters": (1, 65536),
+    "stem_strides": (1, 2),
+    "survival_prob": (0.001, 1.0),
+    "width_coefficient": (0.01, 100.0),
+}
 
 
 def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defaults) -> None:
@@ -135,6 +149,8 @@ def create_model(
     own = change(entry.defaults.get("operator") or Static(), recorded.pop("operator", None))
     given = {} if operator is None else {"operator": operator}
     arguments = {**entry.defaults, **recorded, **overrides, "operator": change(own, operator)}
+    for key, value in {**recorded, **overrides}.items():
+        _check_value(name, key, value)
     try:
         model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
     except ModelError:
@@ -167,6 +183,19 @@ def _check_overrides(name: str, builder: Callable, overrides: dict) -> None:
                 else _nearest(key, known)
             )
             raise ModelError(f"{name} has no override {key!r}; {advice}")
+
+
+def _check_value(name: str, key: str, value) -> None:
+    """Raises ModelError for a number that is not finite or out of the range of the argument `key`."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _check_value(name, key, item)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return
+    lowest, highest = _RANGES.get(key, (-math.inf, math.inf))
+    if not (math.isfinite(value) and lowest <= value <= highest):
+        allowed = "a finite number" if key not in _RANGES else f"a number from {lowest:g} to {highest:g}"
+        raise ModelError(f"{key}={value!r} of {name} is invalid; use {allowed}")
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -64,7 +64,7 @@ def save_weights(
         "fingerprint": _fingerprint(model),
     }
     try:
-        text = json.dumps(metadata)
+        json.dumps(metadata)
     except TypeError as error:
         raise ModelError(
             f"overrides of {model.name} cannot be saved as JSON ({first_line(error)}); use numbers and strings"
@@ -73,7 +73,7 @@ def save_weights(
         with new_file(path, SUFFIX) as temporary:
             model.save_weights(temporary)
             with h5py.File(temporary, "r+") as file:
-                file.attrs[_ATTRIBUTE] = text
+                file.attrs[_ATTRIBUTE] = json.dumps({**metadata, "checksum": _checksum(file)})
     except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeError when the disk is full
         raise ModelError(f"cannot write {path!r} ({first_line(error)}); choose another path") from error
 
@@ -82,14 +82,14 @@ def read_metadata(path: str, name: str | None = None) -> dict:
     """Returns the metadata that `save_weights` wrote, or {} for a file that Keras wrote.
 
     The keys are "model", "num_classes", "overrides", "source", "fingerprint", a hash of the weight paths outside the
-    classifier, and, if given, "preprocessing".
+    classifier, "checksum", a hash of all values, and, if given, "preprocessing".
 
     Args:
         path: A `.weights.h5` file.
         name: The network that the file must belong to; None accepts any.
 
     Raises:
-        ModelError: The file does not exist, is not HDF5, or belongs to another network.
+        ModelError: The file does not exist, is damaged or not HDF5, or belongs to another network.
 
     Example:
         >>> from convzoo import models
@@ -106,7 +106,9 @@ def read_metadata(path: str, name: str | None = None) -> dict:
     try:
         with h5py.File(path, "r") as file:
             metadata = json.loads(file.attrs.get(_ATTRIBUTE, "{}"))
-    except OSError as error:
+            if not isinstance(metadata, dict) or not isinstance(metadata.get("overrides", {}), dict):
+                raise TypeError("its metadata are no object")
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"weights {path!r} cannot be read ({first_line(error)}); write the file again") from error
     if "model" not in metadata:
         return {}
@@ -129,7 +131,7 @@ def load_weights(model: keras.Model, path: str, new_classifier: bool = False) ->
         Paths of the weights that were not loaded: those of the classifier, or none.
 
     Raises:
-        ModelError: The file belongs to another network or cannot be read.
+        ModelError: The file belongs to another network, is damaged or cannot be read, or a weight is not finite.
 
     Example:
         >>> from convzoo import models
@@ -150,15 +152,18 @@ def load_weights(model: keras.Model, path: str, new_classifier: bool = False) ->
     differs = None not in (classes, file_classes) and classes != file_classes
     # Loads into a copy first: a file that does not fit must not change the network.
     copy = _clone(model, file_classes if differs else classes)
+    _verify_checksum(path, metadata)
     try:
         with warnings.catch_warnings():
             # Keras 3.15 looks for every layer a second time in the model's own lists, and warns about it.
             warnings.filterwarnings("ignore", message="Skipping nested container at '_operations")
             copy.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
         # Keras names the shapes after its first line.
         text = " ".join((str(error) or type(error).__name__).split())[:_MAX_CHARACTERS]
         raise ModelError(f"weights {path!r} do not fit {model.name!r} as built here: {text}") from error
+    if bad := first_not_finite(copy):
+        raise ModelError(f"weights {path!r} are not finite: {bad} has NaN or infinite values; use another file")
     loaded = {weight.path: weight for weight in copy.weights}
     skipped = []
     for weight in model.weights:
@@ -173,6 +178,47 @@ def load_weights(model: keras.Model, path: str, new_classifier: bool = False) ->
             stacklevel=3,
         )
     return skipped
+
+
+def first_not_finite(model: keras.Model) -> str | None:
+    """Returns the path of the first weight that has a NaN or infinite value; None if there is none.
+
+    Example:
+        >>> inputs = keras.Input((2,))
+        >>> model = keras.Model(inputs, keras.layers.Dense(1, bias_initializer=lambda *a, **k: [float("nan")])(inputs))
+        >>> first_not_finite(model).endswith("/bias")
+        True
+    """
+    for weight in model.weights:
+        if weight.dtype.startswith(("float", "bfloat")) and not keras.ops.all(keras.ops.isfinite(weight.value)):
+            return weight.path
+    return None
+
+
+def _checksum(file):
+    """Returns a hash of the names, shapes and values of all arrays in an open HDF5 file."""
+    digest = hashlib.sha256()
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            values = item[()]
+            digest.update(f"{name} {item.dtype} {item.shape}".encode())
+            digest.update(values.tobytes())
+
+    file.visititems(add)
+    return digest.hexdigest()[:32]
+
+
+def _verify_checksum(path, metadata):
+    if "checksum" not in metadata:  # of Keras
+        return
+    try:
+        with h5py.File(path, "r") as file:
+            found = _checksum(file)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(f"weights {path!r} are damaged ({first_line(error)}); write the file again") from error
+    if found != metadata["checksum"]:
+        raise ModelError(f"weights {path!r} are damaged: their values have changed; write the file again")
 
 
 def check_path(path: str) -> None:

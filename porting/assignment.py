@@ -51,6 +51,8 @@ def assign_weights(
             mismatches.append(f"{name} {list(value.shape)} for {path}, which needs {list(stored_shape)}")
         elif value.dtype != np.float32:
             mismatches.append(f"{name} of {value.dtype} for {path}, which needs floating-point numbers")
+        elif not np.isfinite(value).all():
+            mismatches.append(f"{name} for {path} with NaN or infinite values")
         else:
             ordered = value.reshape([variable.shape[axis] for axis in axes])
             converted[path] = np.transpose(ordered, np.argsort(axes))

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import ml_collections
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 import convzoo
 from convzoo import data
-from convzoo.errors import ConfigError, first_line
+from convzoo.errors import ConfigError, TrainingError, first_line
 from convzoo.files import write_output
-from convzoo.models.weights import SUFFIX
+from convzoo.models.weights import SUFFIX, first_not_finite
 from convzoo.tasks import Task, get_task
 from convzoo.training import checkpoints, experiment
 from convzoo.training.devices import Devices
@@ -66,6 +67,7 @@ class Evaluator:
 
         Raises:
             DataError: Too many images are corrupt.
+            TrainingError: The loss is not finite.
         """
 
         def make_dataset(context):
@@ -87,9 +89,16 @@ class Evaluator:
                 lambda tensor: tensor.numpy(), self._compiled(iterator, tf.constant(batches))
             )
         examples = int(totals.pop("examples"))
+        if not np.isfinite(totals["loss"]):
+            raise TrainingError(self._not_finite(split))
         is_example = collected.pop("mask", None)
         predictions = {name: values[is_example > 0] for name, values in collected.items()}
         return {**self._task.eval_metrics(totals, predictions, examples), "examples": examples}
+
+    def _not_finite(self, split):
+        weight = first_not_finite(self._model)
+        cause = f"{weight} has NaN or infinite values" if weight else "the weights are finite, but activations are not"
+        return f"the loss of {self._model.name} on {split} is not finite: {cause}; use another checkpoint"
 
     def step(self, batch: dict) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Returns the totals and the collected predictions of a replica's batch {"image", "label", "mask"}."""

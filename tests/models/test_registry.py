@@ -86,6 +86,28 @@ def test_count_rejects_layers_without_a_rule():
         count(model)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "values"),
+    [
+        ("efficientnet_b0", "dropout_rate", (1, 1.0, -0.1, float("nan"))),
+        ("efficientnet_b0", "survival_prob", (0, 1.1, float("inf"))),
+        ("efficientnet_b0", "width_coefficient", (-1, 0, 1e9, float("nan"))),
+        ("efficientnet_b0", "depth_coefficient", (0, float("nan"))),
+        ("efficientnet_b0", "bn_momentum", (1.0, -0.5)),
+        ("efficientnet_b0", "bn_epsilon", (0.0, -1e-3)),
+        ("resnet18", "stem_strides", (0, 3)),
+        ("resnet18", "repeats", ((1, float("nan")),)),
+        ("shufflenet_v2_x0_5", "head_filters", (0, 10**9)),
+        ("seesawnet_shuffle_0_5d", "se_ratio", (-1.0,)),
+    ],
+)
+def test_numbers_out_of_range(name, key, values):
+    for value in values:
+        with pytest.raises(ModelError, match=f"{key}=") as error:
+            create_model(name, 5, (32, 32, 3), **{key: value})
+        assert "\n" not in str(error.value)
+
+
 def test_unknown_names_and_overrides_name_the_nearest_ones():
     with pytest.raises(ModelError, match=r"'efficientnet_b9'.*efficientnet_b\d"):
         create_model("efficientnet_b9")

@@ -1,5 +1,8 @@
 """Weight files: metadata, loading, new classifiers, and errors."""
 
+import contextlib
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -39,6 +42,7 @@ def test_metadata_rebuilds_the_network(saved):
     model, path = saved
     metadata = read_metadata(path)
     assert metadata.pop("fingerprint")
+    assert metadata.pop("checksum")
     assert metadata == {
         "model": NAME,
         "num_classes": 4,
@@ -107,6 +111,28 @@ def test_smaller_and_other_networks_are_rejected(saved):
     save_weights(shuffled, path, {"layout": "torchvision"})
     with pytest.raises(ModelError, match=r"'shufflenet_v2_x0_5'.*'resnet18'"):
         create_model("resnet18", weights=path)  # which has no such override
+
+
+def test_changed_bytes_and_nan_are_refused(saved, tmp_path):
+    model, path = saved
+    content = pathlib.Path(path).read_bytes()
+    values = keras.ops.convert_to_numpy(model.get_layer("stem_conv").kernel).tobytes()[:64]
+    at = content.index(values)
+    pathlib.Path(path).write_bytes(content[:at] + b"\x01\x02" + content[at + 2 :])
+    with pytest.raises(ModelError, match=r"damaged.*values have changed"):
+        small(weights=path)
+    rng = np.random.default_rng(0)
+    for _ in range(40):  # anywhere: an error of one line, or nothing of the values has changed
+        at = rng.integers(len(content))
+        pathlib.Path(path).write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+        with contextlib.suppress(ModelError):
+            np.testing.assert_array_equal(run(small(weights=path)), run(model))
+    kernel = model.get_layer("block0_project_conv").kernel
+    kernel.assign(kernel * float("nan"))
+    for write in (lambda path: save_weights(model, path), model.save_weights):
+        write(str(tmp_path / "nan.weights.h5"))
+        with pytest.raises(ModelError, match="block0_project_conv/kernel has NaN"):
+            small(weights=str(tmp_path / "nan.weights.h5"))
 
 
 def test_errors_leave_network_and_files_unchanged(saved, tmp_path):

@@ -278,6 +278,19 @@ def test_the_temperature_of_routing_is_annealed(ema_decay, devices, tmp_path):
     assert counts == [8] * (2 if ema_decay is None else 4)
 
 
+def test_a_network_that_is_not_finite_is_not_evaluated(run, devices, monkeypatch):
+    load = checkpoints.load
+
+    def load_nan(workdir, which, model, kind):
+        result = load(workdir, which, model, kind)
+        model.get_layer("stem_conv").kernel.assign(model.get_layer("stem_conv").kernel * float("nan"))
+        return result
+
+    monkeypatch.setattr(checkpoints, "load", load_nan)
+    with pytest.raises(TrainingError, match="stem_conv/kernel has NaN"):
+        CheckpointEvaluator(load_config(run), run, devices).evaluate("newest")
+
+
 def test_run_without_moving_average(devices, tmp_path):
     config = tiny.get_config()
     config.ema_decay = None
