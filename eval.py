@@ -63,12 +63,13 @@ def main():
 
 def _class_names():
     from convzoo.models import read_metadata
+    from convzoo.models.weights import SUFFIX
     from convzoo.training.workdir import read_class_names
 
     if CLASS_NAMES.value is None:
         return None
-    if flags.FLAGS.workdir:
-        raise ConfigError(f"--class_names={CLASS_NAMES.value} applies to a .weights.h5 file; leave it out for a run")
+    if flags.FLAGS.workdir or not flags.FLAGS.checkpoint.endswith(SUFFIX):
+        raise ConfigError(f"--class_names={CLASS_NAMES.value} applies to a {SUFFIX} file; leave it out for a run")
     return read_class_names(CLASS_NAMES.value, read_metadata(flags.FLAGS.checkpoint).get("num_classes"))
 
 

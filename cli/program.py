@@ -45,7 +45,9 @@ def run(main: Callable[[], None]) -> None:
         _exit(128 + error.number)
     except KeyboardInterrupt:
         _exit(130)
-    except SystemExit:
+    except SystemExit as error:
+        if error.code == 1 and any(argument.lstrip("-").startswith("help") for argument in sys.argv[1:]):
+            sys.exit(0)  # absl ends --help with 1
         gc.collect()  # ends the threads of iterators in cycles while there still is an interpreter
         raise
     except BaseException:
@@ -84,7 +86,8 @@ def _flag_error(error) -> str:
         return _config_file_error(error)
     if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
         field, *suggestion = error.args[0].args[0].splitlines()
-        return " ".join([f"the config has no field {field} (see configs/schema.py)", *suggestion])
+        advice = 'see configs/schema.py, and for settings that the file does not list --config.model.operator="{...}"'
+        return " ".join([f"the config has no field {field} ({advice})", *suggestion])
     lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
     return lines[-1] if len(lines) > 1 and "Error whilst parsing" in lines[0] else lines[0]
 

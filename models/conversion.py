@@ -58,6 +58,8 @@ def convert(
         >>> bool(keras.ops.max(keras.ops.abs(trained(images) - converted(images))) < 1e-4)
         True
     """
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"model must be a keras.Model, not {model!r}")
     if not isinstance(operator, Operator):
         raise ModelError(f"operator must be one such as convzoo.models.CondConv(), not {operator!r}")
     if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
@@ -146,6 +148,8 @@ def _select(model, operator, where):
         weighted = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
         chosen = [layer for layer in chosen if isinstance(layer, weighted)]
     for layer in chosen:
+        if getattr(layer, "lora_enabled", False):
+            raise ModelError(f"{layer.name} of {model.name} has LoRA weights, which would be lost; merge them first")
         if reason := operator.why_not(layer):
             raise ModelError(f"{type(operator).__name__} cannot replace {layer.name} of {model.name}: {reason}")
     if not chosen:
@@ -156,7 +160,8 @@ def _select(model, operator, where):
 def _is_on_1x1_images(layer):
     if not isinstance(layer, keras.layers.Conv2D):
         return False
-    shape = layer.input.shape
+    inputs = layer.input[0] if isinstance(layer.input, (list, tuple)) else layer.input
+    shape = inputs.shape
     return (shape[2:] if layer.data_format == "channels_first" else shape[1:3]) == (1, 1)
 
 

@@ -137,12 +137,17 @@ def create_model(
     """
     entry = _entry(name)
     _check_overrides(name, entry.builder, overrides)
-    weights = None if weights is None else os.fspath(weights)
+    try:
+        weights = None if weights is None else os.fspath(weights)
+        input_shape = None if input_shape is None else tuple(input_shape)
+    except TypeError as error:
+        raise ModelError(f"weights={weights!r} or input_shape={input_shape!r} has a wrong type: {error}") from error
     metadata = {} if weights is None else read_metadata(weights, name)
     if num_classes is None:
         num_classes = metadata.get("num_classes") or entry.info.num_classes
     if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
         raise ModelError(f"num_classes must be an integer of at least 1, not {num_classes!r}")
+    num_classes = int(num_classes)
     if input_shape is None:
         input_shape = (entry.info.input_size, entry.info.input_size, 3)
     recorded = dict(metadata.get("overrides", {}))
@@ -166,7 +171,9 @@ def create_model(
 
 
 def _entry(name: str) -> _Entry:
-    if name not in _ENTRIES:
+    if not isinstance(name, str) or name not in _ENTRIES:
+        if not isinstance(name, str):
+            raise ModelError(f"a network is called by its name, see list_models(), not {name!r}")
         raise ModelError(f"unknown network {name!r}; {_nearest(name, list(_ENTRIES))}")
     return _ENTRIES[name]
 

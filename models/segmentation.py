@@ -45,7 +45,7 @@ def create_segmenter(
 
     Args:
         backbone: One of `list_models()`, or a functional model, ours or not, whose weights are copied. If it returns a
-            dict of feature maps, finest first, these are used (but not one called "head"). Otherwise they are the last
+            dict of feature maps, these are used (but not one called "head"). Otherwise they are the last
             feature map at each stride, whatever follows them.
         num_classes: Number of classes.
         input_shape: Height, width and channels; by default the backbone's. Height and width may be None.
@@ -76,13 +76,18 @@ def create_segmenter(
         >>> models.create_segmenter(backbone, 21, filters=8).name
         'mobilenetv2_1.00_64_segmenter'
     """
+    if output_stride not in (8, 16, 32) or isinstance(output_stride, bool):
+        raise ModelError(f"output_stride must be 8, 16 or 32, not {output_stride!r}")
+    if atrous_rates is not None and not isinstance(atrous_rates, (list, tuple)):
+        raise ModelError(f"atrous_rates must be integers such as (6, 12, 18), not {atrous_rates!r}")
     if atrous_rates is not None and len(set(atrous_rates)) < len(atrous_rates):
         raise ModelError(f"atrous_rates={tuple(atrous_rates)} contain a number twice; use different ones")
     sizes = {"num_classes": num_classes, "filters": filters, "low_level_filters": low_level_filters}
     for key, value in (*sizes.items(), *(("atrous_rates", rate) for rate in atrous_rates or ())):
         if not isinstance(value, numbers.Integral) or value < 1:
             raise ModelError(f"{key} must be an integer of at least 1, not {value!r}")
-    if not 0 <= head_dropout_rate < 1:
+    atrous_rates = None if atrous_rates is None else tuple(map(int, atrous_rates))
+    if not isinstance(head_dropout_rate, numbers.Real) or not 0 <= head_dropout_rate < 1:
         raise ModelError(f"head_dropout_rate must be at least 0 and below 1, not {head_dropout_rate!r}")
     for key in ("features", "include_top"):
         if key in overrides:
@@ -120,12 +125,22 @@ def create_segmenter(
 def _features(model: keras.Model) -> keras.Model:
     """Returns a model from the same input to a dict of feature maps, finest first."""
     check_flat(model)
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise ModelError(
             f"{model.name} has inputs {model.inputs}; a backbone has one input [batch, height, width, channels]"
         )
+    if taken := [layer.name for layer in model.layers if layer.name.startswith(HEAD_PREFIX)]:
+        raise ModelError(f"{model.name} has a layer {taken[0]!r}; rename it: {HEAD_PREFIX} is for the segmenter's own")
     if isinstance(model.output, dict):
-        return model
+        strides = strides_of(model)
+        maps = {key: x for key, x in model.output.items() if key != "head"}
+        if not maps or any(id(x) not in strides for x in maps.values()):
+            names = ", ".join(map(str, model.output))
+            raise ModelError(f"{model.name} returns {names}; use feature maps [batch, height, width, channels]")
+        finest_first = dict(sorted(maps.items(), key=lambda item: strides[id(item[1])]))
+        return keras.Model(model.inputs, finest_first, name=model.name)
     height, width = model.input_shape[1:3]
     strides, found = strides_of(model), {}
     for call in calls(model):

@@ -130,7 +130,8 @@ def read_class_names(path: str, num_classes: int | None = None) -> list[str]:
             or occurs twice.
     """
     try:
-        names = read_text(path).removesuffix("\n").split("\n")
+        text = read_text(path).removeprefix("\ufeff").removesuffix("\n")
+        names = [name.removesuffix("\r") for name in text.split("\n")]
     except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read class names from {path!r} ({first_line(error)}); give a text file") from error
     lines = {}
@@ -141,7 +142,7 @@ def read_class_names(path: str, num_classes: int | None = None) -> list[str]:
             raise ConfigError(f"lines {lines[name]} and {number} of {path!r} are both {name!r}; name each class once")
         lines[name] = number
     if num_classes not in (None, len(names)):
-        raise ConfigError(f"{path!r} names {len(names)} classes, the network has {num_classes}")
+        raise ConfigError(f"{path!r} names {len(names)} classes, the network has {num_classes}; name each once")
     return names
 
 

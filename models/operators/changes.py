@@ -39,15 +39,15 @@ def from_fields(name: str, **fields) -> Operator:
         >>> from_fields("DRConv", regions=4).regions
         4
     """
-    if name not in _CLASSES:
+    if not isinstance(name, str) or name not in _CLASSES:
         raise ModelError(f"unknown operator {name!r}; choose one of {', '.join(_CLASSES)}")
     known = _settings(_CLASSES[name])
     for key in fields:
         if key not in known:
+            key = str(key)
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             raise ModelError(f"{name} has no setting {key!r}; it has {', '.join(near or known) or 'none'}")
-    # JSON has no tuples.
-    return _CLASSES[name](**{key: tuple(x) if isinstance(x, list) else x for key, x in fields.items()})
+    return _CLASSES[name](**fields)
 
 
 def operators_with(setting: str) -> list[str]:
@@ -91,4 +91,4 @@ def change(operator: Operator, changes: Operator | dict | None) -> Operator:
             f"Static, which replaces nothing, has no setting {settings[0]!r}; add the name of the operator, such as "
             f"'name': {owner!r}"
         )
-    return from_fields(**{**fields, **changes})
+    return from_fields(**{str(key): value for key, value in {**fields, **changes}.items()})

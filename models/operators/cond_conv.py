@@ -61,6 +61,8 @@ class CondConv(Operator):
         *("stem", "head", "routing", "scope", "expert_dropout", "temperature", "annealing_steps"),
     )
 
+    may_replace_nothing: ClassVar = True  # an ablation of the paper
+
     num_experts: int = 8
     classifier: bool = False
     stem: bool = False
@@ -83,8 +85,11 @@ class CondConv(Operator):
         check_integer("annealing_steps", self.annealing_steps, lowest=0)
         if self.temperature != 1 and self.routing != "softmax":
             raise ModelError(f"temperature={self.temperature} requires routing='softmax', not {self.routing!r}")
-        if self.annealing_steps and self.temperature == 1:
-            raise ModelError(f"annealing_steps={self.annealing_steps} has no effect: temperature is 1; increase it")
+        if self.annealing_steps and self.temperature <= 1:
+            raise ModelError(
+                f"annealing_steps={self.annealing_steps} has no effect: the temperature falls to 1 from "
+                f"{self.temperature}; increase it"
+            )
 
     @property
     def parts(self):

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from keras import layers, ops
 
+from convzoo.errors import ModelError
 from convzoo.layers import DRConv2D, GuidedMask
 from convzoo.models.operators.operator import Operator, check_choice, check_integer, config_for, copies
 from convzoo.models.operators.part import PartLayers
@@ -54,6 +55,8 @@ class DRConv(Operator):
         check_integer("bank_size", self.bank_size)
         check_choice("generator", self.generator, DRConv2D.GENERATORS)
         check_choice("mask_per", self.mask_per, ("block", "layer"))
+        if self.regions == 1 and self.mask_per != "block":
+            raise ModelError(f"mask_per={self.mask_per!r} has no effect: one region needs no mask; remove it")
 
     @property
     def _layer_arguments(self):

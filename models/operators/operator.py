@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -34,9 +35,24 @@ class Operator(abc.ABC):
 
     first_block: int | None = dataclasses.field(default=0, kw_only=True)
 
+    may_replace_nothing: ClassVar[bool] = False
+
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):  # JSON has no tuples
+                value = tuple(value)
+            elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+                value = int(value)  # of NumPy's types, which JSON lacks
+            object.__setattr__(self, field.name, value)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise ModelError(f"{field.name} must be True or False, not {value!r}")
+            if isinstance(field.default, float):
+                _check_number(field.name, value)
         if self.first_block is not None:
             check_integer("first_block", self.first_block, lowest=0)
+        elif not self.may_replace_nothing:
+            raise ModelError(f"{type(self).__name__} with first_block=None replaces nothing; use Static()")
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -100,6 +116,7 @@ class Static(Operator):
     """
 
     first_block: int | None = dataclasses.field(default=None, init=False)
+    may_replace_nothing: ClassVar = True
 
     def start_network(self):
         return lambda part: PartLayers()
@@ -115,6 +132,11 @@ class Static(Operator):
 
     def start_from(self, new, trained, noise, seed):
         raise NotImplementedError
+
+
+def _check_number(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ModelError(f"{name} must be a finite number, not {value!r}")
 
 
 def check_integer(name: str, value, lowest: int = 1) -> None:

@@ -62,6 +62,8 @@ class UnevenGroups(Operator):
 
     def __post_init__(self):
         super().__post_init__()
+        if not isinstance(self.ratio, tuple) or not all(type(share) is int for share in self.ratio):
+            raise ModelError(f"ratio must be positive integers such as (1, 3), not {self.ratio!r}")
         try:
             UnevenPointwiseConv2D(sum(self.ratio), self.ratio, self.order)
         except (TypeError, ValueError) as error:
@@ -71,6 +73,10 @@ class UnevenGroups(Operator):
         check_choice("equal_groups", self.equal_groups, ("together", "separate"))
         if self.even_from is not None:
             check_integer("even_from", self.even_from)
+        elif self.even_by != "inputs":
+            raise ModelError(f"even_by={self.even_by!r} has no effect without even_from; set it too")
+        if self.order != "given" and self.ratio == self.ratio[::-1]:
+            raise ModelError(f"order={self.order!r} has no effect: ratio={self.ratio} is symmetric; remove it")
 
     def start_network(self):
         count = itertools.count()

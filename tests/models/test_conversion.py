@@ -1,5 +1,6 @@
 """Conversion of trained Keras networks to the four operators."""
 
+import json
 import warnings
 
 import keras
@@ -265,3 +266,66 @@ class _Subclassed(keras.Model):
 
     def call(self, inputs):
         return self.conv(inputs)
+
+
+@pytest.mark.graphs
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: models.CondConv(stem="yes"), "stem .*True or False.*'yes'"),
+        (lambda: models.CondConv(classifier=1), "classifier .*1"),
+        (lambda: models.CondConv(expert_dropout="a"), "expert_dropout .*'a'"),
+        (lambda: models.CondConv(expert_dropout=1.0), r"expert_dropout .*1\.0"),
+        (lambda: models.CondConv(temperature=None), "temperature .*None"),
+        (lambda: models.CondConv(routing="softmax", temperature=float("nan")), "temperature .*nan"),
+        (lambda: models.CondConv(temperature=30.0), "temperature=30.0 requires routing='softmax'"),
+        (lambda: models.CondConv(routing="softmax", annealing_steps=10), "annealing_steps=10 has no effect"),
+        (lambda: models.CondConv(routing=["softmax"]), "routing .*one_layer"),
+        (lambda: models.CondConv(scope="stage"), "'stage'.*block, layer"),
+        (lambda: models.Lean(adjoint_step=0), "adjoint_step .*0"),
+        (lambda: models.UnevenGroups(ratio="13"), "ratio .*'13'"),
+        (lambda: models.UnevenGroups(even_from=0), "even_from .*0"),
+        (lambda: models.create_model("resnet18", operator={"name": ["CondConv"]}), "unknown operator"),
+        (lambda: models.create_model("resnet18", operator={"name": "CondConv", 3: 4}), "no setting '3'"),
+        (lambda: models.create_model("resnet18", operator=models.CondConv), "operator must be"),
+        (lambda: models.convert(foreign(), models.CondConv(scope="layer")), "scope='layer' .*no effect"),
+        (lambda: models.convert(foreign(), models.Static()), "Static"),
+        (lambda: models.convert(None, models.CondConv()), "None"),
+        (lambda: models.CondConv(routing="softmax", temperature=0.5, annealing_steps=9), "annealing_steps=9"),
+        (lambda: models.DRConv(first_block=None), r"first_block=None .*Static\(\)"),
+        (lambda: models.DRConv(regions=1, mask_per="layer"), "mask_per='layer' has no effect"),
+        (lambda: models.UnevenGroups(ratio=(True, 3)), "ratio .*True"),
+        (lambda: models.UnevenGroups(ratio=4), "ratio .*4"),
+        (lambda: models.UnevenGroups(even_by="outputs"), "even_by='outputs' has no effect"),
+        (lambda: models.UnevenGroups(ratio=(1, 1), order="reversed"), "order='reversed' has no effect"),
+        (lambda: models.create_model(None), "None"),
+        (lambda: models.create_model("resnet18", 5, 32), "input_shape=32"),
+        (lambda: models.create_model("resnet18", weights=5), "weights=5"),
+    ],
+)
+def test_invalid_operators(make, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_operators_of_numpy_and_json_values_are_those_of_python():
+    operator = models.UnevenGroups(ratio=[1, 3], even_from=np.int64(16))
+    assert operator == models.UnevenGroups(ratio=(1, 3), even_from=16)
+    assert hash(operator) == hash(models.UnevenGroups(ratio=(1, 3), even_from=16))
+    fields = json.loads(json.dumps(models.operators.to_fields(operator)))
+    assert models.operators.from_fields(**fields) == operator
+
+
+def test_networks_of_the_zoo_that_have_an_operator():
+    """Their conditional layers stay; the ordinary ones are replaced."""
+    model = models.create_model("mobilenet_v1_condconv_x0_25", 3, (32, 32, 3))
+    converted = models.convert(model, models.CondConv(num_experts=2))
+    kept = [layer for layer in converted.layers if getattr(layer, "num_experts", None) == 8]
+    assert len(kept) == len([layer for layer in model.layers if hasattr(layer, "num_experts")])
+    assert isinstance(converted.get_layer("block1_pointwise_conv"), CondConv2D)
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(converted(x), model(x), rtol=1e-4, atol=1e-4)
+    regional = models.create_model("mobilenet_v1_drconv_x0_25", 3, (32, 32, 3))
+    with pytest.raises(ModelError, match="no layer that DRConv"):
+        models.convert(regional, models.DRConv())

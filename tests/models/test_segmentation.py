@@ -157,3 +157,36 @@ def test_a_model_takes_no_arguments_of_a_builder():
     inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
     with pytest.raises(ModelError, match="one input"):
         models.create_segmenter(keras.Model(inputs, keras.layers.Add()(inputs)), 3)
+
+
+def test_feature_maps_in_any_order_and_sequential_models():
+    inputs = keras.Input((32, 32, 3))
+    fine = keras.layers.Conv2D(4, 3, strides=2, padding="same")(inputs)
+    coarse = keras.layers.Conv2D(4, 3, strides=8, padding="same", name="coarse")(fine)
+    model = models.create_segmenter(keras.Model(inputs, {"a": coarse, "b": fine}), 3, **SMALL)
+    assert model.get_layer("segment_pyramid_point_conv").input is model.get_layer("coarse").output
+    sequential = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3, strides=2, padding="same")])
+    assert models.create_segmenter(sequential, 3, **SMALL).output_shape == (None, 32, 32, 3)
+
+
+def _dict_model(key, outputs):
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", name=f"{key}_conv")(inputs)
+    return keras.Model(inputs, outputs(x))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "message"),
+    [
+        (lambda: _dict_model("a", lambda x: {"head": x}), {}, "returns head"),
+        (lambda: _dict_model("a", lambda x: {"x": x, "y": keras.layers.Flatten()(x)}), {}, "returns x, y"),
+        (lambda: _dict_model("segment", lambda x: x), {}, "'segment_conv'"),
+        (lambda: "resnet18", {"output_stride": "16"}, "output_stride .*'16'"),
+        (lambda: "resnet18", {"output_stride": 64}, "output_stride .*64"),
+        (lambda: "resnet18", {"atrous_rates": 6}, "atrous_rates .*6"),
+        (lambda: "resnet18", {"head_dropout_rate": "0.1"}, "head_dropout_rate .*'0.1'"),
+    ],
+)
+def test_unsuitable_backbones_and_arguments(backbone, arguments, message):
+    with pytest.raises(ModelError, match=message):
+        models.create_segmenter(backbone(), 3, **SMALL, **arguments)

@@ -101,7 +101,7 @@ def test_evaluate_on_images_of_a_few_classes(folder, tmp_path):
     names = tmp_path / "names.txt"
     labels = {"zebra": 17, "ant": 980}
     lines = [next((name for name, label in labels.items() if label == n), f"class {n}") for n in range(1000)]
-    names.write_text("\n".join(lines))
+    names.write_text("\ufeff" + "\r\n".join(lines))  # as editors on Windows save it
     output = tmp_path / "result.json"
     arguments = [f"--class_names={names}", "--split=test", f"--output={output}", "--batch_size=2"]
     result = run("eval.py", *weights, *arguments)
@@ -121,7 +121,8 @@ def test_evaluate_on_images_of_a_few_classes(folder, tmp_path):
     assert "lack: ant" in usage_error(run("eval.py", *weights, *arguments))
     names.write_text("zebra\nant\n")
     assert "names 2 classes, the network has 1000" in usage_error(run("eval.py", *weights, *arguments))
-    assert "leave it out for a run" in usage_error(run("eval.py", "--workdir=x", f"--class_names={names}"))
+    for flag in ("--workdir=x", "--checkpoint=best"):
+        assert "leave it out for a run" in usage_error(run("eval.py", flag, f"--class_names={names}"))
 
 
 def test_weights_remember_the_normalization_of_their_images(tmp_path):
