@@ -39,6 +39,7 @@ def test_a_file_that_create_model_loads(checkpoint, tmp_path):
     assert [path.name for path in output.parent.iterdir()] == ["a.weights.h5"]
     metadata = read_metadata(str(output))
     assert metadata.pop("fingerprint")
+    assert metadata.pop("checksum")
     assert metadata == {
         "model": NAME,
         "num_classes": 1000,
