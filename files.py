@@ -225,5 +225,9 @@ def _exchange(first, second):
             raise OSError(error, os.strerror(error), second)
     aside = f"{first}{_ASIDE}"
     os.rename(second, aside)
-    os.rename(first, second)
+    try:
+        os.rename(first, second)
+    except OSError:
+        os.rename(aside, second)
+        raise
     os.rename(aside, first)

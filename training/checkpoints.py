@@ -103,7 +103,10 @@ def best(workdir: str) -> str | None:
     While training replaces it, there are two; the one that info.json names is complete.
     """
     paths = list_checkpoints(workdir, BEST_FOLDER)
-    info = read_best_info(workdir)
+    try:
+        info = read_best_info(workdir)
+    except ConfigError:  # damaged; the checkpoint itself need not be
+        info = None
     named = [path for path in paths if info and step_of(path) == info["step"]]
     return next(reversed(named or paths), None)
 
@@ -222,9 +225,21 @@ def load(workdir: str | None, which: str, model: keras.Model, kind: str = "auto"
 
 
 def read_best_info(workdir: str) -> dict | None:
-    """Returns {"step", "metric", "value"} of the best checkpoint of `workdir`, or None."""
+    """Returns {"step", "metric", "value"} of the best checkpoint of `workdir`, or None.
+
+    Raises:
+        ConfigError: info.json is damaged. Without it, nobody knows whether another checkpoint is better.
+    """
     path = os.path.join(workdir, BEST_FOLDER, "info.json")
-    return json.loads(read_text(path)) if tf.io.gfile.exists(path) else None
+    if not tf.io.gfile.exists(path):
+        return None
+    try:
+        info = json.loads(read_text(path))
+        return {"step": int(info["step"]), "metric": str(info["metric"]), "value": float(info["value"])}
+    except (ValueError, KeyError, TypeError, OSError, tf.errors.OpError) as error:
+        raise ConfigError(
+            f"{path} is damaged ({first_line(error)}); restore it, or remove it to let the next evaluation be the best"
+        ) from error
 
 
 def is_best(workdir: str, value: float) -> bool:
@@ -254,9 +269,7 @@ def copy_if_best(workdir: str, path: str, step: int, metric: str, value: float) 
     for file in reversed(files_of(path)):  # the index last
         tf.io.gfile.copy(file, os.path.join(folder, os.path.basename(file)), overwrite=True)
     write_best_info(workdir, step, metric, value)
-    for other in list_checkpoints("", folder):
-        if step_of(other) != step:
-            remove(other)
+    keep_newest(folder, step, 1)
     return True
 
 

@@ -33,9 +33,10 @@ class Operator(abc.ABC):
     REPLACES: ClassVar[str] = ""  # the convolutions of a block that it replaces, in words
     NETWORK_ONLY: ClassVar[tuple[str, ...]] = ("first_block",)  # settings without a meaning in `convert`
 
-    first_block: int | None = dataclasses.field(default=0, kw_only=True)
+    may_replace_nothing: ClassVar[bool] = False  # whether first_block=None is valid
+    makes_copies: ClassVar[bool] = True  # whether a new layer has several copies of the trained kernel
 
-    may_replace_nothing: ClassVar[bool] = False
+    first_block: int | None = dataclasses.field(default=0, kw_only=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -72,8 +73,6 @@ class Operator(abc.ABC):
         if any(isinstance(layer, self.LAYERS) for layer in model.layers):
             return None
         return f"replaces {self.REPLACES} of blocks, and {model.name} has none"
-
-    makes_copies: ClassVar[bool] = True  # whether a new layer has several copies of the trained kernel
 
     def selects(self, layer: keras.Layer) -> bool:
         """Returns whether the operator replaces this built layer by default, where `why_not` allows it."""
@@ -127,7 +126,7 @@ class Static(Operator):
     def why_not(self, layer):
         return "it replaces nothing"
 
-    def replacement(self, layer, index):
+    def replacement(self, layer, index):  # never called, because of `why_not`
         raise NotImplementedError
 
     def start_from(self, new, trained, noise, seed):

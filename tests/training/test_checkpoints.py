@@ -159,3 +159,18 @@ def test_a_best_checkpoint_that_training_replaces_is_read_again(tmp_path, monkey
     monkeypatch.setattr(checkpoints, "best", lambda workdir: gone)
     with pytest.raises(ConfigError, match="ckpt-1"):
         checkpoints.load(str(tmp_path), "best", model)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"step": 1}', '{"step": "x", "metric": "top1", "value": 1}', "\udcff"]
+)
+def test_damaged_information_about_the_best_checkpoint(text, tmp_path, state):
+    writer = CheckpointManager(str(tmp_path), state, keep=1)
+    writer.save_if_best(1, "eval/top1", 0.5)
+    writer.wait()
+    (tmp_path / "best" / "info.json").write_text(text, errors="surrogateescape")
+    assert best(str(tmp_path)) == f"{tmp_path}/best/ckpt-1"
+    with pytest.raises(ConfigError, match=r"info\.json is damaged"):
+        writer.save_if_best(2, "eval/top1", 0.1)
+    writer.close()
+    assert (tmp_path / "best" / "ckpt-1.index").exists()
