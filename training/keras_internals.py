@@ -10,6 +10,11 @@ def set_batch_norm_moments(layer: keras.layers.BatchNormalization, moments: Call
     layer._moments = moments
 
 
+def set_layer_call(layer: keras.layers.Layer, call: Callable) -> None:
+    """Replaces what a layer computes, keeping its arguments: Keras looks for `call` on the layer each time."""
+    layer.call = call
+
+
 def optimizer_variable_key(optimizer: keras.optimizers.Optimizer, variable) -> str:
     """Returns the key that identifies a variable on all replicas, `Optimizer._var_key`."""
     return optimizer._var_key(variable)

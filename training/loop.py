@@ -18,7 +18,7 @@ from convzoo.files import check_no_pattern
 from convzoo.models.region_masks import masks
 from convzoo.tasks import get_task
 from convzoo.training import checkpoints, experiment, fine_tuning, workdir
-from convzoo.training.batch_norm import StatisticsAverage
+from convzoo.training.batch_norm import StatisticsAverage, fuse_batch_norm
 from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
@@ -129,6 +129,8 @@ class _Run:
             self._state = build_train_state(
                 config, num_classes, self._schedule, self._devices.num_replicas, initialization
             )
+            if self._devices.kind != "tpu" and 1 in (self._devices.num_replicas, config.batch_norm_replicas):
+                fuse_batch_norm(self._state.model)
             self._average_statistics = None
             if self._state.statistics_differ:
                 self._average_statistics = StatisticsAverage(self._state.model, self._state.ema, self._strategy)

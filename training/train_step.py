@@ -140,6 +140,9 @@ class MultiStep:
     ):
         self._strategy, self._measure_input_wait = strategy, measure_input_wait
         self._iterations = state.optimizer.iterations.value
+        # A TPU returns the sums of a step when the step is complete, other devices as soon as they are computed.
+        is_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+        self._updated = () if is_tpu else tuple(state.variables().values())
         self._train_step = functools.partial(train_step, state, **step_settings)
         self._compiled = tf.function(self._loop)
 
@@ -173,11 +176,18 @@ class MultiStep:
                 name: self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
                 for name, value in replica_sums.items()
             }
-            step_end = self._time_after(step_sums.values())
+            step_end = self._time_after([*step_sums.values(), *self._read_updated()])
             sums = {name: sums[name] + step_sums[name] for name in sums}
             is_first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(step_sums["loss"])))
             bad_step = tf.where(is_first_bad, step, bad_step)
         return sums, bad_step, waited
+
+    def _read_updated(self):
+        """Returns the values on all local replicas of the variables that a step updates."""
+        if not self._measure_input_wait:
+            return []
+        results = self._strategy.experimental_local_results
+        return [part.read_value() for variable in self._updated for part in results(variable)]
 
     def _time_after(self, tensors):
         """Returns the time in seconds, float64 [], at which all `tensors` are available."""

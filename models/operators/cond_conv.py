@@ -33,6 +33,8 @@ class CondConv(Operator):
         head: Whether the head's 1x1 convolution is replaced.
         routing: How routing weights are computed, see `convzoo.models.operators.routing.RoutingBuilder`.
         scope: "block", as in the paper: the layers of a block share routing weights; "layer": each has its own.
+        routing_initializer: Initializer of the kernels that compute the routing weights: "glorot_uniform", as published,
+            or "zeros", with which every image starts with the same mean of the experts.
         expert_dropout: Fraction of the routing weights that is set to zero in training; the others are scaled up.
         temperature: Divisor of the logits of routing="softmax". A high one makes routing weights nearly equal.
         annealing_steps: Training steps over which the temperature falls linearly to 1, as in Dynamic Convolution (arXiv
@@ -58,7 +60,8 @@ class CondConv(Operator):
     REPLACES: ClassVar = "convolutions"
     NETWORK_ONLY: ClassVar = (
         *Operator.NETWORK_ONLY,
-        *("stem", "head", "routing", "scope", "expert_dropout", "temperature", "annealing_steps"),
+        *("stem", "head", "routing", "scope", "routing_initializer"),
+        *("expert_dropout", "temperature", "annealing_steps"),
     )
 
     may_replace_nothing: ClassVar = True  # an ablation of the paper
@@ -69,6 +72,7 @@ class CondConv(Operator):
     head: bool = False
     routing: str = "one_layer"
     scope: str = "block"
+    routing_initializer: str = "glorot_uniform"
     expert_dropout: float = 0.0
     temperature: float = 1.0
     annealing_steps: int = 0
@@ -78,6 +82,7 @@ class CondConv(Operator):
         check_integer("num_experts", self.num_experts)
         check_choice("routing", self.routing, VARIANTS)
         check_choice("scope", self.scope, ("block", "layer"))
+        check_choice("routing_initializer", self.routing_initializer, ("glorot_uniform", "zeros"))
         if not 0 <= self.expert_dropout < 1:
             raise ModelError(f"expert_dropout must be at least 0 and below 1, not {self.expert_dropout!r}")
         if not 0 < self.temperature < float("inf"):
@@ -97,7 +102,12 @@ class CondConv(Operator):
 
     def start_network(self):
         routing_builder = RoutingBuilder(
-            self.routing, self.num_experts, self.expert_dropout, self.temperature, self.annealing_steps
+            self.routing,
+            self.num_experts,
+            self.expert_dropout,
+            kernel_initializer=self.routing_initializer,
+            temperature=self.temperature,
+            annealing_steps=self.annealing_steps,
         )
         return lambda part: _CondLayers(self, routing_builder, part)
 

@@ -24,7 +24,7 @@ class RoutingBuilder:
         num_experts: Number of routing weights per block.
         expert_dropout: Fraction of the routing weights that is set to zero in training, drawn per example and expert;
             the others are scaled up.
-        temperature, annealing_steps: See `convzoo.layers.ExpertRouting`.
+        **routing_arguments: Further arguments of `convzoo.layers.ExpertRouting`.
 
     Example:
         >>> import keras
@@ -38,11 +38,10 @@ class RoutingBuilder:
         variant: str,
         num_experts: int,
         expert_dropout: float = 0.0,
-        temperature: float = 1.0,
-        annealing_steps: int = 0,
+        **routing_arguments,
     ):
         self._variant, self._num_experts, self._expert_dropout = variant, num_experts, expert_dropout
-        self._temperature = {"temperature": temperature, "annealing_steps": annealing_steps}
+        self._routing_arguments = routing_arguments
         # Routing weights of the previous block, before and after expert dropout.
         self._num_blocks, self._previous, self._previous_dropped = 0, None, None
 
@@ -56,7 +55,7 @@ class RoutingBuilder:
         weights = self._previous = ExpertRouting(
             self._num_experts,
             activation="softmax" if self._variant == "softmax" else "sigmoid",
-            **self._temperature,
+            **self._routing_arguments,
             data_format="channels_last",
             dtype="float32",
             name=f"{name}_routing",

@@ -2,11 +2,13 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.programs import TINY, run
 
+from convzoo.training.batch_norm import fuse_batch_norm
 from convzoo.training.checkpoints import newest
 
 # Four replicas; the images of replica r have mean r. Saves outputs, gradients and moving statistics after one step, and
@@ -77,6 +79,44 @@ def test_statistics_gradients_and_their_average(group_size, tmp_path):
         np.testing.assert_allclose(after, np.broadcast_to(before.mean(0), after.shape), atol=1e-6)
     # The moving average starts at 0 with decay 0.1 and is averaged like the statistics.
     np.testing.assert_allclose(results["average"], 0.9 * results["after"][0], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_fused_op_is_keras_batch_norm(dtype):
+    images = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 3, 5, 7)).astype("float32")
+
+    def step(fused):
+        layer = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-2, dtype=dtype)
+        inputs = keras.Input(images.shape[1:])
+        model = keras.Model(inputs, layer(inputs))
+        layer.gamma.assign(np.linspace(0.5, 2.0, 7))
+        layer.beta.assign(np.linspace(-1.0, 1.0, 7))
+        if fused:
+            fuse_batch_norm(model)
+        x, weights = tf.constant(images), [weight.value for weight in layer.trainable_weights]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = model(x, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32) ** 3)
+        gradients = tape.gradient(loss, [x, *weights])
+        ops = tf.function(lambda x: model(x, training=True)).get_concrete_function(x).graph.get_operations()
+        assert any(op.type == "FusedBatchNormV3" for op in ops) == fused
+        layer.trainable = False  # frozen: moving statistics
+        return outputs, *gradients, layer.moving_mean, layer.moving_variance, model(x, training=True), model(x)
+
+    tolerance = {"rtol": 0.02, "atol": 0.3} if dtype == "mixed_bfloat16" else {"rtol": 1e-4, "atol": 1e-4}
+    for fused, composed in zip(step(True), step(False), strict=True):
+        assert fused.dtype == composed.dtype
+        np.testing.assert_allclose(np.asarray(fused, np.float32), np.asarray(composed, np.float32), **tolerance)
+
+
+def test_channels_first_is_left_to_keras():
+    inputs = keras.Input((3, 4, 4))
+    model = keras.Model(inputs, keras.layers.BatchNormalization(axis=1)(inputs))
+    images = tf.random.normal((2, 3, 4, 4), seed=0)
+    before = model(images, training=True)
+    fuse_batch_norm(model)
+    np.testing.assert_array_equal(model(images, training=True), before)
 
 
 # train.py that saves the statistics of all replicas before they are averaged.

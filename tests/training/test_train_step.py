@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import tiny
+from helpers.programs import run
 
 from convzoo import layers
 from convzoo.tasks import TASKS
@@ -160,7 +161,10 @@ def run_steps(monkeypatch):
             return endless.map(lambda batch: {"image": _delayed(input_seconds, batch["image"])})
 
         monkeypatch.setattr(train_step_module, "train_step", fake_step)
-        state = SimpleNamespace(optimizer=SimpleNamespace(iterations=SimpleNamespace(value=iterations)))
+        state = SimpleNamespace(
+            optimizer=SimpleNamespace(iterations=SimpleNamespace(value=iterations)),
+            variables=lambda: {"iterations": iterations},
+        )
         multi_step = MultiStep(strategy, state, measure_input_wait)
         iterator = iter(strategy.distribute_datasets_from_function(make_dataset))
         sums, _, _ = multi_step(iterator, 1, initial_sums(CLASSIFICATION))  # compiles
@@ -194,3 +198,51 @@ def test_input_wait(run_steps, input_seconds, step_seconds, lowest, highest):
 
 def test_input_wait_is_zero_if_not_measured(run_steps):
     assert run_steps(0.1, 0.0, measure_input_wait=False)[2] == 0.0
+
+
+# Trains on one batch again and again, which is there at once, and on batches that take two more steps to make. Prints
+# the share of time waited for input of each.
+_WAITING = """
+import sys, time
+import tensorflow as tf
+from convzoo.cli import program
+from convzoo.tasks import get_task
+from convzoo.training import devices
+from convzoo.training.state import build_train_state
+from convzoo.training.train_step import MultiStep, initial_sums, step_settings
+config = program.read_config("configs/quickstart.py", ["config.batch_size=128"])
+connected = devices.connect(devices=sys.argv[1])
+strategy, task, replicas = connected.strategy, get_task(config), connected.num_replicas
+with strategy.scope():
+    state = build_train_state(config, 10, 0.01, replicas)
+multi_step = MultiStep(strategy, state, **step_settings(config, task, replicas))
+def share(delay):
+    def make_dataset(context):
+        size = context.get_per_replica_batch_size(128)
+        batch = {"image": tf.random.normal([size, 32, 32, 3]), "label": tf.zeros([size], tf.int32)}
+        dataset = tf.data.Dataset.from_tensors(batch).repeat()
+        def slow(batch):
+            wait = tf.numpy_function(lambda: time.sleep(delay) or 0, [], tf.int64)
+            with tf.control_dependencies([wait]):
+                return tf.nest.map_structure(tf.identity, batch)
+        return dataset.map(slow) if delay else dataset.prefetch(2)
+    iterator = iter(strategy.distribute_datasets_from_function(make_dataset))
+    multi_step(iterator, 3, initial_sums(task))
+    start = time.perf_counter()
+    _, _, waited = multi_step(iterator, 6, initial_sums(task))
+    seconds = time.perf_counter() - start
+    return waited / seconds, seconds / 6
+fixed, step_seconds = share(0)
+print(fixed, share(3 * step_seconds)[0])
+"""
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu:2"])
+def test_input_wait_of_a_network(devices, tmp_path):
+    program = tmp_path / "waiting.py"
+    program.write_text(_WAITING)
+    result = run(program, devices)
+    assert result.returncode == 0, result.stderr
+    fixed, slow = map(float, result.stdout.split())
+    assert fixed < 0.2  # the end of the forward pass would make it more than a half
+    assert 0.4 < slow < 0.9
