@@ -11,15 +11,17 @@ Example:
 
 from convzoo.data.augmentation import Augmentation
 from convzoo.data.corrupt import reraise_data_errors
+from convzoo.data.decoding import MAX_PIXELS, decode_image
 from convzoo.data.pipeline import check_images, eval_dataset, num_eval_batches, train_dataset
 from convzoo.data.registry import class_names, open_source
 from convzoo.data.relabeled import RelabeledSource
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
 from convzoo.data.source import IGNORED, Source
-from convzoo.data.transforms import decode_image, eval_transform
+from convzoo.data.transforms import eval_transform
 
 __all__ = [
     "IGNORED",
+    "MAX_PIXELS",
     "Augmentation",
     "RelabeledSource",
     "Source",

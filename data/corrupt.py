@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from convzoo.data.transforms import decode_image
+from convzoo.data.decoding import decode_image
 from convzoo.errors import DataError, first_line
 
 NOT_CORRUPT = np.int64(-1)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from convzoo.data import mixing, transforms
 from convzoo.data.corrupt import NOT_CORRUPT
+from convzoo.data.decoding import decode_image
 
 
 def repeat(dataset, repeats):
@@ -85,7 +86,7 @@ def preprocess(dataset, *, image_size, **settings):
 
     def preprocess_one(number, example):
         image, label = example["image"], example["label"]
-        image = transforms.decode_image(image) if image.dtype == tf.string else image
+        image = decode_image(image) if image.dtype == tf.string else image
         image = transforms.eval_transform(image, image_size=image_size, **settings)
         label = transforms.resize_label_map(label, image_size) if label.shape.rank == 2 else label
         return number, {**_element(image, label, image_size), "mask": 1.0}

@@ -3,27 +3,11 @@
 import tensorflow as tf
 
 from convzoo.data.color_jitter import color_jitter
+from convzoo.data.decoding import decode_and_crop, decode_image
 from convzoo.data.policies import auto_augment, rand_augment
 from convzoo.data.random_erasing import random_erasing
 
 _MAX_CROP_ATTEMPTS = 10
-
-
-def decode_image(encoded):
-    """Decodes one JPEG, PNG, BMP or (first frame only) GIF image.
-
-    Args:
-        encoded: string [], the bytes of the file.
-
-    Returns:
-        uint8 [height, width, 3]. Gray is repeated, transparency is dropped, 16-bit values become 8-bit.
-
-    Example:
-        >>> decode_image(tf.io.encode_png(tf.zeros([4, 6, 1], tf.uint8))).shape
-        TensorShape([4, 6, 3])
-    """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
 
 
 def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation):
@@ -82,7 +66,7 @@ def train_transform(image, seed, *, image_size, interpolation, augmentation, lab
 
     has_crop = augmentation.crop_area is not None
     if image.dtype == tf.string and has_crop and label_map is None:
-        image = _decode_and_crop(image, sample_crop)
+        image = decode_and_crop(image, sample_crop)
     else:
         image = decode_image(image) if image.dtype == tf.string else image
         if has_crop:
@@ -155,20 +139,6 @@ def normalize(image, mean, std):
     # Multiply by the reciprocal in float64 precision; TensorFlow would replace a division by a less precise one.
     mean, scale = (tf.tile(tf.constant(three, tf.float32), [width]) for three in (mean, [1.0 / x for x in std]))
     return tf.ensure_shape(tf.reshape((rows - mean) * scale, shape), image.shape)
-
-
-def _decode_and_crop(encoded, sample_crop):
-    """Decodes the box `sample_crop(shape)` of an image; of a JPEG only the blocks that the box touches."""
-
-    def decode_jpeg():
-        return tf.image.decode_and_crop_jpeg(encoded, sample_crop(tf.io.extract_jpeg_shape(encoded)), channels=3)
-
-    def decode_other():
-        image = decode_image(encoded)
-        return _crop(image, sample_crop(tf.shape(image)))
-
-    # Decided by the bytes, not by the file name: ImageNet has a PNG file called .JPEG.
-    return tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, decode_other)
 
 
 def _crop(image, box):

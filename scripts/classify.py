@@ -5,6 +5,7 @@ python scripts/classify.py --saved_model=runs/quickstart/saved_model image.png [
 
 import argparse
 import os
+import re
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -14,7 +15,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--saved_model", required=True, help="folder of the SavedModel")
     parser.add_argument("--top", type=int, default=3, help="number of classes to print for each image")
-    parser.add_argument("images", nargs="+", help="JPEG or PNG files")
+    parser.add_argument("images", nargs="+", help="JPEG, PNG, BMP, GIF or WebP files")
     options = parser.parse_args()
 
     import tensorflow as tf
@@ -30,18 +31,20 @@ def main():
     try:
         classify = loaded.signatures["serving_default"]
         with tf.io.gfile.GFile(os.path.join(options.saved_model, "assets", "labels.txt")) as file:
-            labels = file.read().splitlines()
+            # str.splitlines would also split at characters that a name may contain, such as U+2028.
+            labels = file.read().removesuffix("\n").split("\n")
     except (KeyError, tf.errors.NotFoundError):
         stop(f"SavedModel {options.saved_model!r} has no class names; give a folder that export_saved_model.py wrote")
     for path in options.images:
         try:
             encoded = tf.io.read_file(path)
         except tf.errors.OpError:
-            stop(f"cannot read {path!r}; give a JPEG or PNG file")
+            stop(f"cannot read {path!r}; give an image file")
         try:
             outputs = classify(image_bytes=tf.stack([encoded]))
-        except tf.errors.InvalidArgumentError:
-            stop(f"{path!r} is not a JPEG or PNG image or is corrupt")
+        except tf.errors.InvalidArgumentError as error:
+            reason = re.search(r"(not an image .*|more than \d+ pixels) at batch index", str(error))
+            stop(f"{path!r} is {reason[1]}" if reason else f"{path!r} is corrupt")
         probabilities = outputs["probabilities"][0].numpy()
         if probabilities.ndim > 1:
             stop(f"SavedModel {options.saved_model!r} classifies pixels, not images; call its signatures instead")

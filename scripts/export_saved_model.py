@@ -20,6 +20,13 @@ from convzoo.errors import ConfigError
 program.define_checkpoint()
 TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "Device for which layers choose implementations.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel. Default: WORKDIR/saved_model.")
+MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels",
+    50_000_000,
+    "Largest number of pixels of an encoded image; a larger JPEG is decoded at a reduced scale, others are refused.",
+    lower_bound=1,
+    upper_bound=2**31 - 1,
+)
 CLASS_NAMES = flags.DEFINE_string(
     "class_names", None, "With a .weights.h5 file, instead of --source: text file with one class name per line."
 )
@@ -46,7 +53,7 @@ def main():
     # float32 even after training in bfloat16, which the CPU of a server may not support.
     model = experiment.build_model(config, len(names), precision="float32")
     path, kind, step = checkpoints.load(workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
-    export_saved_model(model, folder, names, task, **experiment.input_settings(config))
+    export_saved_model(model, folder, names, task, MAX_PIXELS.value, **experiment.input_settings(config))
     origin = config.model.name if step is None else f"step {step}, {kind} weights"
     print(f"{path} ({origin}) exported to {folder}")
 

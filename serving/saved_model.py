@@ -9,36 +9,44 @@ import keras
 import tensorflow as tf
 
 from convzoo import data
+from convzoo.data import decoding
 from convzoo.errors import ConfigError
 from convzoo.files import check_no_pattern, new_folder
 from convzoo.tasks import Task
 
 _LABELS_FILE = "labels.txt"
-_JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def export_saved_model(
-    model: keras.Model, folder: str, class_names: Sequence[str], task: Task, **input_settings
+    model: keras.Model,
+    folder: str,
+    class_names: Sequence[str],
+    task: Task,
+    max_pixels: int = data.MAX_PIXELS,
+    **input_settings,
 ) -> None:
     """Writes `model` as a SavedModel to `folder`. An existing SavedModel is replaced after the new one is complete.
 
     The SavedModel has three signatures, all for any batch size:
 
-    - `serving_default`: "image_bytes", string [batch], encoded JPEG or PNG images of any size;
+    - `serving_default`: "image_bytes", string [batch], encoded images of any size and format of `data.decode_image`;
     - `images`: "images", uint8 [batch, height, width, 3], any height and width;
     - `images_float`: "images", float32 [batch, height, width, 3] on the scale 0 to 255.
 
     Each signature returns `task.export_outputs`. For classification these are "classes" (int64 [batch]),
     "probabilities" and "logits" (float32 [batch, classes]). For segmentation they are "classes" (int32 [batch, height,
     width]) and "probabilities" (float32 [batch, height, width, classes]) at the size of the images. With
-    `task.dense_labels`, the encoded images of a batch must have one size. Images that cannot be decoded and images of
-    different sizes raise InvalidArgumentError, which names their indices in the batch.
+    `task.dense_labels`, the encoded images of a batch must have one size. Images of another format, of too many pixels
+    or of another size, and floats that are NaN or infinite raise InvalidArgumentError, which names their indices in the
+    batch. An empty batch has empty outputs.
 
     Args:
         model: Network from normalized float images to outputs, which computes in float32.
         folder: Local or gs:// folder.
         class_names: Name of each class; they are written to assets/labels.txt, one per line.
         task: Task that the network was trained for.
+        max_pixels: Largest number of pixels of an encoded image, see `data.decode_image`. The loaded SavedModel has it
+            as the attribute `max_pixels`.
         **input_settings: Arguments of `data.eval_transform`: size and normalization of the images.
 
     Raises:
@@ -63,7 +71,7 @@ def export_saved_model(
         labels_file = os.path.join(assets, _LABELS_FILE)
         with open(labels_file, "w", encoding="utf-8") as file:
             file.write("".join(f"{name}\n" for name in class_names))
-        served = _ServedModel(model, labels_file, task, input_settings)
+        served = _ServedModel(model, labels_file, task, max_pixels, input_settings)
         tf.saved_model.save(served, temporary, signatures=served.signatures_by_name)
         check_output_folder(folder)  # somebody may have written to it meanwhile
 
@@ -110,31 +118,40 @@ def check_output_folder(folder: str) -> None:
 class _ServedModel(tf.Module):
     """A network with its preprocessing, which TensorFlow alone can load. Arguments as in `export_saved_model`."""
 
-    def __init__(self, model, labels_file, task, input_settings):
+    def __init__(self, model, labels_file, task, max_pixels, input_settings):
         super().__init__(name="served_model")
         # Of the model, only the variables are attributes: without Keras layers the SavedModel loads without Keras.
         self._weights = [weight.value for weight in model.weights]
         self._labels = tf.saved_model.Asset(labels_file)
+        self.max_pixels = tf.Variable(max_pixels, trainable=False, dtype=tf.int64)
 
         def preprocess(images):
             shape = (None, *input_settings["image_size"], 3)[4 - images.shape.rank :]
             return tf.ensure_shape(data.eval_transform(images, **input_settings), shape)
 
         def predict(inputs, image_size):
+            # Convolutions of oneDNN fail for an empty batch.
+            count = tf.shape(inputs)[0]
+            inputs = tf.cond(count > 0, lambda: inputs, lambda: tf.zeros([1, *inputs.shape[1:]]))
             outputs = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), model(inputs, training=False))
-            return task.export_outputs(outputs, image_size)
+            return {name: value[:count] for name, value in task.export_outputs(outputs, image_size).items()}
 
         def from_images(images):
+            if images.dtype.is_floating:
+                is_finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3])
+                images = _require(is_finite, images, "NaN or infinite values at batch index:")
             return predict(preprocess(images), tf.shape(images)[1:3])
 
+        def decode(encoded):
+            return data.decode_image(encoded, max_pixels)
+
         def from_bytes(image_bytes):
-            image_bytes = _require_images(image_bytes)
+            image_bytes = _require_images(image_bytes, max_pixels)
             if task.dense_labels:
-                return from_images(_decode_same_size(image_bytes))
+                return from_images(_decode_same_size(image_bytes, decode))
             # Images may differ in size before preprocessing, so they are preprocessed one at a time.
-            inputs = tf.map_fn(
-                lambda encoded: preprocess(data.decode_image(encoded)), image_bytes, fn_output_signature=tf.float32
-            )
+            spec = tf.TensorSpec([*input_settings["image_size"], 3], tf.float32)
+            inputs = tf.map_fn(lambda encoded: preprocess(decode(encoded)), image_bytes, fn_output_signature=spec)
             return predict(inputs, image_size=None)
 
         self.image_bytes = tf.function(from_bytes, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
@@ -149,24 +166,24 @@ class _ServedModel(tf.Module):
         }
 
 
-def _require_images(image_bytes):
-    """Returns `image_bytes`, string [batch], after a check that raises InvalidArgumentError for other formats."""
-    is_image = tf.logical_or(
-        *(
-            tf.strings.substr(image_bytes, 0, len(signature)) == tf.constant(signature)
-            for signature in (_JPEG_SIGNATURE, _PNG_SIGNATURE)
-        )
-    )
-    # The decoder must run after the check, because its own error does not name the image.
-    return _require(is_image, image_bytes, "not a JPEG or PNG image at batch index:")
+def _require_images(image_bytes, max_pixels):
+    """Returns `image_bytes`, string [batch], after checks of format and size; the decoder's errors name no image."""
+    has_format = tf.map_fn(decoding.has_known_format, image_bytes, fn_output_signature=tf.TensorSpec([], tf.bool))
+    image_bytes = _require(has_format, image_bytes, f"not an image ({decoding.FORMATS}) at batch index:")
+
+    def is_small(encoded):  # a large JPEG image is decoded at a reduced scale
+        return tf.io.is_jpeg(encoded) | (tf.reduce_prod(decoding.stored_size(encoded)) <= max_pixels)
+
+    small = tf.map_fn(is_small, image_bytes, fn_output_signature=tf.TensorSpec([], tf.bool))
+    return _require(small, image_bytes, f"more than {max_pixels} pixels at batch index:")
 
 
-def _decode_same_size(image_bytes):
+def _decode_same_size(image_bytes, decode):
     """Decodes images, uint8 [batch, height, width, 3]; raises InvalidArgumentError if their sizes differ."""
-    shapes = tf.map_fn(lambda encoded: tf.shape(data.decode_image(encoded)), image_bytes, fn_output_signature=tf.int32)
+    shapes = tf.map_fn(lambda encoded: tf.shape(decode(encoded)), image_bytes, fn_output_signature=tf.int32)
     is_same = tf.reduce_all(shapes == shapes[:1], axis=-1)
     image_bytes = _require(is_same, image_bytes, "size differs from that of the first image at batch index:")
-    return tf.map_fn(data.decode_image, image_bytes, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+    return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
 
 
 def _require(conditions, tensor, message):

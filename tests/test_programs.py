@@ -117,7 +117,8 @@ def test_classify_images_and_other_files(saved_model, tmp_path):
     assert result.stdout.startswith(f"{image}: ")
     for path in (text, damaged):
         line = usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", path))
-        assert line == f"classify.py: {str(path)!r} is not a JPEG or PNG image or is corrupt"
+        reason = "corrupt" if path == damaged else "not an image (JPEG, PNG, BMP, GIF or still WebP)"
+        assert line == f"classify.py: {str(path)!r} is {reason}"
     assert "cannot read" in usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png"))
     assert "as a SavedModel" in usage_error(run("scripts/classify.py", f"--saved_model={tmp_path}", image))
 
@@ -125,8 +126,39 @@ def test_classify_images_and_other_files(saved_model, tmp_path):
 def test_saved_model_rejects_other_bytes(saved_model):
     loaded = tf.saved_model.load(str(saved_model))
     good = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG or PNG image at batch index"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"not an image .* at batch index"):
         loaded.signatures["serving_default"](image_bytes=tf.stack([good, tf.constant(b"text")]))
+
+
+def test_saved_model_refuses_images_of_too_many_pixels(saved_model):
+    loaded = tf.saved_model.load(str(saved_model))
+    assert int(loaded.max_pixels) == 50_000_000
+    header = tf.io.encode_png(np.zeros((1, 1, 1), np.uint8)).numpy()
+    huge = header[:16] + (20_000).to_bytes(4, "big") * 2 + header[24:]
+    good = tf.io.encode_png(np.zeros((20, 20, 1), np.uint8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more than 50000000 pixels at batch index"):
+        loaded.signatures["serving_default"](image_bytes=tf.stack([good, tf.constant(huge)]))
+
+
+def test_saved_model_of_no_images_and_of_images_that_are_not_finite(saved_model):
+    signatures = tf.saved_model.load(str(saved_model)).signatures
+    empty = {
+        "serving_default": {"image_bytes": tf.constant([], tf.string)},
+        "images": {"images": tf.zeros([0, 30, 40, 3], tf.uint8)},
+        "images_float": {"images": tf.zeros([0, 30, 40, 3])},
+    }
+    for name, inputs in empty.items():
+        outputs = signatures[name](**inputs)
+        assert {key: tuple(value.shape) for key, value in outputs.items()} == {
+            "classes": (0,),
+            "logits": (0, 10),
+            "probabilities": (0, 10),
+        }
+    for value in (np.nan, np.inf):
+        images = np.zeros((3, 5, 6, 3), np.float32)
+        images[1, 2, 3, 0] = value
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"NaN or infinite values at batch index"):
+            signatures["images_float"](images=tf.constant(images))
 
 
 @pytest.mark.parametrize(
