@@ -7,17 +7,21 @@ says which process writes, so that what a killed process left behind is recogniz
 import contextlib
 import ctypes
 import errno
+import functools
 import itertools
 import os
+import pathlib
 import re
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Iterator
 
 from convzoo.errors import ConfigError
 
 _HOST = re.sub(r"[^\w-]", "_", socket.gethostname()) or "localhost"
+_ABANDONED_SECONDS = 24 * 3600  # without a change
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 _ASIDE = ".old"
 # What training writes into its workdir and reads again.
@@ -181,14 +185,18 @@ def check_replaceable(path: str | os.PathLike) -> None:
 
 
 def remove_abandoned(path: str) -> None:
-    """Removes what killed processes of this machine left beside `path` when they were writing it."""
+    """Removes what killed processes of this machine left beside `path` when they were writing it.
+
+    Machines and containers of one name may share a folder and do not see each other's processes. What another one, or
+    this one before it was restarted, has left is removed when it has not changed for a day.
+    """
     folder, name = os.path.split(path)
-    pattern = re.compile(rf"\.{re.escape(name)}\.{re.escape(_HOST)}\.(\d+)\.\d+\.part(\{_ASIDE})?.*")
+    pattern = re.compile(rf"\.{re.escape(name)}\.{re.escape(_HOST)}\.(\w+)\.(\d+)\.\d+\.part(\{_ASIDE})?.*")
     for entry in os.listdir(folder):
         match = pattern.fullmatch(entry)
-        if match and not _is_running(int(match[1])):
-            abandoned = os.path.join(folder, entry)
-            if match[2] and not os.path.exists(path):
+        abandoned = os.path.join(folder, entry)
+        if match and _is_abandoned(abandoned, match[1], int(match[2])):
+            if match[3] and not os.path.exists(path):
                 os.rename(abandoned, path)  # killed between the two steps of `_exchange`
             elif os.path.isdir(abandoned):
                 shutil.rmtree(abandoned, ignore_errors=True)
@@ -199,7 +207,27 @@ def remove_abandoned(path: str) -> None:
 
 def _temporary(path):
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{_HOST}.{os.getpid()}.{next(_count)}.part")
+    return os.path.join(folder, f".{name}.{_HOST}.{_process_space()}.{os.getpid()}.{next(_count)}.part")
+
+
+@functools.cache
+def _process_space():
+    """Returns what tells apart the machines, containers and restarts in which a process number has a meaning."""
+    with contextlib.suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip().replace("-", "")
+        return f"{boot[:8]}{os.stat('/proc/self/ns/pid').st_ino:x}"
+    return "0"  # not Linux
+
+
+def _is_abandoned(path, space, pid):
+    if space == _process_space():
+        return not _is_running(pid)
+    try:
+        newest = max(entry.stat().st_mtime for entry in (pathlib.Path(path), *pathlib.Path(path).rglob("*")))
+    except OSError:  # somebody is changing it
+        return False
+    return time.time() - newest > _ABANDONED_SECONDS
 
 
 def _is_running(pid):

@@ -15,6 +15,7 @@ from convzoo.data.decoding import MAX_PIXELS, decode_image
 from convzoo.data.pipeline import check_images, eval_dataset, num_eval_batches, train_dataset
 from convzoo.data.registry import class_names, open_source
 from convzoo.data.relabeled import RelabeledSource
+from convzoo.data.report import describe_splits
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
 from convzoo.data.source import IGNORED, Source
 from convzoo.data.transforms import eval_transform
@@ -29,6 +30,7 @@ __all__ = [
     "check_servers",
     "class_names",
     "decode_image",
+    "describe_splits",
     "eval_dataset",
     "eval_transform",
     "num_eval_batches",

@@ -1,7 +1,8 @@
 """`folder:/path`: images in one folder per class."""
 
+import collections
+import hashlib
 import os
-import random
 
 import numpy as np
 import tensorflow as tf
@@ -9,14 +10,14 @@ import tensorflow as tf
 from convzoo.data.source import IndexedSource, on_host
 from convzoo.errors import DataError
 
-_EXTENSIONS = (".jpg", ".jpeg", ".png")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 _LAYOUT = "/path/SPLIT/CLASS/image.jpg, for example /path/train/cat/1.jpg"
 
 
 def open_folder(spec, folder, data_dir):
-    """Opens `folder:/path` with images `/path/SPLIT/CLASS/image` (.jpg, .jpeg, .png), as tfds.ImageFolder does.
+    """Opens `folder:/path` with images `/path/SPLIT/CLASS/image` (.jpg, .jpeg, .png, .bmp, .gif, .webp).
 
-    tfds.ImageFolder itself can neither slice a split nor skip an image without reading it.
+    tfds.ImageFolder has the same layout. It can neither slice a split nor skip an image without reading it.
 
     Args:
         spec: The whole source string.
@@ -25,7 +26,9 @@ def open_folder(spec, folder, data_dir):
 
     Returns:
         IndexedSource with one split per folder; its classes are the sorted names of all splits. The fixed order of a
-        split is shuffled once, so that `train[:10%]` contains all classes.
+        split is that of the hashes of `CLASS/image`, so that `train[:10%]` contains all classes. Slices in percent are
+        ranges of hashes: an image stays in its slice when others are added or removed, and `train[:10%]` has only about
+        a tenth of the images. `notes` says which files were ignored.
 
     Raises:
         DataError: The folder does not exist or has another layout.
@@ -43,29 +46,57 @@ def open_folder(spec, folder, data_dir):
     del data_dir
     if not tf.io.gfile.isdir(folder):
         raise DataError(f"source {spec!r}: folder {folder!r} does not exist; use folder:/path/to/folder")
-    images = {}  # of each split and class
+    images, ignored = {}, collections.defaultdict(collections.Counter)  # of each split: of each class, of each reason
     for split in _subfolders(folder):
-        classes = _subfolders(os.path.join(folder, split))
-        if not classes and _images(os.path.join(folder, split)):
+        path = os.path.join(folder, split)
+        classes = _subfolders(path)
+        stray = _images(path, ignored[split])
+        if stray and not classes:
             raise DataError(f"source {spec!r}: {split!r} has images but no class folders; the layout is {_LAYOUT}")
-        images[split] = {name: _images(os.path.join(folder, split, name)) for name in classes}
+        ignored[split]["outside class folders"] += len(stray)
+        images[split] = {name: _images(os.path.join(path, name), ignored[split], in_class=True) for name in classes}
     class_names = sorted({name for classes in images.values() for name, paths in classes.items() if paths})
     if not class_names:
         raise DataError(f"source {spec!r} has no images ({', '.join(_EXTENSIONS)}); the layout is {_LAYOUT}")
 
-    paths, labels, splits = [], [], {}
+    paths, labels, hashes = [], [], {}
     for split, classes in images.items():
-        examples = [(path, class_names.index(name)) for name, paths_ in classes.items() for path in paths_]
-        random.Random(split).shuffle(examples)
-        splits[split] = len(examples)
-        paths += [path for path, _ in examples]
-        labels += [label for _, label in examples]
+        examples = [
+            (_hash(f"{name}/{os.path.basename(path)}"), path, class_names.index(name))
+            for name, class_paths in classes.items()
+            for path in class_paths
+        ]
+        examples.sort()
+        hashes[split] = np.array([example[0] for example in examples])
+        paths += [path for _, path, _ in examples]
+        labels += [label for _, _, label in examples]
     path_tensor, label_tensor = on_host(paths), on_host(np.array(labels, np.int64))
 
     def read_row(row):
         return {"image": tf.io.read_file(tf.gather(path_tensor, row)), "label": tf.gather(label_tensor, row)}
 
-    return IndexedSource(spec, class_names, splits, read_row, row_name=paths.__getitem__)
+    splits = {split: len(values) for split, values in hashes.items()}
+    return IndexedSource(
+        spec,
+        class_names,
+        splits,
+        read_row,
+        row_name=paths.__getitem__,
+        labels=np.array(labels),
+        positions=hashes,
+        notes=[_describe_ignored(split, counts) for split, counts in ignored.items() if counts.total()],
+    )
+
+
+def _hash(name):
+    """Returns a number in [0, 1) that is a function of the name."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48
+
+
+def _describe_ignored(split, counts):
+    kinds = ", ".join(f"{number} {kind}" for kind, number in counts.most_common() if number)
+    return f"ignored in {split}: {kinds}"
 
 
 def _subfolders(folder):
@@ -74,7 +105,17 @@ def _subfolders(folder):
     return sorted(name for name in names if name[0] != "." and tf.io.gfile.isdir(os.path.join(folder, name)))
 
 
-def _images(folder):
-    """Returns the sorted paths of the images in a folder."""
-    names = tf.io.gfile.listdir(folder)
-    return sorted(os.path.join(folder, name) for name in names if name.lower().endswith(_EXTENSIONS))
+def _images(folder, ignored, in_class=False):
+    """Returns the sorted paths of the images in a folder, and counts in `ignored` what else there is, by kind."""
+    images = []
+    for name in map(lambda name: name.rstrip("/"), tf.io.gfile.listdir(folder)):
+        path, extension = os.path.join(folder, name), os.path.splitext(name)[1].lower()
+        if name[0] == ".":
+            continue
+        if extension in _EXTENSIONS:
+            images.append(path)
+        elif not tf.io.gfile.isdir(path):
+            ignored[f"{extension} files" if extension else "files without extension"] += 1
+        elif in_class:
+            ignored["folders inside class folders"] += 1
+    return sorted(images)

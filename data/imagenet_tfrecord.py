@@ -116,7 +116,8 @@ def _read_class_names(spec, path):
         return [str(label) for label in range(1, _NUM_CLASSES + 1)]
     try:
         with tf.io.gfile.GFile(path) as file:
-            names = [line.strip() for line in file.read().rstrip().splitlines()]
+            # str.splitlines would also split at characters that a name may contain, such as U+2028.
+            names = [line.strip(" \t\r") for line in file.read().rstrip().split("\n")]
     except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
         raise DataError(f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)})") from error
     if not all(names):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from convzoo.data.source import Source
@@ -33,7 +34,7 @@ class RelabeledSource(Source):
     def __init__(self, source: Source, class_names: Sequence[str]):
         if source.dense_labels:
             raise DataError(f"{source.spec!r} has a label for every pixel, which cannot be matched by class names")
-        super().__init__(source.spec, class_names, source.splits)
+        super().__init__(source.spec, class_names, source.splits, notes=source.notes)
         positions = {name: position for position, name in enumerate(class_names)}
         if unknown := [name for name in source.class_names if name not in positions]:
             more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
@@ -43,6 +44,13 @@ class RelabeledSource(Source):
             )
         self._source = source
         self._labels = [positions[name] for name in source.class_names]
+
+    def ranges(self, split):
+        return self._source.ranges(split)
+
+    def label_counts(self, split):
+        counts = self._source.label_counts(split)
+        return None if counts is None else np.bincount(self._labels, counts, self.num_classes).astype(int)
 
     def _relabel(self, example):
         return {**example, "label": tf.gather(tf.constant(self._labels, tf.int64), example["label"])}

@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from convzoo.errors import DataError, first_line
 
+_PARTS = 10**6
 # Label of a pixel that neither loss nor metrics count.
 IGNORED = 255
 
@@ -25,6 +26,7 @@ class Source(abc.ABC):
         class_names: list of str; the class indices as strings if the dataset has no names.
         splits: dict of split name to its number of examples.
         dense_labels: True if every pixel has a label.
+        notes: list of str, what users should know about the data, such as files that were ignored.
 
     Example:
         >>> from convzoo import data
@@ -35,8 +37,9 @@ class Source(abc.ABC):
         TensorShape([8, 8, 3])
     """
 
-    def __init__(self, spec, class_names, splits, dense_labels=False):
+    def __init__(self, spec, class_names, splits, dense_labels=False, notes=()):
         self.spec = spec
+        self.notes = list(notes)
         self.class_names = list(class_names)
         self.splits = dict(splits)
         self.dense_labels = dense_labels
@@ -69,9 +72,20 @@ class Source(abc.ABC):
             (part.splitname, part.from_ or 0, self.splits[part.splitname] if part.to is None else part.to)
             for part in absolute
         ]
+        ranges = self._move_percent_slices(split, ranges)
         if sum(max(stop - start, 0) for _, start, stop in ranges) == 0:
             raise DataError(f"split {split!r} of {self.spec!r} has no examples; available: {available}")
         return ranges
+
+    def _move_percent_slices(self, split, ranges):
+        """Returns the ranges with the ends of slices in percent where this source has them."""
+        del split
+        return ranges
+
+    def label_counts(self, split):
+        """Returns the number of examples of each class, int [num_classes] array; None if that takes reading them."""
+        del split
+        return None
 
     def num_examples(self, split):
         """Returns the number of examples of a split or slice, at least 1. Raises DataError as `ranges` does."""
@@ -132,13 +146,47 @@ class IndexedSource(Source):
         spec, class_names, splits, dense_labels: As for `Source`.
         read_row: Function of a row number (int64 []) to its example; it runs inside tf.data.
         row_name: Function of a row number (int) to a str that identifies the example in messages, or None.
+        labels: Label of each row, int array, or None.
+        positions: dict of split name to the positions of its examples, a sorted float array in [0, 1), or None. The
+            slice `[:10%]` then has the examples with positions below 0.1 in place of the first tenth.
+        notes: As for `Source`.
     """
 
-    def __init__(self, spec, class_names, splits, read_row, dense_labels=False, row_name=None):
-        super().__init__(spec, class_names, splits, dense_labels)
-        self._read_row, self._row_name = read_row, row_name
+    def __init__(
+        self,
+        spec,
+        class_names,
+        splits,
+        read_row,
+        dense_labels=False,
+        row_name=None,
+        labels=None,
+        positions=None,
+        notes=(),
+    ):
+        super().__init__(spec, class_names, splits, dense_labels, notes)
+        self._read_row, self._row_name, self._labels, self._positions = read_row, row_name, labels, positions
         starts = np.cumsum([0, *self.splits.values()])
         self._first_row = dict(zip(self.splits, starts[:-1].tolist(), strict=True))
+
+    def _move_percent_slices(self, split, ranges):
+        if self._positions is None:
+            return ranges
+        moved = []
+        for part, (name, start, stop) in zip(split.split("+"), ranges, strict=True):
+            if "%" in part:
+                # In a split of so many examples, the ends of the slice are its ends in parts of the whole.
+                info = tfds.core.SplitInfo(name=name, shard_lengths=[_PARTS], num_bytes=0)
+                (whole,) = tfds.core.ReadInstruction.from_spec(part).to_absolute(tfds.core.SplitDict([info]))
+                ends = np.array([whole.from_ or 0, _PARTS if whole.to is None else whole.to]) / _PARTS
+                start, stop = np.searchsorted(self._positions[name], ends).tolist()
+            moved.append((name, start, stop))
+        return moved
+
+    def label_counts(self, split):
+        if self._labels is None:
+            return None
+        return np.bincount(self._labels[self._rows(split)], minlength=self.num_classes)
 
     def ordered(self, split, shard):
         index, count = shard
@@ -196,6 +244,7 @@ def array_source(spec, class_names, arrays):
         class_names,
         {name: len(labels) for name, (_, labels) in arrays.items()},
         lambda row: {"image": tf.gather(images, row), "label": tf.gather(labels, row)},
+        labels=labels.numpy(),
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import uuid
 from collections.abc import Sequence
 
 import keras
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from convzoo import data
 from convzoo.data import decoding
-from convzoo.errors import ConfigError
+from convzoo.errors import ConfigError, UnavailableError, first_line
 from convzoo.files import check_no_pattern, new_folder
 from convzoo.tasks import Task
 
@@ -54,6 +55,7 @@ def export_saved_model(
 
     Example:
         >>> import tempfile
+    import uuid
         >>> import tensorflow as tf
         >>> from convzoo import models
         >>> from convzoo.tasks import TASKS
@@ -78,21 +80,42 @@ def export_saved_model(
 
 @contextlib.contextmanager
 def _new_folder(folder):
-    """As `convzoo.files.new_folder`, which an object store needs a copy for: it has no folders to rename."""
+    """As `convzoo.files.new_folder`, also for object stores, which have no folders to rename.
+
+    There the new SavedModel is uploaded beside the old one first. A process that is killed while it replaces the old
+    one leaves the complete new one under the other name.
+    """
     if "://" not in folder:
         with new_folder(folder) as temporary:
             yield temporary
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield temporary
-        if tf.io.gfile.exists(folder):
-            tf.io.gfile.rmtree(folder)
-        for parent, _, names in os.walk(temporary):
-            for name in names:
-                local = os.path.join(parent, name)
-                remote = f"{folder}/{os.path.relpath(local, temporary)}"
-                tf.io.gfile.makedirs(os.path.dirname(remote))
-                tf.io.gfile.copy(local, remote, overwrite=True)
+        parent, name = os.path.split(folder)
+        uploaded = f"{parent}/{uuid.uuid4().hex}.{name}"
+        try:
+            _copy_folder(temporary, uploaded)
+        except tf.errors.OpError as error:
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.rmtree(uploaded)
+            raise UnavailableError(f"cannot write to {folder!r} ({first_line(error)}); nothing was replaced") from error
+        try:
+            if tf.io.gfile.exists(folder):
+                tf.io.gfile.rmtree(folder)
+            _copy_folder(uploaded, folder)
+            tf.io.gfile.rmtree(uploaded)
+        except tf.errors.OpError as error:
+            raise UnavailableError(
+                f"cannot replace {folder!r} ({first_line(error)}); the complete SavedModel is in {uploaded!r}"
+            ) from error
+
+
+def _copy_folder(source, target):
+    for parent, _, names in tf.io.gfile.walk(source):
+        for name in names:
+            path = f"{target}/{os.path.relpath(os.path.join(parent, name), source)}"
+            tf.io.gfile.makedirs(os.path.dirname(path))
+            tf.io.gfile.copy(os.path.join(parent, name), path, overwrite=True)
 
 
 def check_output_folder(folder: str) -> None:

@@ -12,9 +12,9 @@ from convzoo import files
 from convzoo.errors import ConfigError
 
 
-def _part(path, pid, ending=""):
-    """Returns the temporary path of process `pid` beside `path`."""
-    return path.parent / f".{path.name}.{files._HOST}.{pid}.0.part{ending}"
+def _part(path, pid, ending="", space=None):
+    """Returns the temporary path of process `pid` beside `path`; `space` is another container."""
+    return path.parent / f".{path.name}.{files._HOST}.{space or files._process_space()}.{pid}.0.part{ending}"
 
 
 @pytest.fixture
@@ -60,6 +60,18 @@ def test_only_what_a_killed_process_left_is_removed(tmp_path, dead):
     files.write_text(str(path), "text")
     left = {entry.name for entry in tmp_path.iterdir()}
     assert left == {"a.txt", _part(path, os.getppid()).name, *foreign}
+
+
+def test_processes_of_another_container_may_be_running_for_a_day(tmp_path, dead):
+    path = tmp_path / "a.txt"
+    _part(path, dead, space="new1").write_text("of another container")
+    old = _part(path, dead, space="old1")
+    old.mkdir()
+    (old / "b.txt").write_text("left behind")
+    for entry in (old, old / "b.txt"):
+        os.utime(entry, (0, time.time() - 25 * 3600))
+    files.write_text(str(path), "text")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.txt", _part(path, dead, space="new1").name}
 
 
 @pytest.mark.parametrize("exchange", [True, False])

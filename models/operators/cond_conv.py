@@ -33,8 +33,8 @@ class CondConv(Operator):
         head: Whether the head's 1x1 convolution is replaced.
         routing: How routing weights are computed, see `convzoo.models.operators.routing.RoutingBuilder`.
         scope: "block", as in the paper: the layers of a block share routing weights; "layer": each has its own.
-        routing_initializer: Initializer of the kernels that compute the routing weights: "glorot_uniform", as published,
-            or "zeros", with which every image starts with the same mean of the experts.
+        routing_initializer: Initializer of the routing kernels: "glorot_uniform", as published, or "zeros", with which
+            every image starts with the same mean of the experts.
         expert_dropout: Fraction of the routing weights that is set to zero in training; the others are scaled up.
         temperature: Divisor of the logits of routing="softmax". A high one makes routing weights nearly equal.
         annealing_steps: Training steps over which the temperature falls linearly to 1, as in Dynamic Convolution (arXiv

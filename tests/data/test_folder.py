@@ -82,3 +82,50 @@ def test_an_empty_split(image_folder, tmp_path):
     assert source.splits == {"train": 12, "val": 0}
     with pytest.raises(DataError, match=r"split 'val' .* has no examples; .*train \(12 examples\)"):
         source.dataset("val")
+
+
+def _fill(folder, names, content=b"image"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(content + name.encode())
+
+
+def test_an_image_stays_in_its_slice_when_others_are_added(tmp_path):
+    for name in ("cat", "dog"):
+        _fill(tmp_path / "train" / name, [f"{i}.jpg" for i in range(0, 400, 2)], name.encode())
+
+    def images(split):
+        return {
+            example["image"] for example in data.open_source(f"folder:{tmp_path}").dataset(split).as_numpy_iterator()
+        }
+
+    before = images("train[:90%]"), images("train[90%:]")
+    assert 20 < len(before[1]) < 60
+    assert not before[0] & before[1]
+    for name in ("cat", "dog"):
+        _fill(tmp_path / "train" / name, [f"{i}.jpg" for i in range(1, 400, 2)], name.encode())
+    after = images("train[:90%]"), images("train[90%:]")
+    assert before[0] < after[0]
+    assert before[1] < after[1]
+    assert len(after[0]) + len(after[1]) == 800
+    source = data.open_source(f"folder:{tmp_path}")
+    assert source.num_examples("train[:90%]+train[95%:]") == len(after[0]) + source.num_examples("train[95%:]")
+    assert source.num_examples("train[:100]") == 100
+
+
+def test_says_what_was_ignored_and_which_classes_cannot_be_learned(tmp_path):
+    _fill(tmp_path / "train" / "Cat", ["1.jpg", "2.webp", "3.bmp", "4.gif", "5.tiff", "6.TIFF", "notes", ".hidden.jpg"])
+    _fill(tmp_path / "train" / "Cat" / "deeper", ["7.jpg"])
+    _fill(tmp_path / "train", ["8.jpg"])
+    _fill(tmp_path / "test" / "cat", ["1.jpg", "2.jpg"])
+    _fill(tmp_path / "test" / "eel", ["1.jpg"])
+    source = data.open_source(f"folder:{tmp_path}")
+    counts, notes, warning = data.describe_splits(source, "train", "test")
+    assert counts == "train has 4 images of 1 classes, test has 3 of 2"
+    assert notes.startswith("ignored in train: 2 .tiff files, ")
+    for kind in ("1 files without extension", "1 outside class folders", "1 folders inside class folders"):
+        assert kind in notes
+    assert "2 of 3 classes have no image in train" in warning
+    assert "'cat' (did you mean 'Cat'?), 'eel'" in warning
+    relabeled = data.RelabeledSource(source, ["eel", "cat", "dog", "Cat"])
+    assert relabeled.label_counts("test").tolist() == [1, 2, 0, 0]

@@ -6,7 +6,7 @@ import tensorflow as tf
 from helpers import tiny
 
 from convzoo import data, models
-from convzoo.errors import ConfigError, DataError
+from convzoo.errors import ConfigError, DataError, UnavailableError
 from convzoo.serving import export_saved_model
 from convzoo.tasks import Segmentation, get_task
 from convzoo.training import checkpoints, experiment
@@ -188,6 +188,34 @@ def exported(trained, tmp_path_factory):
     model.set_weights(trained[2].get_weights())
     export_saved_model(model, folder, source.class_names, get_task(config), **experiment.input_settings(config))
     return tf.saved_model.load(folder), folder
+
+
+def test_export_to_an_object_store_replaces_the_old_one_when_the_new_one_is_complete(trained, monkeypatch):
+    config, source, model = trained
+    folder = "ram://bucket/saved_model"  # TensorFlow's file system in memory
+
+    def export():
+        settings = experiment.input_settings(config)
+        export_saved_model(model, folder, source.class_names, get_task(config), **settings)
+
+    export()
+    export()
+    assert tf.io.gfile.listdir("ram://bucket") == ["saved_model"]
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io.gfile, "copy", _fail)
+        with pytest.raises(UnavailableError, match="nothing was replaced"):
+            export()
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io.gfile, "rmtree", _fail)
+        with pytest.raises(UnavailableError, match="the complete SavedModel is in 'ram://"):
+            export()
+    (kept,) = [name for name in tf.io.gfile.listdir("ram://bucket") if name != "saved_model"]
+    for name in (folder, f"ram://bucket/{kept}"):
+        assert tf.io.gfile.exists(f"{name}/saved_model.pb")
+
+
+def _fail(*arguments, **keywords):
+    raise tf.errors.UnavailableError(None, None, "no network")
 
 
 def test_exported_label_maps_have_the_size_of_the_images(trained, exported):
