@@ -40,12 +40,14 @@ setup(
         "convzoo.models",
         "convzoo.models.operators",
         "convzoo.porting",
+        "convzoo.scripts",
         "convzoo.serving",
         "convzoo.tasks",
         "convzoo.tpu",
         "convzoo.training",
     ],
     package_data={"convzoo": ["py.typed"]},
+    entry_points={"console_scripts": ["convzoo=convzoo.cli.main:main"]},
     install_requires=[
         "absl-py>=2.1",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it

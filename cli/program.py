@@ -2,7 +2,9 @@
 
 import contextlib
 import gc
+import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,6 +12,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from convzoo.cli import startup
 from convzoo.errors import ConfigError, UserError, first_line
 from convzoo.training.signals import Interrupted
 
@@ -19,13 +22,23 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], description: str | None = None) -> None:
     """Parses the flags, runs `main` and exits with a status that says how it ended.
 
     A UserError, of `main` or of the flags, is printed as one line and exits with its `exit_status`. An interrupted
     program exits with 128 plus the number of the signal: 143 for SIGTERM, 130 for SIGINT. Other exceptions are bugs of
     the program and keep their traceback.
+
+    Args:
+        main: The program.
+        description: What --help shows above the flags; None for the docstring of the running script.
     """
+    if any(argument in ("--help", "-help", "-h", "--helpshort") for argument in sys.argv[1:]):
+        try:
+            print(_help(main, description or sys.modules["__main__"].__doc__), flush=True)
+        except BrokenPipeError:  # `| head`
+            _exit(0)
+        return
 
     def call_main(arguments):
         if os.environ["KERAS_BACKEND"] != "tensorflow":
@@ -34,6 +47,8 @@ def run(main: Callable[[], None]) -> None:
             raise ConfigError(f"unexpected argument {arguments[1]!r}; write options as --name=value (see --help)")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets logs every file that it opens
+        with startup.without_log_messages():
+            importlib.import_module("tensorflow").config.list_physical_devices()  # looks for GPUs
         main()
 
     try:
@@ -47,12 +62,29 @@ def run(main: Callable[[], None]) -> None:
         _exit(130)
     except SystemExit as error:
         if error.code == 1 and any(argument.lstrip("-").startswith("help") for argument in sys.argv[1:]):
-            sys.exit(0)  # absl ends --help with 1
+            sys.exit(0)  # absl ends --helpfull with 1
         gc.collect()  # ends the threads of iterators in cycles while there still is an interpreter
         raise
     except BaseException:
         traceback.print_exc()
         _exit(1)
+
+
+def _help(main, description):
+    """Returns the description of a program, its flags, and the fields of --config if it has that flag."""
+    values = flags.FLAGS
+    modules = (sys.argv[0], main.__module__, __name__)
+    own = {flag.name: flag for name in modules for flag in values.flags_by_module_dict().get(name, ())}
+    lines = [description.strip(), "", "Flags:"]
+    for name in sorted(own):
+        default = "" if own[name].default in (None, "", []) else f" Default: {own[name].default_as_str}."
+        lines.append(f"  --{name}: {own[name].help}{default}" if name != "config" else f"  --config: {own[name].help}")
+    if "config" in own:
+        from convzoo.configs import schema
+
+        lines += ["", "Fields of --config with their defaults; docs/configuration.md says what they mean:"]
+        lines += [f"  --config.{name}={value!r}" for name, value in schema.default_values().items()]
+    return "\n".join([*lines, "", "--helpfull lists the flags of TensorFlow and absl too."])
 
 
 def _exit(status):
@@ -70,7 +102,9 @@ def _exit(status):
 
 def _parse(arguments, values=flags.FLAGS):
     try:
-        remaining = values(arguments)
+        arguments = [_find_config(argument) for argument in arguments]
+        with _config_file_errors(arguments):
+            remaining = values(arguments)
         for name in values:
             # The shell does not expand --workdir=~/x.
             if isinstance(value := values[name].value, str) and value.startswith("~"):
@@ -78,6 +112,47 @@ def _parse(arguments, values=flags.FLAGS):
         return remaining
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ConfigError(_flag_error(error)) from error
+
+
+def _find_config(argument):
+    """Returns an argument with the path of a config of this package in place of its name: --config=quickstart."""
+    match = re.fullmatch(r"(--?config=)([A-Za-z]\w*)(:.*)?", argument)
+    if match is None or os.path.exists(match[2]):
+        return argument
+    folder = os.path.dirname(importlib.import_module("convzoo.configs").__file__)
+    path = os.path.join(folder, f"{match[2]}.py")
+    if not os.path.exists(path):
+        names = sorted(name.removesuffix(".py") for name in os.listdir(folder) if name.endswith(".py"))
+        known = ", ".join(name for name in names if name not in ("__init__", "schema", "variants"))
+        raise ConfigError(f"there is no config {match[2]!r}; use the path of a file or one of {known}")
+    return f"{match[1]}{path}{match[3] or ''}"
+
+
+@contextlib.contextmanager
+def _config_file_errors(arguments):
+    """Raises ConfigError for an exception of any kind, or an exit, from inside the file that --config names."""
+    paths = [argument.partition("=")[2] for argument in arguments if re.match("--?config=", argument)]
+    path = paths[-1].partition(":")[0] if paths else None
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # config_flags warns of a file that returns None, which has a message below
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _is_file(frame.filename, path)]
+        if isinstance(error, SyntaxError) and _is_file(error.filename, path):
+            lines.append(error.lineno)
+        if not lines:
+            raise
+        reason = "exits" if isinstance(error, SystemExit) else f"raises {type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"the config file {path!r} {reason} (line {lines[-1]}); correct it") from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _is_file(name, path):
+    return bool(name and path) and os.path.realpath(name) == os.path.realpath(path)
 
 
 def _flag_error(error) -> str:
@@ -146,12 +221,12 @@ def config_of_checkpoint(needs_source: bool = True) -> ConfigDict:
 
     values = flags.FLAGS
     if values.checkpoint.endswith(SUFFIX):
-        if needs_source:
-            require("source")
         if values.workdir:
             raise ConfigError(
                 f"--workdir={values.workdir} and --checkpoint={values.checkpoint} exclude each other; use one"
             )
+        if needs_source:
+            require("source")
         return experiment.config_for_weights(values.checkpoint, values.source, values.data_dir, values.image_size)
     for name in ("source", "data_dir", "image_size"):
         if values[name].value is not None:
@@ -162,7 +237,8 @@ def config_of_checkpoint(needs_source: bool = True) -> ConfigDict:
 
 def config() -> ConfigDict:
     """Returns the locked config that --config selects, with the fields overridden on the command line."""
-    require("config")
+    if not flags.FLAGS["config"].present:
+        raise ConfigError("--config is missing; see --help")
     return _lock(flags.FLAGS)
 
 
@@ -185,9 +261,15 @@ def read_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def _lock(values):
     try:
-        return values.config.lock()
-    except OSError as error:  # config_flags reports a missing file only when the config is accessed
+        with _config_file_errors(sys.argv[1:]):
+            config = values.config
+        return config.lock()
+    except OSError as error:  # config_flags reports a missing file only when the config is used
         raise ConfigError(_config_file_error(error)) from error
+    except AttributeError as error:
+        raise ConfigError(
+            f"get_config of the config file returns {type(config).__name__}; return the ConfigDict of configs/base.py"
+        ) from error
 
 
 def require(*names: str) -> None:

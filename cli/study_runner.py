@@ -7,7 +7,6 @@ import datetime
 import json
 import os
 import pathlib
-import re
 import shlex
 import signal
 import statistics
@@ -18,6 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
+from convzoo.cli.startup import LOG_MESSAGE
 from convzoo.cli.study import FAILED, FINISHED, INTERRUPTED, Study, training_rate
 from convzoo.errors import ConfigError
 from convzoo.files import read_text
@@ -27,7 +27,6 @@ from convzoo.training.workdir import CONFIG_FILE
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SECONDS_TO_STOP = 60.0  # for an interrupted training to save a checkpoint, before it is killed
 _OUTPUT_LINES = 30  # recorded for a failed run
-_TENSORFLOW_LOG = r"[IWE]\d{4} [\d:.]+ +\d+ \S+\]|WARNING: All log messages before"
 
 
 class StudyRunner:
@@ -237,6 +236,6 @@ async def _print_output(process, lines, prefix):
     """Prints the output of a process until it ends, without TensorFlow's log, and appends it to `lines`."""
     async for line in process.stdout:
         line = line.decode(errors="replace").rstrip()
-        if line.strip() and not re.match(_TENSORFLOW_LOG, line):
+        if line.strip() and not LOG_MESSAGE.match(line):
             lines.append(line)
             print(f"{prefix}{line}", flush=True)

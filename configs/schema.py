@@ -246,6 +246,11 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
     """
     experiment = _parse(config.to_dict())
     schedule, crop_fraction = experiment.schedule, experiment.data.crop_fraction
+    for name in _NOT_OVERRIDES & experiment.model.overrides.keys():
+        raise ConfigError(
+            f"config.model.overrides.{name}={experiment.model.overrides[name]!r} has a field of its own or "
+            "follows from the data; remove it"
+        )
     if (schedule.name == "step") != (schedule.milestones is not None):
         raise ConfigError(
             f"config.schedule.milestones={schedule.milestones} does not fit config.schedule.name={schedule.name!r}; "
@@ -298,6 +303,11 @@ def default_config() -> ConfigDict:
     return _config_dict({})
 
 
+def default_values() -> dict[str, Any]:
+    """Returns the default of every field by its name, such as "data.source"; None for required fields."""
+    return {name: None if field.info.is_required() else field.info.default for name, field in _fields().items()}
+
+
 def fields_that_may_change() -> tuple[str, ...]:
     """Returns the names of the fields that may change when a run is resumed, such as "data.service"."""
     return tuple(name for name, field in _fields().items() if field.info.json_schema_extra)
@@ -322,6 +332,8 @@ class _FieldOfConfig(NamedTuple):
     optional: bool  # None is allowed
 
 
+# Arguments of `models.create_model` that are not overrides.
+_NOT_OVERRIDES = {"name", "num_classes", "input_shape", "weights", "operator"}
 _KINDS = {"boolean": bool, "integer": int, "number": float, "string": str, "array": tuple, "object": dict}
 _NAMES = {
     "boolean": "True or False",

@@ -38,6 +38,7 @@ _RANGES = {
     "survival_prob": (0.001, 1.0),
     "width_coefficient": (0.01, 100.0),
 }
+_LISTED = 20  # names in a message
 
 
 def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defaults) -> None:
@@ -207,4 +208,6 @@ def _check_value(name: str, key: str, value) -> None:
 
 def _nearest(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"nearest: {', '.join(near)}" if near else f"known: {', '.join(sorted(known))}"
+    if near or len(known) > _LISTED:
+        return f"nearest: {', '.join(near or sorted(known)[:3])}; {len(known)} are known"
+    return f"known: {', '.join(sorted(known))}"

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are exceptions
 
 
 def main():
@@ -18,11 +18,20 @@ def main():
     parser.add_argument("images", nargs="+", help="JPEG, PNG, BMP, GIF or WebP files")
     options = parser.parse_args()
 
-    import tensorflow as tf
-
     def stop(message):
         print(f"classify.py: {message}", file=sys.stderr)
         sys.exit(2)
+
+    if options.top < 1:
+        stop(f"--top={options.top} is not positive; use at least 1")
+
+    # TensorFlow writes messages before its log level applies.
+    original, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        import tensorflow as tf
+    finally:
+        os.dup2(original, 2)
 
     try:
         loaded = tf.saved_model.load(options.saved_model)

@@ -86,8 +86,13 @@ def _new_folder(folder):
     one leaves the complete new one under the other name.
     """
     if "://" not in folder:
-        with new_folder(folder) as temporary:
-            yield temporary
+        try:
+            with new_folder(folder) as temporary:
+                yield temporary
+        except (OSError, tf.errors.OpError) as error:
+            raise UnavailableError(
+                f"cannot write to {folder!r} ({first_line(error)}); free disk space or choose another --output"
+            ) from error
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield temporary

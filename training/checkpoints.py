@@ -1,6 +1,7 @@
 """Reading checkpoints: their variables have names, so that the checkpoint of another network is recognized."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Collection
@@ -235,8 +236,11 @@ def read_best_info(workdir: str) -> dict | None:
         return None
     try:
         info = json.loads(read_text(path))
-        return {"step": int(info["step"]), "metric": str(info["metric"]), "value": float(info["value"])}
-    except (ValueError, KeyError, TypeError, OSError, tf.errors.OpError) as error:
+        info = {"step": int(info["step"]), "metric": str(info["metric"]), "value": float(info["value"])}
+        if not math.isfinite(info["value"]):
+            raise ValueError(f"value is {info['value']}")
+        return info
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, OSError, tf.errors.OpError) as error:
         raise ConfigError(
             f"{path} is damaged ({first_line(error)}); restore it, or remove it to let the next evaluation be the best"
         ) from error

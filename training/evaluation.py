@@ -21,6 +21,7 @@ from convzoo.models.weights import SUFFIX, first_not_finite
 from convzoo.tasks import Task, get_task
 from convzoo.training import checkpoints, experiment
 from convzoo.training.devices import Devices
+from convzoo.training.memory import check_memory
 from convzoo.training.workdir import verify_classes
 
 EVALUATIONS_FOLDER = "evaluations"
@@ -143,8 +144,8 @@ class CheckpointEvaluator:
         class_names: Names of the network's classes; the data may have some of them only. None: those of the data.
 
     Raises:
-        ConfigError: The batch size is not divisible by the number of replicas, or the data has other classes than the
-            run was trained on.
+        ConfigError: The batch size is not divisible by the number of replicas or does not fit into memory, or the data
+            has other classes than the run was trained on.
         DataError: The split does not exist.
     """
 
@@ -173,6 +174,8 @@ class CheckpointEvaluator:
         self._source.num_examples(self._split)
         self._settings = experiment.eval_settings(config)
         self.task = get_task(config)
+        if devices.kind == "cpu":
+            check_memory(config, self._source.num_classes, eval_batch_size=self._batch_size)
         with devices.strategy.scope():
             self._model = experiment.build_model(config, self._source.num_classes)
         self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.has_local_input)

@@ -23,6 +23,7 @@ from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.intervals import Intervals
+from convzoo.training.memory import check_memory
 from convzoo.training.metrics import MetricsWriter, NoMetricsWriter, ProgressDisplay, read_metrics
 from convzoo.training.optimizers import make_schedule
 from convzoo.training.profile import Profile
@@ -124,6 +125,9 @@ class _Run:
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(config.seed)
+        if self._devices.kind == "cpu":
+            eval_batch_size = (config.eval_batch_size or config.batch_size) if self._evaluates else None
+            check_memory(config, num_classes, eval_batch_size=eval_batch_size, trains=True)
         self._check_input()
         with self._strategy.scope():
             self._state = build_train_state(
@@ -183,6 +187,8 @@ class _Run:
         self._checkpoints = CheckpointManager(
             folder, self._state.variables(), config.keep_checkpoints, writes=devices.is_chief
         )
+        if self._evaluates:
+            checkpoints.read_best_info(folder)  # raises an error now rather than at the first evaluation
         self._restored_path, self._restore_messages = self._checkpoints.restore_newest()
         if self._restore_messages and self._restored_path is None:
             raise ConfigError(
@@ -207,7 +213,8 @@ class _Run:
             eval_every=self._to_steps(config.eval_every_epochs) if self._evaluates else None,
             extra_stops=self._profile.stops if self._profile else (),
         )
-        hours = [line["time/device_hours"] for line in read_metrics(folder) if "time/device_hours" in line]
+        hours = [line.get("time/device_hours") for line in read_metrics(folder)]
+        hours = [value for value in hours if isinstance(value, float)]
         self._timer = RunTimer(devices.num_replicas, hours[-1] if hours else 0.0)
 
     def _to_steps(self, epochs):

@@ -5,12 +5,14 @@ import functools
 import json
 import os
 import sys
+import time
 
 import tensorflow as tf
 import tqdm
+from absl import logging
 
 from convzoo.errors import WriteError, first_line
-from convzoo.files import read_text, write_text
+from convzoo.files import write_bytes, write_text
 
 METRICS_FILE = "metrics.jsonl"
 _INPUT_SHARE_SHOWN = 0.1  # progress shows the share of time spent waiting for input from here on
@@ -45,7 +47,12 @@ class MetricsWriter:
     def __init__(self, workdir: str, first_step: int = 0):
         self._path = os.path.join(workdir, METRICS_FILE)
         self._tensorboard = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard"))
-        lines = [line for line in read_metrics(workdir) if line["step"] <= first_step]
+        lines, damaged = _parse(_read(self._path))
+        if b"\n" in damaged:  # not only a line that a kill cut off
+            kept = f"{self._path}.damaged_{int(time.time())}"
+            write_bytes(kept, damaged)
+            logging.warning("%s is damaged after %d lines; the rest was moved to %s", self._path, len(lines), kept)
+        lines = [line for line in lines if line["step"] <= first_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
     @_raises_write_error
@@ -77,17 +84,31 @@ class NoMetricsWriter:
 
 
 def read_metrics(workdir: str) -> list[dict]:
-    """Returns the lines of metrics.jsonl. Ignores everything from an incomplete line on, which a kill leaves behind."""
-    path = os.path.join(workdir, METRICS_FILE)
+    """Returns the lines of metrics.jsonl up to the first one that is damaged, as a kill leaves behind."""
+    return _parse(_read(os.path.join(workdir, METRICS_FILE)))[0]
+
+
+def _read(path):
     if not tf.io.gfile.exists(path):
-        return []
-    lines = []
-    for text in read_text(path).splitlines():
+        return b""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
+def _parse(content):
+    """Returns the lines as dicts with an int "step", up to the first that is not one, and the bytes from there on."""
+    lines, rest = [], content
+    while rest:
+        text, newline, later = rest.partition(b"\n")
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):  # also of other encodings
             break
-    return lines
+        if not (newline and isinstance(line, dict) and isinstance(line.get("step"), int)):
+            break
+        lines.append(line)
+        rest = later
+    return lines, rest
 
 
 def without_times(line: dict) -> dict:

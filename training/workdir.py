@@ -77,7 +77,11 @@ def _verify_same_experiment(saved: dict, current: dict, workdir: str) -> None:
 
 def load_config(workdir: str) -> ml_collections.ConfigDict:
     """Returns the locked config of the run in `workdir`. Raises ConfigError where it is missing or invalid."""
-    return schema.from_dict(_read(workdir)["config"])
+    values = _read(workdir)["config"]
+    try:
+        return schema.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{os.path.join(workdir, CONFIG_FILE)} is not a complete config: {error}") from error
 
 
 def load_initialization(workdir: str) -> dict:
@@ -97,9 +101,11 @@ def _read(workdir: str) -> dict:
         raise ConfigError(f"{path} does not exist; give the workdir of a training run")
     try:
         saved = json.loads(read_text(path))
-        if not isinstance(saved["config"], dict):
-            raise TypeError("its 'config' is not an object")
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(saved, dict) or not isinstance(saved["config"], dict):
+            raise TypeError("it has no object 'config'")
+        if not isinstance(saved.get("initialization", {}), dict):
+            raise TypeError("its 'initialization' is not an object")
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, tf.errors.OpError) as error:
         raise ConfigError(f"{path} is not a config of convzoo ({first_line(error)}); restore it") from error
     return saved
 
@@ -150,7 +156,7 @@ def load_classes(workdir: str) -> list[str] | None:
     """Returns the class names of a run in the order of the labels; None where classes.txt does not exist.
 
     Raises:
-        ConfigError: The file is not UTF-8 text.
+        ConfigError: It cannot be read as UTF-8 text.
     """
     path = os.path.join(workdir, CLASSES_FILE)
     if not tf.io.gfile.exists(path):
@@ -158,8 +164,8 @@ def load_classes(workdir: str) -> list[str] | None:
     try:
         # str.splitlines would also split at characters that a name may contain, such as U+2028.
         return read_text(path).removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path!r} is not UTF-8 text ({error}); restore or delete it") from error
+    except (UnicodeDecodeError, OSError, tf.errors.OpError) as error:
+        raise ConfigError(f"{path!r} is not a UTF-8 text file ({first_line(error)}); restore or delete it") from error
 
 
 def verify_classes(workdir: str, names: Sequence[str]) -> None:

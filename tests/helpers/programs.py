@@ -13,6 +13,10 @@ import subprocess
 import sys
 import tempfile
 
+import tensorflow as tf
+
+from convzoo.cli.startup import without_log_messages
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 TINY = ROOT / "tests" / "helpers" / "tiny.py"
 
@@ -21,6 +25,7 @@ TINY = ROOT / "tests" / "helpers" / "tiny.py"
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["convzoo.cli.program", "convzoo.training.evaluation", "convzoo.training.loop"])
 _SECONDS = 600
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def run(*arguments, cwd=ROOT, environment=None):
@@ -47,6 +52,8 @@ def _be(command, cwd, environment, files):
     os.environ.update(environment)
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = command
+    with without_log_messages():
+        tf.config.list_physical_devices()  # here rather than where absl calls a function of the imported TensorFlow
     runpy.run_path(command[0], run_name="__main__")
 
 
@@ -72,7 +79,7 @@ def run_workers(*commands):
 
 
 def usage_error(result):
-    """The one line that a mistake is answered with; the start-up chatter of TensorFlow is none of it."""
+    """The one line that a mistake is answered with."""
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if line.split(": ")[0].endswith(".py")]

@@ -1,0 +1,5 @@
+"""`python -m convzoo` is the command `convzoo`."""
+
+from convzoo.cli.main import main
+
+main()

@@ -1,0 +1,96 @@
+"""The command `convzoo`: the programs of this package by name.
+
+    convzoo train --config=quickstart --workdir=runs/quickstart
+    convzoo eval --workdir=runs/quickstart --checkpoint=best --split=test
+    convzoo export --workdir=runs/quickstart --checkpoint=best
+    convzoo list 'mobilenet*'
+    convzoo train --help
+
+`python -m convzoo` is the same command.
+"""
+
+import fnmatch
+import importlib
+import sys
+
+import convzoo
+from convzoo.cli import program
+from convzoo.errors import ConfigError
+
+_PROGRAMS = {
+    "train": "convzoo.train",
+    "eval": "convzoo.eval",
+    "export": "convzoo.scripts.export_saved_model",
+    "import": "convzoo.scripts.import_weights",
+    "classify": "convzoo.scripts.classify",
+    "study": "convzoo.scripts.study",
+    "show-batch": "convzoo.scripts.show_batch",
+    "save-image": "convzoo.scripts.save_image",
+    "draw-regions": "convzoo.scripts.draw_regions",
+    "draw-segmentation": "convzoo.scripts.draw_segmentation",
+    "draw-study": "convzoo.scripts.draw_study",
+    "tpu-compile": "convzoo.scripts.tpu_compile",
+    "tpu-status": "convzoo.scripts.tpu_status",
+}
+
+
+def main() -> None:
+    """Runs the program that the first argument names."""
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("help", [])
+    sys.argv = [f"convzoo {name}", *arguments]
+    if name in _PROGRAMS:
+        module = importlib.import_module(_PROGRAMS[name])
+        if name == "classify":  # has flags of its own, because it runs without convzoo too
+            module.main()
+        else:
+            program.run(module.main, module.__doc__)
+        return
+    own = {"list": _list, "info": _info, "help": _help, "--help": _help, "-h": _help, "--version": _version}
+    try:
+        if name not in own:
+            raise ConfigError(f"there is no command {name!r}; use one of {', '.join([*_PROGRAMS, 'list', 'info'])}")
+        own[name](*arguments)
+    except (ConfigError, convzoo.errors.ModelError) as error:
+        print(f"convzoo: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except TypeError as error:
+        print(f"convzoo: {name} does not take the arguments {arguments}; see convzoo help", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _list(pattern="*"):
+    """Prints the names of the networks, of those that match a shell pattern if one is given."""
+    names = fnmatch.filter(_models().list_models(), pattern)
+    if not names:
+        raise ConfigError(f"no network matches {pattern!r}; convzoo list shows all")
+    print("\n".join(names))
+
+
+def _info(name):
+    """Prints what is known about a network."""
+    import dataclasses
+
+    for field, value in dataclasses.asdict(_models().info(name)).items():
+        if value is not None:
+            print(f"{field}: {value}")
+
+
+def _models():
+    with program.startup.without_log_messages():
+        return importlib.import_module("convzoo.models")
+
+
+def _help():
+    print(__doc__.strip())
+    print("\nCommands:")
+    for name in _PROGRAMS:
+        print(f"  {name}")
+    print("  list [PATTERN]  the networks\n  info NETWORK    what is known about a network")
+
+
+def _version():
+    print(f"convzoo {convzoo.__version__}")
+
+
+if __name__ == "__main__":
+    main()
