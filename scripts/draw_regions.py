@@ -18,7 +18,7 @@ from convzoo.errors import ConfigError, first_line
 program.define_checkpoint()
 SPLIT = flags.DEFINE_string("split", None, "Split, such as test or train[:10%]. Default: config.data.eval_split.")
 COUNT = flags.DEFINE_integer("count", 4, "Number of images, from the start of the split.", lower_bound=1)
-IMAGE = flags.DEFINE_multi_string("image", [], "JPEG or PNG file to draw instead of a split; repeatable.")
+IMAGE = flags.DEFINE_multi_string("image", [], "Image file to draw instead of a split; repeatable.")
 BLOCKS = flags.DEFINE_string("blocks", "*", "Shell pattern of the blocks to draw, such as block[0-3].")
 OUTPUT = flags.DEFINE_string("output", "regions.png", "PNG file to write.")
 program.define_devices()
@@ -72,7 +72,7 @@ def _read_images(paths, input_settings):
         try:
             images.append(data.eval_transform(data.decode_image(tf.io.read_file(path)), **input_settings))
         except tf.errors.OpError as error:
-            raise ConfigError(f"cannot read --image={path} ({first_line(error)}); give a JPEG or PNG file") from error
+            raise ConfigError(f"cannot read --image={path} ({first_line(error)}); give an image file") from error
     return tf.stack(images).numpy()
 
 

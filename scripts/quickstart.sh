@@ -26,5 +26,7 @@ Files in $workdir:
   config.json    the experiment              checkpoints/  the newest checkpoints   best/         the best checkpoint
   metrics.jsonl  metrics                     tensorboard/  metrics for TensorBoard  evaluations/  results of eval.py
   classes.txt    names of the classes        saved_model/  the SavedModel           image.png     the classified image
-Next: docs/quickstart.md
+Next: docs/quickstart.md. In a new shell, activate the environment first:
+  . ${VIRTUAL_ENV:-.venv}/bin/activate
+  python eval.py --workdir=$workdir --checkpoint=newest --split=test
 EOF

@@ -3,21 +3,11 @@
 from collections.abc import Callable
 
 import keras
-from keras.src.backend.common import global_state
 
 
 def set_batch_norm_moments(layer: keras.layers.BatchNormalization, moments: Callable) -> None:
     """Replaces `BatchNormalization._moments(inputs, mask)`, which returns mean and variance per channel."""
     layer._moments = moments
-
-
-def build_without_values(build: Callable[[], keras.Model]) -> keras.Model:
-    """Returns the network that `build` returns, whose weights have shapes but neither values nor memory."""
-    with keras.StatelessScope(initialize_variables=False):
-        model = build()
-    # Otherwise the next such scope would give them values.
-    global_state.set_global_attribute("uninitialized_variables", [])
-    return model
 
 
 def set_layer_call(layer: keras.layers.Layer, call: Callable) -> None:

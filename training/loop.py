@@ -124,10 +124,10 @@ class _Run:
         config, num_classes = self._config, self._source.num_classes
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        keras.utils.set_random_seed(config.seed)
         if self._devices.kind == "cpu":
             eval_batch_size = (config.eval_batch_size or config.batch_size) if self._evaluates else None
             check_memory(config, num_classes, eval_batch_size=eval_batch_size, trains=True)
+        keras.utils.set_random_seed(config.seed)
         self._check_input()
         with self._strategy.scope():
             self._state = build_train_state(

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import ml_collections
 import numpy as np
 
 from convzoo.errors import ConfigError
 from convzoo.training import experiment
-from convzoo.training.keras_internals import build_without_values
 
 _FLOAT_BYTES = 4
 # Below these no network of the zoo comes near the memory of a machine, and building it twice would only cost time.
@@ -20,6 +20,8 @@ def check_memory(
     config: ml_collections.ConfigDict, num_classes: int, *, eval_batch_size: int | None = None, trains: bool = False
 ) -> None:
     """Raises ConfigError if the experiment cannot fit into the memory of this machine, whose CPU computes.
+
+    Call it before anything is built: it may clear Keras's session, with the names and random seeds in it.
 
     The estimate is a lower bound. It counts weights and what the optimizer keeps for each, one batch of images, and in
     training the outputs of the layers with weights, which the backward pass needs.
@@ -36,7 +38,9 @@ def check_memory(
     is_usual = max(numbers) <= _USUAL_NUMBER and size <= _USUAL_SIZE and num_classes <= _USUAL_CLASSES
     if is_usual and max(batch_size, eval_batch_size or 0) <= _USUAL_BATCH:
         return
-    model = build_without_values(lambda: experiment.build_model(config, num_classes))
+    with keras.StatelessScope(initialize_variables=False):  # weights have shapes, but neither values nor memory
+        model = experiment.build_model(config, num_classes)
+    keras.backend.clear_session()  # otherwise the next such scope would give them values
     num_weights = sum(int(np.prod(weight.shape)) for weight in model.weights)
     outputs = [np.prod(layer.output.shape[1:], dtype=float) for layer in model.layers if layer.weights]
     copies = 3 if trains else 1  # in training also gradients and momenta
