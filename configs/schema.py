@@ -198,7 +198,7 @@ class Experiment(_Section):
     """Examples per optimizer update, over all replicas."""
     eval_batch_size: _MayChange[_PositiveInt | None] = None
     """Examples per evaluation step. None: `batch_size`."""
-    epochs: _Positive
+    epochs: Annotated[float, Field(gt=0, le=1_000_000)]
     """Length of the training."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """Keras dtype policy."""
