@@ -15,7 +15,6 @@ import io
 import json
 import os
 import pathlib
-import platform
 import shutil
 import signal
 import sys
@@ -82,9 +81,10 @@ def main():
         ]
     )
     result = report.start("benchmarks/fuzz.py", outcomes=outcomes, failures=failures, seed=SEED.value)
-    report.finish(result, [table], f"Seed {SEED.value}, hypothesis {hypothesis.__version__}", platform.machine())
+    facts = (f"Seed {SEED.value}, hypothesis {hypothesis.__version__}",)
+    report.finish(result, [table], *facts)
     if MARKERS.value:
-        write_between(MARKERS.value, "fuzz", table)
+        write_between(MARKERS.value, "fuzz", f"\n{table}\n\n{report.caption(result, *facts)}\n")
     sys.exit(bool(failures))
 
 
