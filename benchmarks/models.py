@@ -6,22 +6,24 @@ r"""Times networks: images per second of training and inference, and the ratio t
 Each round times all networks once, in alternating order. The table has the rate of the median round, and the median and
 quartiles of the rounds' ratios, because other load on the machine slows a whole round rather than one network.
 
---clock=cpu measures the CPU seconds of all threads of this process instead of elapsed time. Its ratios vary less on a
+--clock=cpu measures the CPU seconds of all threads instead of elapsed time. Its ratios vary less on a
 machine with other load, but do not show threads that wait for one another.
 
 Training is the compiled step of train.py on one batch in memory: forward and backward pass, weight decay and optimizer.
 Inference is the compiled forward pass. Networks of PyTorch Image Models ("timm:NAME") make the same step on the CPU,
-uncompiled and with channels first.
+uncompiled and with channels first, in processes of their own.
 """
 
+import functools
 import math
 import time
 
 from absl import flags
 
 from convzoo.benchmarks import report
+from convzoo.benchmarks.timm_networks import TimmProcess
 from convzoo.cli import program
-from convzoo.errors import ConfigError, first_line
+from convzoo.errors import ConfigError
 
 MODELS = flags.DEFINE_list("models", None, "Names of networks or timm:NAME; ratios are to the first.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images per step, over all replicas.", lower_bound=1)
@@ -35,7 +37,6 @@ report.define_output()
 program.define_devices()
 
 _MODES = ("train", "inference")
-_CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 _TIMM = "timm:"
 _CLASSES = 1000
 _LEARNING_RATE, _WEIGHT_DECAY = 1e-4, 1e-5  # small enough that training on noise does not diverge
@@ -51,8 +52,8 @@ def main():
         raise ConfigError(f"--mode={unknown[0]} is unknown; use train, inference or both")
     if len(set(MODELS.value)) < len(MODELS.value):
         raise ConfigError(f"--models={','.join(MODELS.value)} names a network twice")
-    _check_models(MODELS.value)
     devices = program.connect()
+    _check_models(MODELS.value, devices)
     if CLOCK.value == "cpu" and devices.kind != "cpu":
         raise ConfigError(f"--clock=cpu does not measure a {devices.kind}; use --clock=wall or --devices=cpu")
     result = report.start(
@@ -65,10 +66,13 @@ def main():
     tables = []
     for mode in MODE.value:
         calls, steps = {}, {}
+        # The processes start first, so that a network that timm does not have is noticed at once.
+        processes = {
+            name: _timm_step(name.removeprefix(_TIMM), mode) for name in MODELS.value if name.startswith(_TIMM)
+        }
         for name in MODELS.value:
-            make = _timm_step if name.startswith(_TIMM) else _step
-            steps[name], calls[name] = _repeat(make(name.removeprefix(_TIMM), mode, devices))
-        seconds = time_alternating(calls, REPEATS.value, _CLOCKS[CLOCK.value])
+            steps[name], calls[name] = _repeat(processes.get(name) or _step(name, mode, devices))
+        seconds = time_alternating(calls, REPEATS.value, functools.partial(_read_clock, processes.values()))
         results = _results(mode, seconds, steps)
         result["results"] += results
         tables.append(_table(results, mode))
@@ -81,23 +85,15 @@ def main():
     )
 
 
-def _check_models(names):
+def _check_models(names, devices):
     """Raises an error for a network that cannot be built, before another one is timed."""
     from convzoo import models
 
     for name in names:
         if not name.startswith(_TIMM):
             models.info(name)
-            continue
-        try:
-            import timm
-            import torch  # noqa: F401
-        except Exception as error:  # incompatible wheels raise exceptions of any type
-            raise ConfigError(
-                f"{name} needs torch and timm, which cannot be imported ({first_line(error)}): pip install torch timm"
-            ) from error
-        if not timm.is_model(name.removeprefix(_TIMM)):
-            raise ConfigError(f"timm {timm.__version__} has no network {name.removeprefix(_TIMM)!r}")
+        elif devices.kind != "cpu" or devices.num_replicas > 1 or PRECISION.value != "float32":
+            raise ConfigError(f"{name} is timed only on one CPU in float32; remove it or use --devices=cpu")
 
 
 def _step(name, mode, devices):
@@ -148,32 +144,23 @@ def _step(name, mode, devices):
     return lambda: float(compiled(batch))
 
 
-def _timm_step(name, mode, devices):
-    """Returns a function of one step of timm's network `name` on the CPU."""
-    import timm
-    import torch
+def _timm_step(name, mode):
+    return TimmProcess(
+        name,
+        mode,
+        batch_size=BATCH_SIZE.value,
+        image_size=IMAGE_SIZE.value,
+        optimizer=OPTIMIZER.value,
+        learning_rate=_LEARNING_RATE,
+        weight_decay=_WEIGHT_DECAY,
+        num_threads=report.num_cores(),
+    )
 
-    if devices.kind != "cpu" or devices.num_replicas > 1 or PRECISION.value != "float32":
-        raise ConfigError(f"{_TIMM}{name} is timed only on one CPU in float32; remove it or use --devices=cpu")
-    torch.set_num_threads(report.num_cores())
-    images = torch.randn(BATCH_SIZE.value, 3, IMAGE_SIZE.value, IMAGE_SIZE.value)
-    labels = torch.arange(BATCH_SIZE.value) % _CLASSES
-    model = timm.create_model(name, num_classes=_CLASSES).train(mode == "train")
-    optimizer_class = torch.optim.RMSprop if OPTIMIZER.value == "rmsprop" else torch.optim.SGD
-    optimizer = optimizer_class(model.parameters(), lr=_LEARNING_RATE, momentum=0.9, weight_decay=_WEIGHT_DECAY)
 
-    def infer():
-        with torch.inference_mode():
-            return float(model(images).sum())
-
-    def train():
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return float(loss)
-
-    return train if mode == "train" else infer
+def _read_clock(processes):
+    if CLOCK.value == "wall":
+        return time.perf_counter()
+    return time.process_time() + sum(process.cpu_seconds() for process in processes)
 
 
 def _repeat(step):

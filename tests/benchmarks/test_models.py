@@ -54,3 +54,48 @@ def test_a_network_of_timm_without_timm(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     line = usage_error(benchmark(f"--models={SMALL},timm:resnet18"))
     assert "timm:resnet18 needs torch and timm, which cannot be imported (no " in line
+
+
+# Enough of torch and timm for a step, which fails if TensorFlow is in the same process.
+_TIMM = """
+import sys
+__version__ = "1.0"
+def is_model(name):
+    return name == "net"
+class Model:
+    def train(self, mode):
+        return self
+    def parameters(self):
+        return []
+    def __call__(self, images):
+        assert "tensorflow" not in sys.modules
+        return images
+def create_model(name, num_classes):
+    return Model()
+"""
+_TORCH = """
+import contextlib, types
+class Tensor(float):
+    def sum(self):
+        return self
+def set_num_threads(number):
+    pass
+def randn(*shape):
+    return Tensor(1.0)
+def arange(number):
+    return number
+optim = types.SimpleNamespace(RMSprop=lambda *a, **k: None, SGD=lambda *a, **k: None)
+inference_mode = contextlib.nullcontext
+"""
+
+
+def test_a_network_of_timm_runs_in_a_process_without_tensorflow(tmp_path, monkeypatch):
+    (tmp_path / "timm.py").write_text(_TIMM)
+    (tmp_path / "torch.py").write_text(_TORCH)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    flags = ("--image_size=32", "--batch_size=4", "--repeats=1", "--mode=inference", "--clock=cpu")
+    result = benchmark(f"--models=timm:net,{SMALL}", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "| timm:net " in result.stdout
+    line = usage_error(benchmark(f"--models={SMALL},timm:other", *flags))
+    assert "timm 1.0 has no network 'other'" in line
