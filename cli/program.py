@@ -65,9 +65,23 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
             sys.exit(0)  # absl ends --helpfull with 1
         gc.collect()  # ends the threads of iterators in cycles while there still is an interpreter
         raise
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        if line := _file_system_error(error):
+            print(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         _exit(1)
+
+
+def _file_system_error(error):
+    """Returns a line about an error of a remote file system or of permissions; None for other errors."""
+    text, is_of_tensorflow = str(error), "tensorflow" in type(error).__module__
+    address = re.search(r"\b[a-z0-9]+://[^\s'\")]+", text)
+    if is_of_tensorflow and address:
+        return f"cannot use {address[0]} ({first_line(error)}); check the address, the network and the credentials"
+    if isinstance(error, PermissionError) or type(error).__name__ == "PermissionDeniedError":
+        return f"permission denied ({first_line(error)}); change the path or its permissions"
+    return None
 
 
 def _help(main, description):

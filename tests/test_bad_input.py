@@ -456,5 +456,25 @@ def test_a_folder_that_cannot_be_written(inputs):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train.py", f"--config={TINY}", "--workdir=s3://bucket/run"),
+        ("train.py", f"--config={TINY}", "--workdir=OUT/w", "--config.data.source=folder:s3://bucket/images"),
+        ("train.py", f"--config={TINY}", "--workdir=OUT/w", "--config.init.weights=s3://bucket/run"),
+        ("eval.py", "--workdir=s3://bucket/run"),
+        ("eval.py", "--workdir=IN/run", "--checkpoint=s3://bucket/run/checkpoints/ckpt-3"),
+        ("scripts/export_saved_model.py", "--workdir=IN/run", "--output=s3://bucket/saved_model"),
+        ("scripts/classify.py", "--saved_model=s3://bucket/saved_model", "IN/good.png"),
+    ],
+)
+def test_a_file_system_that_cannot_be_reached(arguments, inputs, tmp_path):
+    result = run(*(word.replace("IN/", f"{inputs}/").replace("OUT/", f"{tmp_path}/") for word in arguments))
+    assert result.returncode in (1, 2)
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "s3://bucket" in result.stderr
+    assert _state(tmp_path) == {}
+
+
 def test_there_are_many_cases():
     assert len({command for command, _ in CASES}) >= 250
