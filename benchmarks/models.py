@@ -104,6 +104,7 @@ def _step(name, mode, devices):
     from convzoo import models
     from convzoo.configs import base
     from convzoo.tasks import get_task
+    from convzoo.training.batch_norm import fuse_batch_norm
     from convzoo.training.optimizers import make_optimizer
     from convzoo.training.state import TrainState
     from convzoo.training.train_step import train_step
@@ -119,6 +120,8 @@ def _step(name, mode, devices):
         with strategy.scope():
             model = models.create_model(name, _CLASSES, (size, size, 3))
             if mode == "train":
+                if devices.kind != "tpu" and devices.num_replicas == 1:
+                    fuse_batch_norm(model)
                 optimizer = make_optimizer(config, _LEARNING_RATE)
                 optimizer.build(model.trainable_weights)
     finally:
