@@ -8,7 +8,7 @@
 #   ./scripts/test.sh -m slow                      # slow tests: trains and exports every network
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 # Without these, the TPU libraries search for a TPU.
 export JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1
 

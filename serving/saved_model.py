@@ -55,7 +55,6 @@ def export_saved_model(
 
     Example:
         >>> import tempfile
-    import uuid
         >>> import tensorflow as tf
         >>> from convzoo import models
         >>> from convzoo.tasks import TASKS

@@ -386,9 +386,6 @@ class _Run:
             f"{config.batch_size // devices.num_replicas} examples per replica; "
             f"{config.model.name} on {config.data.source}, {self._total_steps} steps; {start}"
         )
-        eval_split = config.data.eval_split if self._evaluates else None
-        for message in data.describe_splits(self._source, config.data.train_split, eval_split):
-            self._progress.message(message)
         if self._profile and self._profile.stops[0] <= step < self._total_steps:
             self._progress.message(f"no profile: the run is already past step {self._profile.stops[0]}")
         if not self._evaluates and masks(self._state.model):
@@ -400,6 +397,9 @@ class _Run:
             names = [f"operator.{name}" for name in overrides.pop("operator", {})]
             names += [f"overrides.{name}" for name in overrides]
             self._progress.message(f"config.model: taken from the initial weights: {', '.join(names)}")
+        eval_split = config.data.eval_split if self._evaluates else None
+        for message in data.describe_splits(self._source, config.data.train_split, eval_split):
+            self._progress.message(message)
 
 
 def _grouped(group, scalars):
