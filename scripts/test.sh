@@ -22,7 +22,10 @@ shellcheck --external-sources scripts/*.sh scripts/tpu_vm/*.sh .ci/run
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi
+# Most of the time of these tests is compilation of operations that run once, so XLA does not optimize them.
+export XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false ${XLA_FLAGS:-}"
 KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet -m "not slow and not graphs" tests/layers tests/models
 KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet tests/porting/test_parity.py \
     -k "timm_tf_efficientnet_cc_b0_4e or drconv_shufflenet"
+unset XLA_FLAGS
 KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --quiet tests

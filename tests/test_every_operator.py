@@ -51,6 +51,13 @@ def _why_not(network, operator):
     return None
 
 
+def _is_exported(network, operator):
+    """Returns whether a pair is exported: every network and every operator is in one; test_every_network has more."""
+    return network == ("resnet50" if isinstance(operator, models.Lean) else "mobilenet_v2_x1_0") or (
+        operator == OPERATORS["CondConv"]
+    )
+
+
 PAIRS = [
     pytest.param(network, operator, id=f"{network}-{name}")
     for network in NETWORKS
@@ -106,6 +113,8 @@ def test_an_operator_in_a_network(network, operator, tmp_path):
     loaded = models.create_model(network, input_shape=(16, 16, 3), weights=path)
     np.testing.assert_allclose(loaded(images, training=False), expected, rtol=1e-5, atol=1e-6)
 
+    if not _is_exported(network, operator):
+        return
     folder = str(tmp_path / "saved_model")
     settings = {"image_size": (16, 16), "mean": (127.5,) * 3, "std": (127.5,) * 3, "crop_fraction": 1.0}
     export_saved_model(model, folder, list("abc"), TASKS["classification"], **settings, interpolation="bilinear")

@@ -3,7 +3,7 @@
 from convzoo.configs import base
 from convzoo.configs.variants import variants
 
-BLOCKS = ("r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o24_se0.25", "r2_k3_s22_e2_i24_o24_se0.25")
+BLOCKS = ("r1_k3_s11_e1_i32_o16", "r1_k3_s22_e2_i16_o24_se0.25", "r2_k3_s22_e2_i24_o24")
 OVERRIDES = {"blocks": BLOCKS, "width_coefficient": 0.25, "stem_strides": 1}
 OPERATOR = {"num_experts": 2, "first_block": 2}  # the last stage
 # Variant: network, overrides, settings of the operator.

@@ -138,8 +138,13 @@ runpy.run_path("train.py", run_name="__main__")
 def test_checkpoint_has_the_averaged_statistics(tmp_path):
     program = tmp_path / "train.py"
     program.write_text(_TRAINING)
-    flags = (f"--config={TINY}", f"--workdir={tmp_path / 'run'}", "--devices=cpu:4", "--config.batch_norm_replicas=2")
-    result = run(program, tmp_path / "seen", *flags, "--config.epochs=1.0")
+    flags = (
+        f"--config={TINY}:regions",
+        f"--workdir={tmp_path / 'run'}",
+        "--devices=cpu:4",
+        "--config.batch_norm_replicas=2",
+    )
+    result = run(program, tmp_path / "seen", *flags, "--config.epochs=1.0", "--mode=train")
     assert result.returncode == 0, result.stderr
     reader = tf.train.load_checkpoint(newest(str(tmp_path / "run")))
     keys = {key.replace(".S", "/"): key for key in reader.get_variable_to_shape_map()}
