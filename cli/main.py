@@ -26,6 +26,7 @@ _PROGRAMS = {
     "study": "convzoo.scripts.study",
     "show-batch": "convzoo.scripts.show_batch",
     "save-image": "convzoo.scripts.save_image",
+    "draw-experts": "convzoo.scripts.draw_experts",
     "draw-regions": "convzoo.scripts.draw_regions",
     "draw-segmentation": "convzoo.scripts.draw_segmentation",
     "draw-study": "convzoo.scripts.draw_study",

@@ -39,6 +39,7 @@ _PositiveInt = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _NonNegative = Annotated[float, Field(ge=0)]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
+_LrMultiplier = _Tuple[tuple[_Text, _Positive]]
 _PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 _BelowOne = Annotated[float, Field(ge=0, le=0.999)]
 _Decay = Annotated[float, Field(ge=0, le=0.9999)]
@@ -162,6 +163,9 @@ class Optimizer(_Section):
     """rmsprop: added to the mean square inside the square root."""
     nesterov: bool = True
     """sgd: Nesterov momentum."""
+    lr_multipliers: _Tuple[tuple[_LrMultiplier, ...]] = ()
+    """Pairs of a shell pattern of weights and a factor on their learning rate, such as `(("*_routing/*", 0.1),)`. A
+    weight that several patterns match gets the product. `init.backbone_lr_multiplier` multiplies it further."""
 
 
 class Schedule(_Section):
@@ -209,6 +213,8 @@ class Experiment(_Section):
     """Parts of a replica's batch, whose gradients are computed one after the other."""
     clip_norm: _Positive | None = None
     """Largest global norm of the gradient of the whole batch. None: no clipping."""
+    log_norms: bool = False
+    """Log the norms of gradients, updates and weights for each class of layer, as averages over steps."""
     label_smoothing: _BelowOne = 0.0
     """Probability mass that is spread evenly over all classes."""
     weight_decay: _Fraction = 0.0

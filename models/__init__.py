@@ -11,6 +11,7 @@ from convzoo.models import (  # noqa: F401  imported to register their networks
 )
 from convzoo.models.conversion import convert
 from convzoo.models.count import LayerCount, ModelCount, count
+from convzoo.models.experts import expert_similarity, routing_weights
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.operators import CondConv, DRConv, Lean, Operator, Static, UnevenGroups
 from convzoo.models.region_masks import region_maps
@@ -35,11 +36,13 @@ __all__ = [
     "count",
     "create_model",
     "create_segmenter",
+    "expert_similarity",
     "info",
     "list_models",
     "load_weights",
     "read_metadata",
     "region_maps",
     "register_model",
+    "routing_weights",
     "save_weights",
 ]

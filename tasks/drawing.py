@@ -16,6 +16,8 @@ _DPI = 80
 _MAP_INCHES = 1.1  # side of one image or map in draw_label_maps
 _MIN_INCHES, _MAX_INCHES = 1.3, 2.8  # side of one image in draw_grid
 _ROW_INCHES = 11.5
+_PANELS_PER_ROW = 6  # of draw_matrices
+_MATRIX_INCHES, _CELL_INCHES = 0.5, 0.16  # margin of a panel and side of a cell in draw_matrices
 _LETTERS_PER_INCH = 16  # of a title
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 
@@ -83,6 +85,38 @@ def draw_label_maps(
     return _png(figure, axes)
 
 
+def draw_matrices(matrices: Mapping[str, np.ndarray], row_names: Sequence[str] = ()) -> bytes:
+    """Draws matrices side by side as colors on one scale, one panel for each.
+
+    Args:
+        matrices: Title of a panel to a float matrix [rows, columns]; NaN stays white.
+        row_names: Names of the rows of every matrix; none for no names.
+
+    Returns:
+        A PNG file.
+    """
+    from matplotlib.figure import Figure
+
+    panels = min(_PANELS_PER_ROW, len(matrices))
+    lines = math.ceil(len(matrices) / panels)
+    rows, columns = (max(matrix.shape[axis] for matrix in matrices.values()) for axis in (0, 1))
+    width, height = (_MATRIX_INCHES + _CELL_INCHES * number for number in (columns, rows))
+    figure = Figure(figsize=(panels * width + 1.5, lines * height), layout="constrained")
+    axes = figure.subplots(lines, panels, squeeze=False)
+    low = min(np.nanmin(matrix) for matrix in matrices.values())
+    high = max(np.nanmax(matrix) for matrix in matrices.values())
+    for axis in axes.flat[len(matrices) :]:
+        axis.axis("off")
+    for index, (axis, (title, matrix)) in enumerate(zip(axes.flat, matrices.items(), strict=False)):
+        image = axis.imshow(matrix, aspect="auto", vmin=low, vmax=high, interpolation="nearest")
+        axis.set_title(title, fontsize=8)
+        axis.set_xticks(range(matrix.shape[1]))
+        axis.set_yticks(range(len(row_names)), row_names if index % panels == 0 else [""] * len(row_names))
+        axis.tick_params(labelsize=6, length=0)
+    figure.colorbar(image, ax=axes, fraction=0.05).ax.tick_params(labelsize=6)
+    return _save(figure)
+
+
 def draw_grid(images: np.ndarray, titles: Sequence[str], *, mean: Sequence[float], std: Sequence[float]) -> bytes:
     """Draws images in a grid, each below its title.
 
@@ -146,6 +180,10 @@ def _to_rgb(images, mean, std):
 def _png(figure, axes):
     for axis in axes.flat:
         axis.axis("off")
+    return _save(figure)
+
+
+def _save(figure):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
     return file.getvalue()

@@ -15,7 +15,7 @@ from convzoo.errors import ConfigError
 from convzoo.files import check_no_pattern
 from convzoo.models import segmentation
 from convzoo.models.weights import CLASSIFIER, SUFFIX
-from convzoo.training import checkpoints, workdir
+from convzoo.training import checkpoints, optimizers, workdir
 from convzoo.training.experiment import model_arguments
 
 
@@ -159,20 +159,45 @@ def freeze(model: keras.Model, patterns: tuple[str, ...]) -> dict[str, int]:
         ConfigError: A pattern matches no layer with weights, or no trainable weight remains.
     """
     names = [layer.name for layer in model.layers if layer.weights]
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            nearest = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
-            raise ConfigError(
-                f"config.init.freeze: {pattern!r} matches no layer with weights of {model.name}; similar names: "
-                f"{', '.join(nearest)}"
-            )
-    matched = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    matched = {
+        name
+        for pattern in patterns
+        for name in _matches(pattern, names, "config.init.freeze", f"layer of {model.name}")
+    }
+    matched = [name for name in names if name in matched]
     frozen = {name: _num_parameters(model.get_layer(name).trainable_weights) for name in matched}
     for name in frozen:
         model.get_layer(name).trainable = False
     if not model.trainable_weights:
         raise ConfigError(f"config.init.freeze={tuple(patterns)} freezes all layers of {model.name}; freeze fewer")
     return frozen
+
+
+def scale_learning_rates(
+    optimizer: optimizers.SGD | optimizers.RMSPropTF1, model: keras.Model, config: ml_collections.ConfigDict
+) -> None:
+    """Applies `config.optimizer.lr_multipliers` and `config.init.backbone_lr_multiplier` to a built optimizer.
+
+    Raises:
+        ConfigError: A pattern matches no trainable weight.
+    """
+    weights = {weight.path: weight for weight in model.trainable_weights}
+    for pattern, multiplier in config.optimizer.lr_multipliers:
+        matched = _matches(
+            pattern, list(weights), "config.optimizer.lr_multipliers", f"trainable weight of {model.name}"
+        )
+        optimizer.scale_learning_rate([weights[path] for path in matched], multiplier)
+    backbone = [weight for weight in weights.values() if not is_classifier(weight)]
+    optimizer.scale_learning_rate(backbone, config.init.backbone_lr_multiplier)
+
+
+def _matches(pattern, names, field, kind):
+    """Returns the names that match a shell pattern. Raises ConfigError if there are none."""
+    matched = fnmatch.filter(names, pattern)
+    if not matched:
+        nearest = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
+        raise ConfigError(f"{field}: {pattern!r} matches no {kind}; similar names: {', '.join(nearest)}")
+    return matched
 
 
 def describe(model: keras.Model, frozen: dict[str, int], backbone_lr_multiplier: float) -> str:

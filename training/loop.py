@@ -22,12 +22,13 @@ from convzoo.training.batch_norm import StatisticsAverage, fuse_batch_norm
 from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
+from convzoo.training.inspection import RegionMaps, RoutingWeights
 from convzoo.training.intervals import Intervals
 from convzoo.training.memory import check_memory
 from convzoo.training.metrics import MetricsWriter, NoMetricsWriter, ProgressDisplay, read_metrics
+from convzoo.training.norms import norm_names
 from convzoo.training.optimizers import make_schedule
 from convzoo.training.profile import Profile
-from convzoo.training.region_maps import DOMINANT_SHARE, RegionMaps
 from convzoo.training.signals import Interrupted, StopRequest
 from convzoo.training.state import build_train_state, decorrelate_replica_seeds
 from convzoo.training.timer import RunTimer
@@ -141,11 +142,14 @@ class _Run:
             if self._evaluates:
                 model = experiment.build_model(config, num_classes)
                 self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.has_local_input)
-                self._region_maps = RegionMaps(model, self._strategy)
+                inspections = RegionMaps(model, self._strategy), RoutingWeights(model, self._strategy)
+                self._inspections = [inspection for inspection in inspections if inspection.blocks]
+                self._shown_messages = set()
         settings = step_settings(config, self._task, self._devices.num_replicas)
         self._multi_step = MultiStep(
             self._strategy, self._state, measure_input_wait=not config.deterministic, **settings
         )
+        self._norm_names = norm_names(self._state.model) if config.log_norms else []
         self._initialization = None
         if initialization:
             self._initialization = {"weights": initialization.path, "overrides": added_overrides}
@@ -226,7 +230,10 @@ class _Run:
         """Trains to the last step."""
         self._finite_step = self._save_started_step = self._step
         self._save_time = time.monotonic()
-        self._sums, self._summed_steps = initial_sums(self._task), 0  # of the steps since metrics were written
+        self._sums, self._summed_steps = (
+            initial_sums(self._task, self._norm_names),
+            0,
+        )  # of the steps since metrics were written
         self._progress = ProgressDisplay(self._step, self._total_steps, messages_only=not self._devices.is_chief)
         self._log_start()
         first_step = self._step
@@ -278,8 +285,10 @@ class _Run:
         times = self._timer.metrics(steps, seconds, self._config.batch_size, self._total_steps - stop)
         if self._config.deterministic:
             del times["input_share"]  # not measured
+        means = {name: float(total) / (self._summed_steps * self._config.batch_size) for name, total in sums.items()}
+        norms = {name: means.pop(name) for name in self._norm_names}
         metrics = {
-            **{name: float(total) / (self._summed_steps * self._config.batch_size) for name, total in sums.items()},
+            **means,
             "learning_rate": self._learning_rate(stop - 1),
             "images_per_second": steps * self._config.batch_size / seconds,
         }
@@ -289,8 +298,8 @@ class _Run:
         self._step, self._sums = stop, sums
         if not writes_metrics:
             return
-        self._sums, self._summed_steps = initial_sums(self._task), 0
-        self._writer.write(stop, {**_grouped("train", metrics), **_grouped("time", times)})
+        self._sums, self._summed_steps = initial_sums(self._task, self._norm_names), 0
+        self._writer.write(stop, {**_grouped("train", metrics), **norms, **_grouped("time", times)})
         if self._intervals.is_eval_step(stop):
             self._prepare_weights()
             with self._timer.measure("evaluate"):
@@ -314,14 +323,13 @@ class _Run:
             f"step {self._step}  evaluated on {split} ({metrics['examples']} examples, "
             f"{'ema' if self._state.ema else 'raw'} weights): {summary}{'  (best so far)' if is_best else ''}"
         )
-        if self._region_maps.regions:
-            scalars, png, dominated = self._region_maps.summarize(self._source, split, self._eval_settings)
-            self._writer.write_to_tensorboard(self._step, scalars, {"regions": png})
-            if dominated:
-                self._progress.message(
-                    f"step {self._step}  one region covers over {DOMINANT_SHARE:.0%} of the pixels in "
-                    f"{', '.join(dominated)}; the other regions are unused there"
-                )
+        for inspection in self._inspections:
+            summary = inspection.summarize(self._source, split, self._eval_settings)
+            self._writer.write_to_tensorboard(self._step, summary.scalars, summary.images)
+            for message in summary.messages:
+                if message not in self._shown_messages:  # at most once, not after every evaluation
+                    self._shown_messages.add(message)
+                    self._progress.message(f"step {self._step}  {message}")
 
     def _save(self):
         if self._save_started_step == self._step:

@@ -16,9 +16,11 @@ class _LearningRateMultipliers:
 
     def scale_learning_rate(self, variables, multiplier: float) -> None:
         """Multiplies the learning rate of `variables`, for which the optimizer is built, by `multiplier`."""
-        # By key, not by variable: an update receives the copy of one replica.
-        scaled = {optimizer_variable_key(self, variable): multiplier for variable in variables}
-        self._multipliers = {**(self._multipliers or {}), **scaled}
+        multipliers = dict(self._multipliers or {})
+        for variable in variables:
+            key = optimizer_variable_key(self, variable)  # an update receives the copy of one replica
+            multipliers[key] = multipliers.get(key, 1.0) * multiplier
+        self._multipliers = multipliers
 
     def update_step(self, gradient, variable, learning_rate):
         """Updates one variable; Keras calls this."""

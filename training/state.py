@@ -75,8 +75,7 @@ def build_train_state(
     frozen = fine_tuning.freeze(model, config.init.freeze or ())
     optimizer = make_optimizer(config, schedule)
     optimizer.build(model.trainable_weights)
-    backbone = [weight for weight in model.trainable_weights if not fine_tuning.is_classifier(weight)]
-    optimizer.scale_learning_rate(backbone, config.init.backbone_lr_multiplier)
+    fine_tuning.scale_learning_rates(optimizer, model, config)
     if summary := fine_tuning.describe(model, frozen, config.init.backbone_lr_multiplier):
         log.append(summary)
     ema = MovingAverage(model, config.ema_decay) if config.ema_decay else None

@@ -1,7 +1,7 @@
 """One optimizer update on every replica, and many of them in one call."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo.tasks import Task
+from convzoo.training.norms import norms
 from convzoo.training.state import TrainState
 
 
@@ -24,6 +25,7 @@ def train_step(
     weight_decay_on: Collection[str] = ("kernels", "biases"),
     accumulation_steps: int = 1,
     clip_norm: float | None = None,
+    log_norms: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Updates the model once with this replica's part of a batch. Runs in replica context.
 
@@ -43,10 +45,12 @@ def train_step(
             the remaining weights.
         accumulation_steps: Number of equal parts that the replica's examples are processed in, to save memory.
         clip_norm: Largest global norm of the gradient of the global batch; None for no clipping.
+        log_norms: Whether to return `norms` of the update. The gradients are those of the global batch with the
+            penalty, before clipping.
 
     Returns:
         Sums over the replica's examples of "loss", the task's loss without the penalty, and of `task.train_metrics`,
-        computed before the update.
+        computed before the update; the norms, multiplied by the number of these examples.
     """
     weights = state.model.trainable_weights
     gradients = [tf.zeros(weight.shape) for weight in weights]
@@ -66,18 +70,25 @@ def train_step(
     with tf.name_scope("update"):
         step = tf.identity(state.optimizer.iterations.value)
         gradients = _add_weight_decay(gradients, state.model, weight_decay / num_replicas, weight_decay_on)
+        if log_norms:
+            gradients_of_batch = _sum_over_replicas(gradients, num_replicas)
+            before = [tf.identity(weight.value) for weight in weights]
         if clip_norm is not None:
             gradients = _clip(gradients, clip_norm, num_replicas)
         state.optimizer.apply(gradients, weights)
+        if log_norms:
+            after = [weight.value.read_value() for weight in weights]
+            for name, value in norms(state.model, gradients_of_batch, before, after).items():
+                sums[name] = value * batch_size / num_replicas
     if state.ema is not None:
         with tf.name_scope("ema"):
             state.ema.update(step)
     return sums
 
 
-def initial_sums(task: Task) -> dict[str, tf.Tensor]:
-    """Returns zeros for the sums of `train_step`."""
-    return {name: tf.zeros([]) for name in ("loss", *task.train_metric_names)}
+def initial_sums(task: Task, norm_names: Iterable[str] = ()) -> dict[str, tf.Tensor]:
+    """Returns zeros for the sums of `train_step`; with `log_norms`, `norm_names` are those of its network."""
+    return {name: tf.zeros([]) for name in ("loss", *task.train_metric_names, *norm_names)}
 
 
 def step_settings(config: ml_collections.ConfigDict, task: Task, num_replicas: int = 1) -> dict[str, Any]:
@@ -91,6 +102,7 @@ def step_settings(config: ml_collections.ConfigDict, task: Task, num_replicas: i
         "weight_decay_on": config.weight_decay_on,
         "accumulation_steps": config.gradient_accumulation_steps,
         "clip_norm": config.clip_norm,
+        "log_norms": config.log_norms,
     }
 
 
@@ -117,11 +129,14 @@ def _add_weight_decay(gradients, model, factor, covered):
 
 def _clip(gradients, clip_norm, num_replicas):
     """Clips the sum of all replicas' gradients and divides it by their number: the optimizer adds them up again."""
-    if num_replicas > 1:
-        context = tf.distribute.get_replica_context()
-        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-    clipped, _ = tf.clip_by_global_norm(gradients, clip_norm)
+    clipped, _ = tf.clip_by_global_norm(_sum_over_replicas(gradients, num_replicas), clip_norm)
     return [gradient / num_replicas for gradient in clipped]
+
+
+def _sum_over_replicas(gradients, num_replicas):
+    if num_replicas == 1:
+        return gradients
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
 
 class MultiStep:

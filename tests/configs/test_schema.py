@@ -72,6 +72,7 @@ def _with(field, value, variant=""):
         ("batch_norm_replicas", (0,)),
         ("gradient_accumulation_steps", (0, None)),
         ("clip_norm", (0.0, math.inf)),
+        ("log_norms", (None, 1)),
         ("label_smoothing", (-0.1, 1.0, None)),
         ("weight_decay_on", ((), ("bn",), "kernels", None)),
         ("weight_decay", (-1e-4, 1.1, None)),
@@ -81,6 +82,10 @@ def _with(field, value, variant=""):
         ("optimizer.rho", (1.0, -0.1)),
         ("optimizer.epsilon", (0.0, math.inf)),
         ("optimizer.nesterov", (None, 1)),
+        (
+            "optimizer.lr_multipliers",
+            (None, "x", (("a",),), (("a", 0.0),), (("a", math.nan),), (("", 1.0),), ("a", 1.0)),
+        ),
         ("schedule.name", ("steps", None)),
         ("schedule.warmup_epochs", (-1.0, None)),
         ("schedule.decay_epochs", (0.0, math.nan)),

@@ -21,7 +21,7 @@ from convzoo.training.experiment import build_model
 from convzoo.training.fine_tuning import Initialization, find_initialization, is_classifier
 from convzoo.training.loop import train
 from convzoo.training.optimizers import WarmUp, make_optimizer
-from convzoo.training.state import TrainState
+from convzoo.training.state import TrainState, build_train_state
 from convzoo.training.train_step import train_step
 from convzoo.training.workdir import load_config, save_or_verify_config
 
@@ -114,6 +114,30 @@ def test_learning_rate_multiplier_against_the_formulas(name):
         for variable, value in zip((backbone, classifier), expected, strict=True):
             np.testing.assert_allclose(variable.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=str(step))
     assert all(np.abs(part).max() > 0.01 for part in momentum)
+
+
+def test_learning_rate_multipliers_by_name():
+    config = tiny.get_config()
+    config.optimizer.lr_multipliers = (("block*_routing/*", 0.5), ("*/bias", 0.25))
+    config.init.backbone_lr_multiplier = 0.125
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 1.0])
+    config.optimizer.name, config.optimizer.momentum, config.optimizer.nesterov = "sgd", 0.0, False
+    state = build_train_state(config, 4, schedule)
+    weights = state.model.trainable_weights
+    before = [weight.numpy() for weight in weights]
+    state.optimizer.apply([tf.ones(weight.shape) for weight in weights], weights)
+    for weight, old in zip(weights, before, strict=True):
+        expected = 0.5 if "_routing/" in weight.path and weight.path.startswith("block") else 1.0
+        expected *= 0.25 if weight.path.endswith("/bias") else 1.0
+        expected *= 1.0 if weight.path.startswith(models.weights.CLASSIFIER) else 0.125
+        np.testing.assert_allclose(old - weight.numpy(), expected, atol=1e-5, err_msg=weight.path)
+
+
+def test_a_learning_rate_multiplier_without_weights():
+    config = tiny.get_config()
+    config.optimizer.lr_multipliers = (("block*_rooting/*", 0.5),)
+    with pytest.raises(ConfigError, match=r"lr_multipliers: 'block\*_rooting/\*' matches no .*block2_routing"):
+        build_train_state(config, 4, keras.optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 1.0]))
 
 
 @pytest.mark.parametrize(("name", "precision"), [("sgd", "float32"), ("rmsprop", "mixed_bfloat16")])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import tiny
-from helpers.programs import run
+from helpers.programs import TINY, run
 
 from convzoo import layers
 from convzoo.tasks import TASKS
@@ -17,6 +17,8 @@ from convzoo.tasks.task import cross_entropy
 from convzoo.training import train_step as train_step_module
 from convzoo.training.ema import MovingAverage
 from convzoo.training.experiment import build_model
+from convzoo.training.metrics import read_metrics
+from convzoo.training.norms import norm_names
 from convzoo.training.optimizers import RMSPropTF1
 from convzoo.training.state import TrainState
 from convzoo.training.train_step import MultiStep, initial_sums, train_step
@@ -92,6 +94,49 @@ def test_clipping_bounds_the_global_norm():
     changes = [weight.numpy() - old for weight, old in zip(model.trainable_weights, before, strict=True)]
     norm = np.sqrt(sum((change**2).sum() for change in changes))
     np.testing.assert_allclose(norm, 0.5 * 0.01, rtol=1e-4)  # learning rate times clip_norm
+
+
+def test_norms_of_the_update():
+    """Against the gradient that a step with weight decay makes of the loss, by class of layer."""
+    model, batch = _network(), _batch()
+    before = {weight.path: weight.numpy() for weight in model.trainable_weights}
+    sums = _train_once(model, batch, weight_decay=0.1, clip_norm=0.01, log_norms=True)
+    assert set(norm_names(model)) < sums.keys()
+    assert len(norm_names(model)) == 9
+    unclipped = _network()
+    _train_once(unclipped, batch, weight_decay=0.1)
+    for name in ("Conv2D", "BatchNormalization", "Dense"):
+        paths = [path for path in before if path.startswith({"Conv2D": "conv", "Dense": "dense"}.get(name, "norm"))]
+        after = {weight.path: weight.numpy() for weight in model.trainable_weights}
+        full = {weight.path: weight.numpy() for weight in unclipped.trainable_weights}
+        expected = {
+            "weight": _norm(before[path] for path in paths),
+            "update": _norm(after[path] - before[path] for path in paths),
+            "gradient": _norm((full[path] - before[path]) / 0.5 for path in paths),  # of SGD with this learning rate
+        }
+        for kind, value in expected.items():
+            np.testing.assert_allclose(sums[f"norms/{kind}/{name}"] / 8, value, rtol=1e-3, err_msg=f"{kind} {name}")
+
+
+def _norm(arrays):
+    return np.sqrt(sum((array.astype(np.float64) ** 2).sum() for array in arrays))
+
+
+def test_norms_are_logged_by_a_run_on_two_replicas(tmp_path):
+    """The norms are of the gradient of the whole batch, so two replicas log those of one."""
+    runs = []
+    for devices in ("cpu", "cpu:2"):
+        workdir = tmp_path / devices
+        flags = ["--config.log_norms=True", "--config.epochs=0.5", "--mode=train", f"--workdir={workdir}"]
+        result = run("train.py", f"--config={TINY}:regions", *flags, f"--devices={devices}")
+        assert result.returncode == 0, result.stderr
+        assert "norms" not in result.stdout
+        runs.append([line for line in read_metrics(str(workdir)) if "norms/gradient/GuidedMask" in line])
+    assert len(runs[0]) == len(runs[1]) >= 1
+    names = [name for name in runs[0][0] if name.startswith("norms/")]
+    assert {"norms/update/DRConv2D", "norms/weight/BatchNormalization"} < set(names)
+    for name in names:
+        np.testing.assert_allclose(runs[0][0][name], runs[1][0][name], rtol=1e-3, err_msg=name)
 
 
 def test_sums_are_computed_before_the_update():

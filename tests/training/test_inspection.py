@@ -1,4 +1,4 @@
-"""Region maps of a network, during training and of a checkpoint."""
+"""Region maps and routing weights of a network, during training and of a checkpoint."""
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ from convzoo.tasks.drawing import draw_label_maps, first_images
 from convzoo.training import experiment
 from convzoo.training.checkpoints import find_checkpoint, restore_weights
 from convzoo.training.devices import connect
+from convzoo.training.inspection import RegionMaps, RoutingWeights, draw_by_class, routing_messages
 from convzoo.training.loop import train
 from convzoo.training.metrics import read_metrics
-from convzoo.training.region_maps import RegionMaps
 from convzoo.training.workdir import load_config
 
 
@@ -67,8 +67,8 @@ def test_region_maps_and_shares(workdir):
     features = tf.keras.Model(model.inputs, model.get_layer("block0_mask").input)(images).numpy()
     np.testing.assert_array_equal(maps["block0"], (features @ kernel).argmax(-1))
     shares = region_maps.shares({"block0": np.array([[0, 0, 2, 0]]), "block1": np.array([[1]])})
-    np.testing.assert_array_equal(shares["block0"], [0.75, 0, 0.25])
-    np.testing.assert_array_equal(shares["block1"], [0, 1, 0])
+    np.testing.assert_array_equal(shares["block0"], [[0.75, 0, 0.25]])
+    np.testing.assert_array_equal(shares["block1"], [[0, 1, 0]])
 
 
 def test_first_images_of_a_short_split():
@@ -100,3 +100,71 @@ def test_dominant_region_is_reported(workdir, tmp_path, capsys):
     messages = [line for line in capsys.readouterr().out.splitlines() if "99%" in line]
     assert len(messages) == 1
     assert "block1" in messages[0]
+
+
+@pytest.fixture(scope="module")
+def routed_workdir(tmp_path_factory):
+    """Workdir of a run with CondConv in which block 3 has routing weights that are the same for all images."""
+    folder = tmp_path_factory.mktemp("routed")
+    config = tiny.get_config()
+    model = experiment.build_model(config, 4)
+    for weight in model.get_layer("block3_routing").weights:
+        weight.assign(np.zeros(weight.shape))
+    model.get_layer("block3_routing").bias.assign([2.0, -20.0])
+    path = str(folder / "initial.weights.h5")
+    save_weights(model, path, {**config.model.overrides.to_dict(), "operator": config.model.operator.to_dict()})
+    config.init.weights, config.init.freeze, config.epochs = path, ("block3_routing",), 1.0
+    train(config, str(folder / "run"), connect(devices="cpu"))
+    return str(folder / "run")
+
+
+def test_tensorboard_has_routing_weights(routed_workdir):
+    values = _tensorboard_values(routed_workdir)
+    tags = {tag for tag in values if tag.startswith("routing")}
+    blocks = ("block2", "block3")
+    assert tags == {"routing", *(f"routing/{block}/{part}" for block in blocks for part in ("0", "1", "deviation"))}
+    np.testing.assert_allclose(values["routing/block3/0"][-1][1], 1 / (1 + np.exp(-2)), rtol=1e-5)
+    assert values["routing/block3/deviation"][-1][1] < 1e-6
+    assert 0 < values["routing/block2/deviation"][-1][1] < 0.5
+    assert tf.io.decode_png(values["routing"][-1][1][2]).shape[-1] == 3
+
+
+def test_routing_weights_of_the_layers(routed_workdir):
+    config = load_config(routed_workdir)
+    source, settings = experiment.open_source(config), experiment.input_settings(config)
+    model = experiment.build_model(config, source.num_classes)
+    restore_weights(find_checkpoint(routed_workdir, "newest"), model)
+    images, _ = first_images(source, config.data.eval_split, 19, **settings)
+    weights = RoutingWeights(model, tf.distribute.get_strategy())(images)
+    routing = model.get_layer("block2_routing")
+    features = tf.keras.Model(model.inputs, routing.input)(images).numpy().mean((1, 2))
+    expected = 1 / (1 + np.exp(-(features @ routing.kernel.numpy() + routing.bias.numpy())))
+    np.testing.assert_allclose(weights["block2"], expected, rtol=1e-4)
+
+
+def test_messages_about_experts():
+    varied = np.random.default_rng(0).uniform(0.2, 0.8, (10, 3))
+    assert routing_messages({"a": varied}) == []
+    unused = varied * [1, 0.001, 1]
+    messages = routing_messages({"a": unused, "b": varied, "c": np.full((10, 3), 0.5)})
+    assert len(messages) == 2
+    assert "1 of a" in messages[0]
+    assert "routing weights of c are" in messages[1]
+
+
+def test_messages_in_the_log(tmp_path, routed_workdir, capsys):
+    config = load_config(routed_workdir).copy_and_resolve_references()
+    train(config, str(tmp_path / "again"), connect(devices="cpu"))
+    output = capsys.readouterr().out
+    assert "1 of block3" in output
+    assert "routing weights of block3 are the same for all images" in output
+
+
+def test_drawing_by_class():
+    """A cell for each class that the images have."""
+    source = experiment.open_source(tiny.get_config())
+    values, labels = {"block0": np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])}, np.array([0, 0, 3])
+    image = tf.io.decode_png(draw_by_class(values, labels, source), channels=3).numpy().reshape(-1, 3)
+    _, counts = np.unique(image, axis=0, return_counts=True)
+    largest = counts[np.argsort(-counts)][:3]  # white and the two ends of the scale
+    assert abs(largest[1] - largest[2]) < 0.05 * largest[1]
