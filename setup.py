@@ -33,6 +33,7 @@ setup(
     packages=[
         "convzoo",
         "convzoo.benchmarks",
+        "convzoo.benchmarks.studies",
         "convzoo.cli",
         "convzoo.configs",
         "convzoo.data",
@@ -58,6 +59,7 @@ setup(
         "numpy",
         "pydantic>=2.7",
         "safetensors>=0.4",
+        "scipy>=1.10",
         "scikit-learn>=1.3",  # contains the digits data set
         "tabulate>=0.9",
         "tensorboard>=2.19",

@@ -1,6 +1,7 @@
 """Rows of a comparison, from the flags --config, --set and --override: configs and changed fields."""
 
 import collections
+import json
 import pathlib
 import re
 import shlex
@@ -43,6 +44,40 @@ def expand_rows(
             if not re.fullmatch(r"[\w.-]+", label) or not fields:
                 raise ConfigError(f"cannot read --set={text!r}; write 'NAME: config.FIELD=VALUE ...'")
             yield f"{name} {label}", config, [*common, *map(_field, fields)]
+
+
+def make_row(name: str, path: str, fields: Sequence[str], known_rows: Sequence[dict] = ()) -> dict:
+    """Returns a row as in `convzoo.cli.study.Study.rows`. Builds the network, to count it.
+
+    Args:
+        name: Name of the row.
+        path: Config file, such as "configs/x.py" or "FILE:VARIANT".
+        fields: Overridden fields, such as "config.FIELD=VALUE".
+        known_rows: Rows with counts; a row with the same config is not built again.
+
+    Raises:
+        ConfigError, DataError, ModelError: The config is invalid, or its data do not exist.
+    """
+    from convzoo.cli import program
+    from convzoo.configs.schema import validate
+    from convzoo.models import count
+    from convzoo.training import experiment
+
+    config = program.read_config(path, fields)
+    validate(config, num_replicas=1)
+    if config.task != "classification":
+        raise ConfigError(f"{path}: a study compares top-1, which config.task={config.task!r} does not have")
+    row = {
+        "name": name,
+        "folder": re.sub(r"[^\w.-]+", "_", name),
+        "flags": shlex.join([f"--config={path}", *(f"--{field}" for field in fields)]),
+        "config": json.loads(json.dumps(config.to_dict())),
+    }
+    for known in known_rows:
+        if known["config"] == row["config"]:  # building a large network is slow
+            return {**row, "params": known["params"], "madds": known["madds"]}
+    counted = count(experiment.build_model(config, experiment.open_source(config).num_classes))
+    return {**row, "params": counted.params, "madds": counted.madds}
 
 
 def check_unique(names: Iterable[str]) -> None:

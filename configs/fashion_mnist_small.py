@@ -12,7 +12,7 @@ published; condconv_zeros, with routing kernels that start at zero. Times and ac
 from convzoo.configs import fashion_mnist
 from convzoo.configs.variants import variants
 
-_BLOCKS = (
+BLOCKS = (
     "r1_k3_s11_e1_i32_o16",
     "r2_k3_s11_e4_i16_o24",
     "r2_k3_s22_e4_i24_o32",
@@ -32,7 +32,7 @@ def get_config(variant):
     config = fashion_mnist.get_config()
     config.model.name = "mobilenet_v2_x1_0"
     config.model.overrides = {
-        "blocks": _BLOCKS,
+        "blocks": BLOCKS,
         "width_coefficient": 0.25,
         "stem_strides": 1,
         "dropout_rate": 0.0,

@@ -21,10 +21,8 @@ its result is biased upwards; use --checkpoint=newest then.
 """
 
 import argparse
-import json
 import os
 import platform
-import re
 import shlex
 import sys
 
@@ -131,8 +129,7 @@ def _set_rows(study):
 
 def _make_row(study, name, path, fields):
     """Returns a row as in `Study.rows`, after checks of its config, its data and its existing runs."""
-    from convzoo.configs.schema import validate
-    from convzoo.models import count
+    from convzoo.cli.study_rows import make_row
     from convzoo.training import experiment
     from convzoo.training.workdir import has_config, save_or_verify_config
 
@@ -140,29 +137,15 @@ def _make_row(study, name, path, fields):
         if field.startswith("config.seed="):
             raise ConfigError(f"the study sets the seeds, so {field} has no effect; use --seeds")
     config = program.read_config(path, fields)
-    folder = re.sub(r"[^\w.-]+", "_", name)
-    validate(config, num_replicas=1)
-    if config.task != "classification":
-        raise ConfigError(f"{path}: a study compares top-1, which config.task={config.task!r} does not have")
-    source = experiment.open_source(config)
-    source.num_examples(SPLIT.value)
+    row = make_row(name, path, fields, study.rows)
+    experiment.open_source(config).num_examples(SPLIT.value)
     for seed in range(SEEDS.value):
-        workdir = os.path.join(WORKDIR.value, folder, f"seed_{seed}")
+        workdir = os.path.join(WORKDIR.value, row["folder"], f"seed_{seed}")
         if has_config(workdir):
             run_config = config.copy_and_resolve_references()
             run_config.seed = seed
             save_or_verify_config(run_config, workdir)
-    row = {
-        "name": name,
-        "folder": folder,
-        "flags": shlex.join([f"--config={path}", *(f"--{field}" for field in fields)]),
-        "config": json.loads(json.dumps(config.to_dict())),
-    }
-    for known in study.rows:
-        if known["config"] == row["config"]:  # building a large network is slow
-            return {**row, "params": known["params"], "madds": known["madds"]}
-    counted = count(experiment.build_model(config, source.num_classes))
-    return {**row, "params": counted.params, "madds": counted.madds}
+    return row
 
 
 if __name__ == "__main__":
