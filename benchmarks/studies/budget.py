@@ -8,7 +8,7 @@ with two epochs each, on the last 5,000 training images, and then trains for six
 four hours on two CPU cores; see `convzoo.benchmarks.studies.tuned_study` for what it writes and how it continues.
 """
 
-from convzoo.benchmarks.studies.tuned_study import Row, TunedStudy, run
+from convzoo.benchmarks.studies.tuned_study import Row, TunedStudy, learning_rates_and_decays, run
 
 _BASELINES = {
     "mobilenet_v2": "",
@@ -27,14 +27,7 @@ STUDY = TunedStudy(
     rows=[
         Row(name, f"configs/fashion_mnist_budget.py:{name}", baseline=baseline) for name, baseline in _BASELINES.items()
     ],
-    grid={
-        f"learning rate {rate}, weight decay {decay}": (
-            f"config.optimizer.learning_rate={rate}",
-            f"config.weight_decay={decay}",
-        )
-        for rate in (0.1, 0.3)
-        for decay in (5e-5, 5e-4)
-    },
+    grid=learning_rates_and_decays(rates=(0.1, 0.3), decays=(5e-5, 5e-4)),
     tuning_fields=("config.epochs=2.0", "config.eval_every_epochs=2.0"),
 )
 

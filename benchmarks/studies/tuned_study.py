@@ -63,6 +63,23 @@ class TunedStudy:
     tuning_fields: tuple[str, ...] = ()
 
 
+def learning_rates_and_decays(rates: Sequence[float], decays: Sequence[float]) -> dict[str, tuple[str, ...]]:
+    """Returns the grid of all pairs of a peak learning rate and a weight decay.
+
+    Example:
+        >>> learning_rates_and_decays([0.1], [5e-5])
+        {'learning rate 0.1, weight decay 5e-05': ('config.optimizer.learning_rate=0.1', 'config.weight_decay=5e-05')}
+    """
+    return {
+        f"learning rate {rate}, weight decay {decay}": (
+            f"config.optimizer.learning_rate={rate}",
+            f"config.weight_decay={decay}",
+        )
+        for rate in rates
+        for decay in decays
+    }
+
+
 def run(study: TunedStudy) -> None:
     """Makes what the record of the study lacks, and writes record, table and plot. The program of a study."""
 
