@@ -4,8 +4,8 @@
     python benchmarks/studies/condconv.py --markers=docs/studies.md --plot=docs/images/study_condconv.png
 
 The paper (arXiv 1904.04971) claims gains at every width; in its table 3, sigmoid routing is ahead of softmax. Here
-routing kernels start at zero, except in the rows "published", and softmax has a temperature of 30 that falls to 1 in the first
-third of the training. The network is mobilenet_v2 of configs/fashion_mnist_budget.py.
+routing kernels start at zero, except in the rows "published", and softmax has a temperature of 30 that falls to 1 in
+the first third of the training. The network is mobilenet_v2 of configs/fashion_mnist_budget.py.
 
 Rows are tuned and trained as in benchmarks/studies/budget.py; `convzoo.benchmarks.studies.tuned_study` says what is
 written.
