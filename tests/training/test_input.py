@@ -60,7 +60,7 @@ def images(tmp_path):
 
 def test_too_many_corrupt_images_end_the_run(images, tmp_path):
     flags = [
-        f"--config={TINY}", f"--workdir={tmp_path / 'run'}", f"--config.data.source=folder:{images}",
+        f"--config={TINY}:regions", f"--workdir={tmp_path / 'run'}", f"--config.data.source=folder:{images}",
         "--config.data.eval_split=train", "--config.batch_size=4", "--config.epochs=2", "--config.eval_every_epochs=2",
         "--devices=cpu",
     ]  # fmt: skip
