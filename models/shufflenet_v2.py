@@ -5,6 +5,8 @@ halves are shuffled and in the widths of each stage's first block, so their weig
 DRConv-ShuffleNetV2 (arXiv 2003.12243) both 1x1 convolutions of every block's right branch are DRConvs.
 """
 
+import itertools
+
 import keras
 from keras import layers
 
@@ -51,7 +53,8 @@ def shufflenet_v2(
         stem_strides: 1 also removes the max-pooling.
 
     Raises:
-        ModelError: The layout is unknown, a width is odd, or the operator has no effect.
+        ModelError: The layout is unknown, a width is odd or, in the layout "megvii", not above the previous one, or the
+            operator has no effect.
 
     Example:
         >>> shufflenet_v2(num_classes=10, input_shape=(64, 64, 3), widths=(48, 96, 192)).output_shape
@@ -61,6 +64,12 @@ def shufflenet_v2(
         raise ModelError(f"layout {layout!r} is unknown; choose megvii or torchvision")
     if any(width % 2 for width in widths):
         raise ModelError(f"widths {tuple(widths)} contain an odd number; a block convolves half of its channels")
+    for before, width in itertools.pairwise((STEM_FILTERS, *widths)):
+        if layout == "megvii" and width <= before:
+            raise ModelError(
+                f"width {width} of widths={tuple(widths)} is not above the {before} channels before it; increase it or "
+                "use layout='torchvision'"
+            )
     net = NetworkBuilder("relu", padding, bn_momentum, bn_epsilon, operator)
     images = keras.Input(input_shape, name="images")
     x = net.stem(images).conv(images, "stem_conv", STEM_FILTERS, 3, stem_strides, use_bias=bias_at_ends)

@@ -93,6 +93,7 @@ _OVERRIDES = [
     ("efficientnet_b0", {"num_classes": 3}),
     ("mobilenet_v1_x0_25", {"blocks": ((8,),)}),
     ("resnet18_cifar", {"width_coefficient": 1000000.0}),
+    ("shufflenet_v2_x0_5", {"widths": (24, 48, 96)}),
 ]
 _OPERATORS = [
     {"name": "CondConv", "num_experts": 0},
