@@ -78,18 +78,38 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_output(path: str, content: bytes) -> None:
-    """Writes `content` to a path that the user chose, as `write_bytes` does, but never over a file of a training run.
+    """Writes `content` to a path that the user chose, as `write_bytes` does.
+
+    It replaces only a file of its own kind (PNG, JSON or other text), and never one of a training run.
 
     Raises:
-        OSError: The path is a file of a run, or anything but a regular file, or the folder cannot be written.
+        OSError: The path is a file of a run or of another kind, or anything but a regular file, or the folder cannot be
+            written.
     """
+    if path.endswith("/"):
+        raise OSError(errno.EISDIR, "a folder, not a file", path)
     folder, name = os.path.split(os.path.realpath(path))
     parent, subfolder = os.path.split(folder)
     is_own = name in _RUN_FILES and os.path.exists(os.path.join(folder, _RUN_FILES[0]))
     is_own |= subfolder in _RUN_FOLDERS and os.path.exists(os.path.join(parent, _RUN_FILES[0]))
     if is_own and os.path.exists(path):
         raise OSError(errno.EEXIST, "a file of the training run in that folder", path)
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            start = file.read(64)
+        if start and _kind(start) != _kind(content):
+            raise OSError(errno.EEXIST, f"{_kind(start)} would be replaced by {_kind(content)}", path)
     write_bytes(path, content)
+
+
+def _kind(content):
+    """Returns the kind of a file, by its first bytes."""
+    if content.startswith(b"\x89PNG"):
+        return "a PNG file"
+    if content.lstrip()[:1] in (b"{", b"["):
+        return "a JSON file"
+    is_text = not set(content[:64]) & {*range(7), 0x89, 0xFF}
+    return "a text file" if is_text else "a binary file"
 
 
 @contextlib.contextmanager

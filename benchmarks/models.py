@@ -70,6 +70,8 @@ def main():
         processes = {
             name: _timm_step(name.removeprefix(_TIMM), mode) for name in MODELS.value if name.startswith(_TIMM)
         }
+        for process in processes.values():
+            result["versions"] |= process.versions
         for name in MODELS.value:
             steps[name], calls[name] = _repeat(processes.get(name) or _step(name, mode, devices))
         seconds = time_alternating(calls, REPEATS.value, functools.partial(_read_clock, processes.values()))

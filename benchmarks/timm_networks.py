@@ -5,6 +5,7 @@ ends in a segmentation fault with some of their wheels. This module imports no T
 """
 
 import multiprocessing
+import sys
 import time
 
 from convzoo.errors import ConfigError, first_line
@@ -20,6 +21,9 @@ class TimmProcess:
         mode: "train" or "inference".
         **settings: batch_size, image_size, optimizer ("rmsprop" or "sgd"), learning_rate, weight_decay, num_threads.
 
+    Attributes:
+        versions: Versions of torch and timm.
+
     Raises:
         ConfigError: timm or torch cannot be imported, timm has no such network, or the process ended.
     """
@@ -31,7 +35,7 @@ class TimmProcess:
         # It ends with this process.
         context.Process(target=_serve, args=(other, name, mode, settings), daemon=True).start()
         other.close()
-        self._answer()
+        self.versions = self._answer()
 
     def __call__(self) -> float:
         """Makes a step and returns the CPU seconds that the process has used so far."""
@@ -59,7 +63,7 @@ def _serve(connection, name, mode, settings):
     except ConfigError as error:
         connection.send(str(error))
         return
-    connection.send(time.process_time())
+    connection.send({name: sys.modules[name].__version__ for name in ("torch", "timm")})
     while True:
         try:
             request = connection.recv()

@@ -11,6 +11,9 @@
 
 import fnmatch
 import importlib
+import inspect
+import os
+import signal
 import sys
 
 import convzoo
@@ -50,13 +53,18 @@ def main() -> None:
     try:
         if name not in own:
             raise ConfigError(f"there is no command {name!r}; use one of {', '.join([*_PROGRAMS, 'list', 'info'])}")
+        try:
+            inspect.signature(own[name]).bind(*arguments)
+        except TypeError as error:
+            raise ConfigError(f"{name} does not take the arguments {arguments}; see convzoo help") from error
         own[name](*arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at exit
+        sys.exit(128 + signal.SIGPIPE)
     except (ConfigError, convzoo.errors.ModelError) as error:
         print(f"convzoo: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except TypeError as error:
-        print(f"convzoo: {name} does not take the arguments {arguments}; see convzoo help", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
 def _list(pattern="*"):

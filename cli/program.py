@@ -1,10 +1,12 @@
 """Flags, configs, exit statuses and output files of the programs."""
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +22,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's log mes
 # TensorFlow leaves oneDNN off on some processors that it makes much faster.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+_ERROR_LEVEL = 40  # of Python's logging
+# Errors of TensorFlow with which a remote file system answers.
+_FILE_SYSTEM_ERRORS = (
+    *("AbortedError", "DeadlineExceededError", "FailedPreconditionError", "NotFoundError", "PermissionDeniedError"),
+    *("UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownError"),
+)
 
 
 def run(main: Callable[[], None], description: str | None = None) -> None:
@@ -50,6 +60,7 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
         with startup.without_log_messages():
             importlib.import_module("tensorflow").config.list_physical_devices()  # looks for GPUs
         main()
+        sys.stdout.flush()  # here, where an error has a message
 
     try:
         app.run(call_main, flags_parser=_parse)
@@ -65,6 +76,8 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
             sys.exit(0)  # absl ends --helpfull with 1
         gc.collect()  # ends the threads of iterators in cycles while there still is an interpreter
         raise
+    except BrokenPipeError:  # `| head`
+        _exit(128 + signal.SIGPIPE)
     except BaseException as error:
         if line := _file_system_error(error):
             print(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
@@ -75,10 +88,11 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
 
 def _file_system_error(error):
     """Returns a line about an error of a remote file system or of permissions; None for other errors."""
-    text, is_of_tensorflow = str(error), "tensorflow" in type(error).__module__
-    address = re.search(r"\b[a-z0-9]+://[^\s'\")]+", text)
-    if is_of_tensorflow and address:
+    address = re.search(r"\b(?!https?:)[a-z0-9]+://[^\s'\")]+", str(error))
+    if address and "tensorflow" in type(error).__module__ and type(error).__name__ in _FILE_SYSTEM_ERRORS:
         return f"cannot use {address[0]} ({first_line(error)}); check the address, the network and the credentials"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        return f"cannot write to standard output ({error.strerror}); free disk space"
     if isinstance(error, PermissionError) or type(error).__name__ == "PermissionDeniedError":
         return f"permission denied ({first_line(error)}); change the path or its permissions"
     return None
@@ -86,9 +100,13 @@ def _file_system_error(error):
 
 def _help(main, description):
     """Returns the description of a program, its flags, and the fields of --config if it has that flag."""
-    values = flags.FLAGS
-    modules = (sys.argv[0], main.__module__, __name__)
-    own = {flag.name: flag for name in modules for flag in values.flags_by_module_dict().get(name, ())}
+    modules = flags.FLAGS.flags_by_module_dict()
+    own = {
+        flag.name: flag
+        for module, defined in modules.items()
+        if module in (sys.argv[0], main.__module__) or module.startswith("convzoo.")
+        for flag in defined
+    }
     lines = [description.strip(), "", "Flags:"]
     for name in sorted(own):
         default = "" if own[name].default in (None, "", []) else f" Default: {own[name].default_as_str}."
@@ -116,7 +134,8 @@ def _exit(status):
 
 def _parse(arguments, values=flags.FLAGS):
     try:
-        arguments = [_find_config(argument) for argument in arguments]
+        _check_encoding(arguments)
+        arguments = [_find_config(argument) for argument in _join_config(arguments)]
         with _config_file_errors(arguments):
             remaining = values(arguments)
         for name in values:
@@ -128,10 +147,30 @@ def _parse(arguments, values=flags.FLAGS):
         raise ConfigError(_flag_error(error)) from error
 
 
+def _check_encoding(arguments):
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"the argument {os.fsencode(argument)!r} is not UTF-8; rename the file, or set LC_ALL=C.UTF-8"
+            ) from error
+
+
+def _join_config(arguments):
+    """Returns the arguments with --config=FILE in place of the two arguments --config FILE."""
+    arguments = list(arguments)
+    for index, argument in enumerate(arguments[:-1]):
+        if argument in ("--config", "-config"):
+            arguments[index : index + 2] = [f"--config={arguments[index + 1]}"]
+            break
+    return arguments
+
+
 def _find_config(argument):
     """Returns an argument with the path of a config of this package in place of its name: --config=quickstart."""
     match = re.fullmatch(r"(--?config=)([A-Za-z]\w*)(:.*)?", argument)
-    if match is None or os.path.exists(match[2]):
+    if match is None or os.path.isfile(match[2]):
         return argument
     folder = os.path.dirname(importlib.import_module("convzoo.configs").__file__)
     path = os.path.join(folder, f"{match[2]}.py")
@@ -147,8 +186,8 @@ def _config_file_errors(arguments):
     """Raises ConfigError for an exception of any kind, or an exit, from inside the file that --config names."""
     paths = [argument.partition("=")[2] for argument in arguments if re.match("--?config=", argument)]
     path = paths[-1].partition(":")[0] if paths else None
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # config_flags warns of a file that returns None, which has a message below
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_error)  # config_flags warns of a file that returns None, which has a message below
     try:
         yield
     except ConfigError:
@@ -162,7 +201,11 @@ def _config_file_errors(arguments):
         reason = "exits" if isinstance(error, SystemExit) else f"raises {type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"the config file {path!r} {reason} (line {lines[-1]}); correct it") from error
     finally:
-        logging.set_verbosity(verbosity)
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record):
+    return record.levelno >= _ERROR_LEVEL
 
 
 def _is_file(name, path):

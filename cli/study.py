@@ -43,7 +43,9 @@ class Study:
         try:
             record = json.loads(read_text(path))
             self.about, self.rows, self.runs = record["about"], record["rows"], record["runs"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if [type(part) for part in (self.about, self.rows, self.runs)] != [dict, list, dict]:
+                raise TypeError("about, rows and runs are not an object, a list and an object")
+        except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is not the record of a study ({error}); restore it or move it away") from error
 
     def run(self, row: dict, seed: int) -> dict:

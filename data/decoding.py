@@ -1,7 +1,7 @@
 """Decoding of image files: formats, size limit, rotation and transparency, alike in training, evaluation and serving.
 
-JPEG, PNG, BMP, GIF and still WebP images are decoded; of an animated GIF the first frame. The Exif orientation of a
-JPEG file is applied, as image viewers do. Transparency is dropped.
+JPEG, PNG, BMP without a palette, GIF and still WebP images are decoded; of an animated GIF the first frame. The Exif
+orientation of a JPEG file is applied, as image viewers do. Transparency is dropped.
 
 The functions consist of few ops, because TensorFlow visits each of them for every image, in branches that are not taken
 too.
@@ -33,10 +33,11 @@ class _Header(NamedTuple):
 
 
 _WEBP = {0: b"RIFF", 8: b"WEBPVP8"}
+_BMP = _Header({0: b"BM"}, (22, 23, 24, 25), (18, 19, 20, 21))
 _HEADERS = (
     _Header({0: b"\x89PNG\r\n\x1a\n"}, (23, 22, 21, 20), (19, 18, 17, 16)),
     _Header({0: b"GIF8"}, (8, 9), (6, 7)),
-    _Header({0: b"BM"}, (22, 23, 24, 25), (18, 19, 20, 21)),
+    _BMP,
     _Header({**_WEBP, 15: b" "}, (28, 29), (26, 27), mask=2**14 - 1),
     _Header({**_WEBP, 15: b"L"}, (21, 22, 23, 24), (21, 22, 23, 24), shifts=(14, 0), mask=2**14 - 1, offset=1),
     _Header({**_WEBP, 15: b"X"}, (27, 28, 29), (24, 25, 26), offset=1),
@@ -44,16 +45,18 @@ _HEADERS = (
 _HEADER_BYTES = 32
 
 
-def decode_image(encoded, max_pixels=MAX_PIXELS):
+def decode_image(encoded, max_pixels=MAX_PIXELS, rotate=True):
     """Decodes one image.
 
     Args:
         encoded: string [], the bytes of a JPEG, PNG, BMP, GIF or still WebP file.
         max_pixels: Largest number of pixels; a larger JPEG image is decoded at a half, a quarter or an eighth of its
-            height and width, and other images are refused before they take memory.
+            height and width, and other images are refused before they take memory. Of a GIF file, the size of the whole
+            picture counts; its frames can be larger.
+        rotate: bool, whether to apply the Exif orientation. A label map belongs to the image as it is stored.
 
     Returns:
-        uint8 [height, width, 3], rotated as the Exif data say. Gray is repeated, transparency is dropped, 16-bit values
+        uint8 [height, width, 3]. Gray is repeated, transparency is dropped, 16-bit values
         become 8-bit.
 
     Raises:
@@ -71,11 +74,13 @@ def decode_image(encoded, max_pixels=MAX_PIXELS):
         limits = tf.constant([float(max_pixels * ratio**2) for ratio in _JPEG_RATIOS[:-1]])
         return tf.switch_case(tf.reduce_sum(tf.cast(pixels > limits, tf.int32)), decoders)
 
-    return _decode(encoded, max_pixels, lambda: _turn(decode_jpeg(), exif_orientation(encoded)))
+    return _decode(
+        encoded, max_pixels, lambda: _turn(decode_jpeg(), exif_orientation(encoded)) if rotate else decode_jpeg()
+    )
 
 
 def decode_and_crop(encoded, sample_box):
-    """Decodes a part of an image; of a JPEG file only the blocks that the part touches.
+    """Decodes a part of an image; of a JPEG file only the blocks that the part touches, at full scale.
 
     Args:
         encoded: As for `decode_image`.
@@ -104,7 +109,7 @@ def decode_and_crop(encoded, sample_box):
 def has_known_format(encoded):
     """Returns whether an encoded image, string [], begins like one of the formats of `decode_image`: bool []."""
     head = _head(encoded)
-    is_other = tf.reduce_any(_matches(head)) & tf.logical_not(_is_animated_webp(head))
+    is_other = tf.reduce_any(_matches(head)) & tf.logical_not(_is_animated_webp(head) | _is_palette_bmp(head))
     return (tf.strings.substr(encoded, 0, len(_JPEG)) == tf.constant(_JPEG)) | is_other
 
 
@@ -159,6 +164,11 @@ def _matches(head):
     return tf.reduce_all((signatures < 0) | (tf.cast(head, tf.int16) == signatures), axis=1)
 
 
+def _is_palette_bmp(head):
+    """Returns whether the image is a BMP file with a palette: TensorFlow would return the indices of the colors."""
+    return _matches(head)[_HEADERS.index(_BMP)] & (head[28] < 24)
+
+
 def _is_animated_webp(head):
     return _matches(head)[-1] & (tf.bitwise.bitwise_and(head[20], 2) != 0)
 
@@ -169,12 +179,14 @@ def _decode(encoded, max_pixels, jpeg, finish=lambda image: image):
     def other():
         pixels = tf.reduce_prod(stored_size(encoded))
         message = ["the image has too many pixels:", pixels, "; the limit is", max_pixels]
-        is_still = tf.logical_not(_is_animated_webp(_head(encoded)))
+        head = _head(encoded)
+        is_still, has_colors = tf.logical_not(_is_animated_webp(head)), tf.logical_not(_is_palette_bmp(head))
         # tf.debugging.Assert would add branches of its own.
         checks = [
             tf.raw_ops.Assert(condition=pixels <= max_pixels, data=message),
             # TensorFlow crashes when it decodes only the first frame.
             tf.raw_ops.Assert(condition=is_still, data=["animated WebP images are not supported"]),
+            tf.raw_ops.Assert(condition=has_colors, data=["BMP images with a palette are not supported"]),
         ]
         with tf.control_dependencies(checks):
             content = tf.identity(encoded)

@@ -100,21 +100,42 @@ def _describe_ignored(split, counts):
 
 
 def _subfolders(folder):
-    """Returns the sorted names of the folders in a folder, without hidden ones. Names on gs:// end in a slash."""
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    return sorted(name for name in names if name[0] != "." and tf.io.gfile.isdir(os.path.join(folder, name)))
+    """Returns the sorted names of the folders in a folder, without hidden ones."""
+    return sorted(name for name, kind in _entries(folder) if kind == "folder")
+
+
+def _entries(folder):
+    """Yields name and kind, "file", "folder" or "other", of what a folder contains, without what is hidden.
+
+    Raises:
+        DataError: A name is not valid UTF-8, which TensorFlow requires.
+    """
+    if "://" in folder:
+        for name in tf.io.gfile.listdir(folder):
+            name = name.rstrip("/")  # folders end in a slash
+            if name[0] != ".":
+                is_file = os.path.splitext(name)[1].lower() in _EXTENSIONS  # saves a request for each image
+                yield name, "file" if is_file or not tf.io.gfile.isdir(os.path.join(folder, name)) else "folder"
+        return
+    for entry in os.scandir(folder):
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{os.fsencode(entry.path)!r} is not a UTF-8 name; rename it") from error
+        if entry.name[0] != ".":
+            yield entry.name, "file" if entry.is_file() else "folder" if entry.is_dir() else "other"
 
 
 def _images(folder, ignored, in_class=False):
     """Returns the sorted paths of the images in a folder, and counts in `ignored` what else there is, by kind."""
     images = []
-    for name in map(lambda name: name.rstrip("/"), tf.io.gfile.listdir(folder)):
+    for name, kind in _entries(folder):
         path, extension = os.path.join(folder, name), os.path.splitext(name)[1].lower()
-        if name[0] == ".":
-            continue
-        if extension in _EXTENSIONS:
+        if kind == "other":
+            ignored["broken links and special files"] += 1
+        elif kind == "file" and extension in _EXTENSIONS:
             images.append(path)
-        elif not tf.io.gfile.isdir(path):
+        elif kind == "file":
             ignored[f"{extension} files" if extension else "files without extension"] += 1
         elif in_class:
             ignored["folders inside class folders"] += 1

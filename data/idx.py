@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -71,7 +72,7 @@ def _read(spec, folder, name, magic):
     if path.endswith(".gz"):
         try:
             content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path} is not a complete gzip file ({error}); copy it again") from error
     rank = magic & 0xFF
     header_size = 4 + 4 * rank

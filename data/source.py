@@ -1,6 +1,7 @@
 """The interface of every data source: named splits of examples, in a fixed order or in an endless shuffled stream."""
 
 import abc
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -63,24 +64,21 @@ class Source(abc.ABC):
         )
         available = ", ".join(f"{name} ({n} examples)" for name, n in self.splits.items()) or "none"
         try:
-            absolute = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+            ranges = [found for part in re.split(r"\s*\+\s*", split.strip()) for found in self._part(part, infos)]
         except Exception as error:  # TFDS raises AssertionError, KeyError and ValueError for invalid splits
             raise DataError(
                 f"split {split!r} of {self.spec!r} is invalid ({first_line(error)}); available: {available}"
             ) from error
-        ranges = [
-            (part.splitname, part.from_ or 0, self.splits[part.splitname] if part.to is None else part.to)
-            for part in absolute
-        ]
-        ranges = self._move_percent_slices(split, ranges)
         if sum(max(stop - start, 0) for _, start, stop in ranges) == 0:
             raise DataError(f"split {split!r} of {self.spec!r} has no examples; available: {available}")
         return ranges
 
-    def _move_percent_slices(self, split, ranges):
-        """Returns the ranges with the ends of slices in percent where this source has them."""
-        del split
-        return ranges
+    def _part(self, part, infos):
+        """Returns the ranges of one part of a sum of splits."""
+        return [
+            (found.splitname, found.from_ or 0, self.splits[found.splitname] if found.to is None else found.to)
+            for found in tfds.core.ReadInstruction.from_spec(part).to_absolute(infos)
+        ]
 
     def label_counts(self, split):
         """Returns the number of examples of each class, int [num_classes] array; None if that takes reading them."""
@@ -169,18 +167,17 @@ class IndexedSource(Source):
         starts = np.cumsum([0, *self.splits.values()])
         self._first_row = dict(zip(self.splits, starts[:-1].tolist(), strict=True))
 
-    def _move_percent_slices(self, split, ranges):
-        if self._positions is None:
+    def _part(self, part, infos):
+        ranges = super()._part(part, infos)
+        if self._positions is None or "%" not in part:
             return ranges
         moved = []
-        for part, (name, start, stop) in zip(split.split("+"), ranges, strict=True):
-            if "%" in part:
-                # In a split of so many examples, the ends of the slice are its ends in parts of the whole.
-                info = tfds.core.SplitInfo(name=name, shard_lengths=[_PARTS], num_bytes=0)
-                (whole,) = tfds.core.ReadInstruction.from_spec(part).to_absolute(tfds.core.SplitDict([info]))
-                ends = np.array([whole.from_ or 0, _PARTS if whole.to is None else whole.to]) / _PARTS
-                start, stop = np.searchsorted(self._positions[name], ends).tolist()
-            moved.append((name, start, stop))
+        for name, _, _ in ranges:
+            # In a split of so many examples, the ends of the slice are its ends in parts of the whole.
+            info = tfds.core.SplitInfo(name=name, shard_lengths=[_PARTS], num_bytes=0)
+            (whole,) = tfds.core.ReadInstruction.from_spec(part).to_absolute(tfds.core.SplitDict([info]))
+            ends = np.array([whole.from_ or 0, _PARTS if whole.to is None else whole.to]) / _PARTS
+            moved.append((name, *np.searchsorted(self._positions[name], ends).tolist()))
         return moved
 
     def label_counts(self, split):

@@ -86,9 +86,10 @@ def preprocess(dataset, *, image_size, **settings):
 
     def preprocess_one(number, example):
         image, label = example["image"], example["label"]
-        image = decode_image(image) if image.dtype == tf.string else image
+        has_label_map = label.shape.rank == 2
+        image = decode_image(image, rotate=not has_label_map) if image.dtype == tf.string else image
         image = transforms.eval_transform(image, image_size=image_size, **settings)
-        label = transforms.resize_label_map(label, image_size) if label.shape.rank == 2 else label
+        label = transforms.resize_label_map(label, image_size) if has_label_map else label
         return number, {**_element(image, label, image_size), "mask": 1.0}
 
     return dataset.map(preprocess_one, num_parallel_calls=tf.data.AUTOTUNE)

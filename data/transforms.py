@@ -68,7 +68,7 @@ def train_transform(image, seed, *, image_size, interpolation, augmentation, lab
     if image.dtype == tf.string and has_crop and label_map is None:
         image = decode_and_crop(image, sample_crop)
     else:
-        image = decode_image(image) if image.dtype == tf.string else image
+        image = decode_image(image, rotate=label_map is None) if image.dtype == tf.string else image
         if has_crop:
             box = sample_crop(tf.shape(image))
             image = _crop(image, box)

@@ -16,11 +16,13 @@ def main():
     parser.add_argument("--saved_model", required=True, help="folder of the SavedModel")
     parser.add_argument("--top", type=int, default=3, help="number of classes to print for each image")
     parser.add_argument("images", nargs="+", help="JPEG, PNG, BMP, GIF or WebP files")
-    options = parser.parse_args()
 
     def stop(message):
         print(f"classify.py: {message}", file=sys.stderr)
         sys.exit(2)
+
+    parser.error = stop  # without the usage, which --help prints
+    options = parser.parse_args()
 
     if options.top < 1:
         stop(f"--top={options.top} is not positive; use at least 1")
@@ -35,19 +37,24 @@ def main():
 
     try:
         loaded = tf.saved_model.load(options.saved_model)
-    except (OSError, tf.errors.OpError):
+    except Exception:  # damaged files raise exceptions of many types
         stop(f"cannot load {options.saved_model!r} as a SavedModel; give a folder that export_saved_model.py wrote")
     try:
         classify = loaded.signatures["serving_default"]
         with tf.io.gfile.GFile(os.path.join(options.saved_model, "assets", "labels.txt")) as file:
             # str.splitlines would also split at characters that a name may contain, such as U+2028.
             labels = file.read().removesuffix("\n").split("\n")
-    except (KeyError, tf.errors.NotFoundError):
+        num_classes = classify.structured_outputs["probabilities"].shape[-1]
+    except (KeyError, UnicodeDecodeError, tf.errors.OpError):
         stop(f"SavedModel {options.saved_model!r} has no class names; give a folder that export_saved_model.py wrote")
+    if len(labels) != num_classes:
+        stop(f"SavedModel {options.saved_model!r} has {num_classes} classes and {len(labels)} names; export it again")
     for path in options.images:
         try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                stop(f"{path!r} is not a regular file; give an image file")
             encoded = tf.io.read_file(path)
-        except tf.errors.OpError:
+        except (UnicodeEncodeError, tf.errors.OpError):
             stop(f"cannot read {path!r}; give an image file")
         try:
             outputs = classify(image_bytes=tf.stack([encoded]))

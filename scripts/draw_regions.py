@@ -30,7 +30,7 @@ def main():
 
     from convzoo.tasks.drawing import draw_label_maps, first_images, write_png
     from convzoo.training import checkpoints, experiment
-    from convzoo.training.region_maps import RegionMaps
+    from convzoo.training.inspection import RegionMaps
 
     if IMAGE.value and (SPLIT.value or flags.FLAGS["count"].present):
         raise ConfigError("--image replaces the split; leave out --split and --count")
@@ -54,7 +54,7 @@ def main():
     drawn = {name: maps[name] for name in blocks}
     png = draw_label_maps(images, drawn, region_maps.regions, mean=settings["mean"], std=settings["std"])
     write_png(OUTPUT.value, png)
-    shares = region_maps.shares(maps)
+    shares = {name: values.mean(0) for name, values in region_maps.shares(maps).items()}
     rows = [[name, *(f"{share:.1%}"[:-1] for share in shares[name])] for name in blocks]
     headers = ["% of pixels", *map(str, range(max(region_maps.regions[name] for name in blocks)))]
     print(tabulate.tabulate(rows, headers, disable_numparse=True))

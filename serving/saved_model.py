@@ -46,8 +46,8 @@ def export_saved_model(
         folder: Local or gs:// folder.
         class_names: Name of each class; they are written to assets/labels.txt, one per line.
         task: Task that the network was trained for.
-        max_pixels: Largest number of pixels of an encoded image, see `data.decode_image`. The loaded SavedModel has it
-            as the attribute `max_pixels`.
+        max_pixels: Largest number of pixels of an encoded image, see `data.decode_image`. The loaded SavedModel names
+            it in the attribute `max_pixels`; assigning that changes nothing.
         **input_settings: Arguments of `data.eval_transform`: size and normalization of the images.
 
     Raises:
@@ -89,6 +89,8 @@ def _new_folder(folder):
             with new_folder(folder) as temporary:
                 yield temporary
         except (OSError, tf.errors.OpError) as error:
+            if isinstance(error, tf.errors.OpError) and os.path.basename(folder) not in str(error):
+                raise  # not about a file of the SavedModel
             raise UnavailableError(
                 f"cannot write to {folder!r} ({first_line(error)}); free disk space or choose another --output"
             ) from error
@@ -208,9 +210,15 @@ def _require_images(image_bytes, max_pixels):
 def _decode_same_size(image_bytes, decode):
     """Decodes images, uint8 [batch, height, width, 3]; raises InvalidArgumentError if their sizes differ."""
     shapes = tf.map_fn(lambda encoded: tf.shape(decode(encoded)), image_bytes, fn_output_signature=tf.int32)
+    # `map_fn` cannot stack no images of unknown size.
+    is_empty = tf.shape(image_bytes)[0] == 0
     is_same = tf.reduce_all(shapes == shapes[:1], axis=-1)
     image_bytes = _require(is_same, image_bytes, "size differs from that of the first image at batch index:")
-    return tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
+    return tf.cond(
+        is_empty,
+        lambda: tf.zeros([0, 1, 1, 3], tf.uint8),
+        lambda: tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8)),
+    )
 
 
 def _require(conditions, tensor, message):

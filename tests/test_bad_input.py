@@ -4,6 +4,8 @@ Each case is an input of a program. Most are one word in the table below; files 
 once, around a run that was trained by the first case that needs it.
 """
 
+import gzip
+import io
 import json
 import os
 import pathlib
@@ -12,6 +14,7 @@ import shutil
 
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 from helpers.programs import TINY, run
@@ -135,6 +138,8 @@ _FLAGS = [
     ("train.py --workdir=OUT/w", "--config is missing"),
     (f"train.py --config={TINY}", "--workdir is missing"),
     (f"{_TRAIN} --mode=nothing", "mode"),
+    ("train.py --config nothing --workdir=OUT/w", "nothing"),
+    ("train.py --config IN/configs/exits.py --workdir=OUT/w", "exits.py"),
     (f"{_TRAIN} --nothing=1", "nothing"),
     (f"{_TRAIN} unexpected", "unexpected"),
     (f"{_TRAIN} --profile=5", "profile"),
@@ -172,6 +177,16 @@ _FLAGS = [
     ("eval.py --workdir=IN/run --output=/proc/nothing/a.json", "/proc/nothing"),
     ("eval.py --workdir=IN/run --output=IN/run/config.json", "config.json"),
     ("eval.py --workdir=IN/run --output=IN/run", "IN/run|run"),
+    ("eval.py --workdir=IN/run --output=OUT/folder/", "folder"),
+    (
+        "eval.py --checkpoint=IN/net.weights.h5 --source=fake:classes=4,size=16,examples=8 --split=test "
+        "--output=IN/net.weights.h5",
+        "binary",
+    ),
+    ("eval.py --workdir=IN/run --output=IN/good.png", "PNG file would be replaced by a JSON file"),
+    ("scripts/save_image.py --source=fake:size=8 --split=test --output=IN/file.txt", "text file would be replaced"),
+    (f"scripts/show_batch.py --config={TINY} --output=IN/run/config.json", "config.json"),
+    ("eval.py --workdir=OUT/caf\udce9", "UTF-8"),
     ("eval.py --workdir=IN/run --class_names=IN/file.txt", "--class_names"),
     ("eval.py --checkpoint=IN/net.weights.h5", "--source is missing"),
     ("eval.py --checkpoint=IN/net.weights.h5 --source=nothing", "nothing"),
@@ -223,6 +238,17 @@ _FLAGS = [
     ("scripts/classify.py --saved_model=IN/export IN/cut.png", "cut.png"),
     ("scripts/classify.py --saved_model=IN/export IN/huge.png", "more than"),
     ("scripts/classify.py --saved_model=IN/export IN/animation.webp", "animation.webp"),
+    ("scripts/classify.py --saved_model=IN/export IN/palette.bmp", "palette.bmp"),
+    ("scripts/classify.py --saved_model=IN/export IN/pipe.png", "regular file"),
+    ("scripts/classify.py --saved_model=IN/export --top=x IN/good.png", "top"),
+    ("scripts/classify.py --saved_model=IN/export_names IN/good.png", "5 names"),
+    ("scripts/classify.py --saved_model=IN/export_latin1 IN/good.png", "class names"),
+    ("scripts/classify.py --saved_model=IN/export_empty IN/good.png", "export_empty"),
+    ("scripts/classify.py --saved_model=IN/export_cut IN/good.png", "export_cut"),
+    (f"train.py --config={TINY} --config.epochs=1.0 --workdir=IN/no_config", "config.json"),
+    ("scripts/draw_study.py --workdir=IN/study --output=OUT/a.png", "study.json"),
+    ("scripts/save_image.py --source=idx:IN/idx --split=test --output=OUT/a.png", "gzip"),
+    (f"{_TRAIN} --config.data.source=folder:IN/latin1_names", "UTF-8"),
     ("scripts/classify.py --saved_model=IN/export --top=0 IN/good.png", "top"),
     ("scripts/classify.py --saved_model=IN/export --top=-1 IN/good.png", "top"),
     ("scripts/save_image.py --source=nothing --split=test --output=OUT/a.png", "nothing"),
@@ -300,7 +326,8 @@ def _cases():
     yield from _numbers()
     for field, values in _CONFIG_VALUES.items():
         for value in values:
-            yield f"{_TRAIN} --config.{field}={value}", f"{field.rpartition('.')[2]}|{re.escape(value)}"
+            name = field.rpartition(".")[2]
+            yield f"{_TRAIN} --config.{field}={value}", f"{name}|{re.escape(value)}" if len(value) > 2 else name
     for network, overrides in _OVERRIDES:
         yield f"{_TRAIN} {_network(network, overrides, {})}", f"{next(iter(overrides))}|stage|memory"
     for operator in _OPERATORS:
@@ -318,6 +345,11 @@ def _cases():
                 yield (
                     f"train.py --config={TINY} --workdir=IN/records/{_record(file, index)} --config.epochs=1.0",
                     "info.json",
+                )
+            elif file == "metrics.jsonl" and contents[index] is None:
+                yield (
+                    f"train.py --config={TINY} --workdir=IN/records/{_record(file, index)} --config.epochs=1.0",
+                    "metrics.jsonl",
                 )
             elif file != "metrics.jsonl":
                 yield f"eval.py --workdir=IN/records/{_record(file, index)}", os.path.basename(file)
@@ -345,6 +377,19 @@ def inputs(tmp_path_factory):
     (folder / "latin1.txt").write_bytes("a\né\nc\nd\n".encode("latin1"))
     _write_images(folder)
     _write_weights(folder)
+    _write_exports(folder)
+    shutil.copytree(folder / "run", folder / "no_config")
+    (folder / "no_config" / "config.json").unlink()
+    (folder / "study").mkdir()
+    (folder / "study" / "study.json").write_text('{"about": [], "rows": 3, "runs": 4}')
+    (folder / "idx").mkdir()
+    damaged = bytearray(gzip.compress(bytes(1000) + os.urandom(1000)))
+    damaged[200:300] = bytes(100)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / "idx" / f"{name}-ubyte.gz").write_bytes(damaged)
+    latin1 = folder / "latin1_names" / "train" / "caf\udce9"
+    latin1.mkdir(parents=True)
+    (latin1 / "1.png").write_bytes((folder / "good.png").read_bytes())
     for name, text in _CONFIG_FILES.items():
         (folder / "configs").mkdir(exist_ok=True)
         (folder / "configs" / name).write_text(text)
@@ -366,9 +411,25 @@ def _write_images(folder):
     (folder / "empty.png").write_bytes(b"")
     (folder / "cut.png").write_bytes(good[:40])
     (folder / "huge.png").write_bytes(good[:16] + (20_000).to_bytes(4, "big") * 2 + good[24:])
+    bmp = io.BytesIO()
+    PIL.Image.new("P", (8, 8)).save(bmp, "BMP")
+    (folder / "palette.bmp").write_bytes(bmp.getvalue())
+    os.mkfifo(folder / "pipe.png")
     (folder / "animation.webp").write_bytes(b"RIFF\x00\x00\x00\x00WEBPVP8X\n\x00\x00\x00\x02" + bytes(40))
     (folder / "empty.safetensors").write_bytes(b"")
     (folder / "cut.safetensors").write_bytes((10**15).to_bytes(8, "little") + b"{}")
+
+
+def _write_exports(folder):
+    """Copies of the SavedModel with other or damaged files."""
+    for name, file, content in (
+        ("names", "assets/labels.txt", b"z\n0\n1\n2\n3\n"),
+        ("latin1", "assets/labels.txt", b"a\n\xff\nb\nc\n"),
+        ("empty", "saved_model.pb", b""),
+        ("cut", "variables/variables.data-00000-of-00001", bytes(100)),
+    ):
+        shutil.copytree(folder / "export", folder / f"export_{name}")
+        (folder / f"export_{name}" / file).write_bytes(content)
 
 
 def _write_weights(folder):
@@ -414,11 +475,11 @@ def _arrays(file):
 
 
 def _state(folder):
-    """What a folder contains, without the content of large files."""
+    """The files and folders in a folder, with size and time of the files."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        str(path.relative_to(folder)): path.is_dir() or (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(pathlib.Path(folder).rglob("*"))
-        if not path.is_dir() and path.suffix != ".lock"
+        if path.suffix != ".lock"
     }
 
 
@@ -475,7 +536,3 @@ def test_a_file_system_that_cannot_be_reached(arguments, inputs, tmp_path):
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "s3://bucket" in result.stderr
     assert _state(tmp_path) == {}
-
-
-def test_there_are_many_cases():
-    assert len({command for command, _ in CASES}) >= 250

@@ -1,13 +1,14 @@
 """The programs as a user runs them, each in its own process: train, evaluate, export, classify, and errors."""
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.programs import TINY, run, usage_error
+from helpers.programs import ROOT, TINY, run, usage_error
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +249,57 @@ def test_replicas_drop_different_units(tmp_path):
     program.write_text(_MASKS)
     result = run(program)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_command_convzoo(tmp_path):
+    """A folder of the name of a config does not hide the config."""
+    flags = ["--config.epochs=0.1", "--config.schedule.warmup_epochs=0.0", "--config.data.train_split=train[:200]"]
+    (tmp_path / "quickstart").mkdir()
+    for config in (["--config=quickstart"], ["--config", "quickstart"]):
+        result = _convzoo("train", *config, f"--workdir={tmp_path}/run", *flags, "--config.batch_size=16", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert "is complete at step" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["list", "mobilenet_v1_x*"], ["mobilenet_v1_x0_25", "mobilenet_v1_x1_0"]),
+        (["info", "resnet18"], ["name: resnet18"]),
+        (["help"], ["  train", "  info NETWORK    what is known about a network"]),
+        (["--version"], ["convzoo 0.1.0"]),
+        (["eval", "--help"], ["Flags:"]),
+        (["train", "--help"], ["  --config.batch_size=None", "  --config.epochs=None"]),
+    ],
+)
+def test_what_the_command_convzoo_prints(arguments, lines):
+    result = _convzoo(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert set(lines) <= set(result.stdout.splitlines())
+
+
+def test_help_has_the_flags_of_shared_modules():
+    result = run("benchmarks/layers.py", "--help")
+    assert "  --output: Also writes OUTPUT.md and OUTPUT.json." in result.stdout.splitlines()
+
+
+def test_verbosity_applies(workdir):
+    program = "from absl import flags, logging; from convzoo.cli import program; program.define_devices()\n"
+    program += "program.run(lambda: logging.info('a message'))"
+    path = workdir.parent / "verbose.py"
+    path.write_text(program)
+    assert "a message" in run(path, "--verbosity=0").stderr
+    assert run(path).stderr == ""
+
+
+def test_a_cold_start_prints_one_line(tmp_path):
+    """In a process of its own with the log level that users have."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "train.py", f"--config={TINY}", f"--workdir={tmp_path}/run", "--config.batch_size=0"]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "batch_size=0" in usage_error(result)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def _convzoo(*arguments, cwd=ROOT):
+    return run(ROOT / "cli" / "main.py", *arguments, cwd=cwd)

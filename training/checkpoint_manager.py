@@ -41,7 +41,7 @@ class CheckpointManager:
         return checkpoints.step_of(path) if path else None
 
     def restore_newest(self) -> tuple[str | None, list[str]]:
-        """Restores the newest checkpoint that is not corrupt.
+        """Restores the newest checkpoint that is not corrupt; the best one if there are no others.
 
         Returns:
             Its path or None, and one message for each newer checkpoint that is corrupt.
@@ -49,7 +49,8 @@ class CheckpointManager:
         if self._writes:
             self._remove_unfinished()
         messages = []
-        for path in reversed(checkpoints.list_checkpoints(self._workdir)):
+        best = checkpoints.best(self._workdir)  # has the whole state too, and may be all that is left
+        for path in reversed(checkpoints.list_checkpoints(self._workdir) or ([best] if best else [])):
             try:
                 checkpoints.restore(path, self._variables)
             except checkpoints.CorruptCheckpointError as error:

@@ -225,6 +225,9 @@ class CheckpointEvaluator:
                 path = f"{result['checkpoint'].removesuffix(SUFFIX)}_{source}_{split}.json"
             else:
                 name = f"step_{result['step']:08d}_{result['weights']}_{split}.json"
+                run = os.path.dirname(os.path.dirname(os.path.abspath(result["checkpoint"])))
+                if "://" not in self._workdir and run != os.path.abspath(self._workdir):  # of another run
+                    name = f"{os.path.basename(run)}_{name}"
                 path = os.path.join(self._workdir, EVALUATIONS_FOLDER, name)
         try:
             write_output(path, (json.dumps(result, indent=2) + "\n").encode())

@@ -88,7 +88,9 @@ def train(
 
 def _find_initial_weights(config, folder):
     """Returns the config with the overrides of the initial weights, the weights, and the overrides they added."""
-    if checkpoints.list_checkpoints(folder):  # the weights that the run started from need not exist any more
+    if checkpoints.list_checkpoints(folder) or checkpoints.best(
+        folder
+    ):  # the weights that the run started from need not exist any more
         initialization, overrides = None, workdir.load_initialization(folder).get("overrides", {})
     else:
         initialization = fine_tuning.find_initialization(config)
@@ -125,7 +127,7 @@ class _Run:
         config, num_classes = self._config, self._source.num_classes
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        if self._devices.kind == "cpu":
+        if self._devices.kind == "cpu" and self._devices.num_workers == 1:
             eval_batch_size = (config.eval_batch_size or config.batch_size) if self._evaluates else None
             check_memory(config, num_classes, eval_batch_size=eval_batch_size, trains=True)
         keras.utils.set_random_seed(config.seed)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tqdm
 from absl import logging
 
-from convzoo.errors import WriteError, first_line
+from convzoo.errors import ConfigError, WriteError, first_line
 from convzoo.files import write_bytes, write_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -91,24 +91,27 @@ def read_metrics(workdir: str) -> list[dict]:
 def _read(path):
     if not tf.io.gfile.exists(path):
         return b""
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return file.read()
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.OpError as error:
+        raise ConfigError(f"cannot read {path!r} ({first_line(error)}); restore it or move it away") from error
 
 
 def _parse(content):
     """Returns the lines as dicts with an int "step", up to the first that is not one, and the bytes from there on."""
-    lines, rest = [], content
-    while rest:
-        text, newline, later = rest.partition(b"\n")
+    lines, parsed = [], 0
+    *texts, _ = content.split(b"\n")  # what follows the last line break is no complete line
+    for text in texts:
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):  # also of other encodings
             break
-        if not (newline and isinstance(line, dict) and isinstance(line.get("step"), int)):
+        if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
             break
         lines.append(line)
-        rest = later
-    return lines, rest
+        parsed += len(text) + 1
+    return lines, content[parsed:]
 
 
 def without_times(line: dict) -> dict:

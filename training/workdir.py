@@ -15,6 +15,7 @@ import convzoo
 from convzoo.configs import schema
 from convzoo.errors import ConfigError, first_line
 from convzoo.files import check_no_pattern, read_text, write_text
+from convzoo.training import checkpoints
 
 CONFIG_FILE, CLASSES_FILE = "config.json", "classes.txt"
 
@@ -44,6 +45,11 @@ def save_or_verify_config(
         "config": json.loads(json.dumps(config.to_dict())),
         **({"initialization": json.loads(json.dumps(initialization))} if initialization else {}),
     }
+    if not tf.io.gfile.exists(path) and (checkpoints.list_checkpoints(workdir) or checkpoints.best(workdir)):
+        raise ConfigError(
+            f"workdir {workdir!r} has checkpoints but no {CONFIG_FILE}, which says what they belong to; restore it or "
+            "choose another --workdir"
+        )
     if tf.io.gfile.exists(path):
         saved = _read(workdir)
         _verify_same_experiment(saved["config"], new["config"], workdir)
@@ -81,7 +87,7 @@ def load_config(workdir: str) -> ml_collections.ConfigDict:
     try:
         return schema.from_dict(values)
     except ConfigError as error:
-        raise ConfigError(f"{os.path.join(workdir, CONFIG_FILE)} is not a complete config: {error}") from error
+        raise ConfigError(f"{os.path.join(workdir, CONFIG_FILE)} is not a valid config: {error}") from error
 
 
 def load_initialization(workdir: str) -> dict:

@@ -75,6 +75,7 @@ def create_model(name, num_classes):
 """
 _TORCH = """
 import contextlib, types
+__version__ = "2.0"
 class Tensor(float):
     def sum(self):
         return self
@@ -94,8 +95,11 @@ def test_a_network_of_timm_runs_in_a_process_without_tensorflow(tmp_path, monkey
     (tmp_path / "torch.py").write_text(_TORCH)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     flags = ("--image_size=32", "--batch_size=4", "--repeats=1", "--mode=inference", "--clock=cpu")
-    result = benchmark(f"--models=timm:net,{SMALL}", *flags)
+    result = benchmark(f"--models=timm:net,{SMALL}", *flags, f"--output={tmp_path}/out")
     assert result.returncode == 0, result.stderr
+    assert (
+        json.loads((tmp_path / "out.json").read_text())["versions"].items() >= {"torch": "2.0", "timm": "1.0"}.items()
+    )
     assert "| timm:net " in result.stdout
     line = usage_error(benchmark(f"--models={SMALL},timm:other", *flags))
     assert "timm 1.0 has no network 'other'" in line

@@ -1,10 +1,13 @@
 """Sources with dense labels: contents, and equal augmentation of image and label map."""
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
+from PIL import Image
 
 from convzoo import data
 from convzoo.data import tfds_source
@@ -183,3 +186,32 @@ def test_sources_that_are_not(spec, maps, message):
 def test_evaluation_rejects_crops_of_label_maps(blocks):
     with pytest.raises(DataError, match=r"crop_fraction=0\.5 .*'blocks'"):
         data.eval_dataset(blocks, "test", image_size=(24, 36), batch_size=2, crop_fraction=0.5, **PLAIN)
+
+
+@pytest.mark.parametrize("for_training", [False, True])
+def test_an_image_with_a_label_map_is_not_rotated(for_training):
+    """The label map belongs to the pixels as they are stored, whatever the Exif orientation says."""
+    colors = np.full((24, 36, 3), 255, np.uint8)
+    colors[:, :18] = 0
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = io.BytesIO()
+    Image.fromarray(colors).save(content, "JPEG", exif=exif, quality=100)
+    labels = tf.constant(colors[..., 0] // 255)
+    source = IndexedSource(
+        "rotated",
+        ["black", "white"],
+        {"train": 1},
+        lambda row: {"image": tf.constant(content.getvalue()), "label": labels},
+        dense_labels=True,
+    )
+    settings = {"image_size": (24, 36), "interpolation": "bilinear", **PLAIN}
+    if for_training:
+        dataset = data.train_dataset(
+            source, "train", batch_size=1, seed=0, augmentation=data.Augmentation(crop_area=(0.5, 1.0)), **settings
+        )
+    else:
+        dataset = data.eval_dataset(source, "train", batch_size=1, crop_fraction=None, **settings)
+    batch = next(iter(dataset))
+    white = batch["image"][0, ..., 0].numpy() > 127
+    assert (white == (batch["label"][0].numpy() == 1)).mean() > 0.95

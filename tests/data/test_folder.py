@@ -111,6 +111,11 @@ def test_an_image_stays_in_its_slice_when_others_are_added(tmp_path):
     source = data.open_source(f"folder:{tmp_path}")
     assert source.num_examples("train[:90%]+train[95%:]") == len(after[0]) + source.num_examples("train[95%:]")
     assert source.num_examples("train[:100]") == 100
+    _fill(tmp_path / "test" / "cat", ["0.jpg", "1.jpg"])
+    _fill(tmp_path / "test" / "dog", ["0.jpg", "1.jpg"])
+    source = data.open_source(f"folder:{tmp_path}")
+    assert source.num_examples("train[:90%] + test") == len(after[0]) + 4
+    assert source.num_examples("all") == 804
 
 
 def test_says_what_was_ignored_and_which_classes_cannot_be_learned(tmp_path):
@@ -129,3 +134,14 @@ def test_says_what_was_ignored_and_which_classes_cannot_be_learned(tmp_path):
     assert "'cat' (did you mean 'Cat'?), 'eel'" in warning
     relabeled = data.RelabeledSource(source, ["eel", "cat", "dog", "Cat"])
     assert relabeled.label_counts("test").tolist() == [1, 2, 0, 0]
+
+
+def test_special_files_and_folders_with_names_of_images_are_no_images(tmp_path):
+    _fill(tmp_path / "train" / "cat", ["1.png", "2.png"])
+    os.mkfifo(tmp_path / "train" / "cat" / "3.png")
+    (tmp_path / "train" / "cat" / "4.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "train" / "cat" / "5.png").mkdir()
+    source = data.open_source(f"folder:{tmp_path}")
+    assert source.splits == {"train": 2}
+    assert "2 broken links and special files" in source.notes[0]
+    assert "1 folders inside class folders" in source.notes[0]

@@ -243,6 +243,11 @@ def test_exported_model_takes_encoded_images(exported):
         assert file.read().splitlines() == ["background", "disc", "square", "triangle"]
 
 
+def test_an_empty_batch_of_encoded_images(exported):
+    outputs = exported[0].signatures["serving_default"](image_bytes=tf.zeros([0], tf.string))
+    assert outputs["classes"].shape[0] == outputs["probabilities"].shape[0] == 0
+
+
 def test_images_of_different_sizes_in_one_batch_are_refused(exported):
     images = [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)]
     encoded = tf.stack([tf.io.encode_png(image) for image in images])

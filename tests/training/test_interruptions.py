@@ -2,11 +2,15 @@
 
 import itertools
 import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.programs import TINY, run, usage_error
+from helpers.programs import ROOT, TINY, run, usage_error
 
 from convzoo.training.checkpoints import newest
 from convzoo.training.metrics import read_metrics, without_times
@@ -124,3 +128,24 @@ def test_a_home_folder_and_paths_that_tensorflow_takes_for_patterns(tmp_path):
     line = usage_error(run("eval.py", "--workdir=~/none", environment=home))
     assert f"{tmp_path}/none/config.json does not exist" in line
     assert not os.listdir(tmp_path)
+
+
+def test_a_run_resumes_from_its_best_checkpoint_if_there_is_no_other(tmp_path):
+    flags = [f"--config={TINY}:regions", f"--workdir={tmp_path}/run", "--config.epochs=2.0"]
+    result = run("train.py", *flags)
+    assert result.returncode == 0, result.stderr
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    best = next((tmp_path / "run" / "best").glob("ckpt-*.index"))
+    result = run("train.py", *flags)
+    assert result.returncode == 0, result.stderr
+    assert f"resuming from {best.with_suffix('')}, step" in result.stdout or "is complete" in result.stdout
+    assert "starting at step 0" not in result.stdout
+
+
+def test_a_closed_or_full_standard_output(tmp_path):
+    """The reader of a pipe may stop reading; a full disk is one line."""
+    command = [sys.executable, str(ROOT / "cli" / "main.py"), "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
