@@ -162,7 +162,7 @@ def freeze(model: keras.Model, patterns: tuple[str, ...]) -> dict[str, int]:
     matched = {
         name
         for pattern in patterns
-        for name in _matches(pattern, names, "config.init.freeze", f"layer of {model.name}")
+        for name in _matches(pattern, names, "config.init.freeze", f"layer with weights of {model.name}")
     }
     matched = [name for name in names if name in matched]
     frozen = {name: _num_parameters(model.get_layer(name).trainable_weights) for name in matched}

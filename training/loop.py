@@ -88,9 +88,8 @@ def train(
 
 def _find_initial_weights(config, folder):
     """Returns the config with the overrides of the initial weights, the weights, and the overrides they added."""
-    if checkpoints.list_checkpoints(folder) or checkpoints.best(
-        folder
-    ):  # the weights that the run started from need not exist any more
+    # The weights that a resumed run started from need not exist any more.
+    if checkpoints.list_checkpoints(folder) or checkpoints.best(folder):
         initialization, overrides = None, workdir.load_initialization(folder).get("overrides", {})
     else:
         initialization = fine_tuning.find_initialization(config)
@@ -232,10 +231,8 @@ class _Run:
         """Trains to the last step."""
         self._finite_step = self._save_started_step = self._step
         self._save_time = time.monotonic()
-        self._sums, self._summed_steps = (
-            initial_sums(self._task, self._norm_names),
-            0,
-        )  # of the steps since metrics were written
+        # Of the steps since metrics were written.
+        self._sums, self._summed_steps = initial_sums(self._task, self._norm_names), 0
         self._progress = ProgressDisplay(self._step, self._total_steps, messages_only=not self._devices.is_chief)
         self._log_start()
         first_step = self._step
