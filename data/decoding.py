@@ -50,14 +50,13 @@ def decode_image(encoded, max_pixels=MAX_PIXELS, rotate=True):
 
     Args:
         encoded: string [], the bytes of a JPEG, PNG, BMP, GIF or still WebP file.
-        max_pixels: Largest number of pixels; a larger JPEG image is decoded at a half, a quarter or an eighth of its
-            height and width, and other images are refused before they take memory. Of a GIF file, the size of the whole
-            picture counts; its frames can be larger.
+        max_pixels: Largest number of pixels. A larger JPEG image is decoded at a half, a quarter or an eighth of its
+            height and width. Other images, and JPEG images that are larger even then, are refused before they take
+            memory. Of a GIF file, the size of the whole picture counts; its frames can be larger.
         rotate: bool, whether to apply the Exif orientation. A label map belongs to the image as it is stored.
 
     Returns:
-        uint8 [height, width, 3]. Gray is repeated, transparency is dropped, 16-bit values
-        become 8-bit.
+        uint8 [height, width, 3]. Gray is repeated, transparency is dropped, 16-bit values become 8-bit.
 
     Raises:
         tf.errors.InvalidArgumentError: The image is corrupt, too large, or has another format.
@@ -71,8 +70,10 @@ def decode_image(encoded, max_pixels=MAX_PIXELS, rotate=True):
     def decode_jpeg():
         pixels = tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.float32))
         decoders = [lambda ratio=ratio: tf.io.decode_jpeg(encoded, channels=3, ratio=ratio) for ratio in _JPEG_RATIOS]
-        limits = tf.constant([float(max_pixels * ratio**2) for ratio in _JPEG_RATIOS[:-1]])
-        return tf.switch_case(tf.reduce_sum(tf.cast(pixels > limits, tf.int32)), decoders)
+        limits = tf.constant([float(max_pixels * ratio**2) for ratio in _JPEG_RATIOS])
+        with tf.control_dependencies([_assert_size(pixels, limits[-1])]):
+            index = tf.reduce_sum(tf.cast(pixels > limits[:-1], tf.int32))
+        return tf.switch_case(index, decoders)
 
     return _decode(
         encoded, max_pixels, lambda: _turn(decode_jpeg(), exif_orientation(encoded)) if rotate else decode_jpeg()
@@ -178,12 +179,11 @@ def _decode(encoded, max_pixels, jpeg, finish=lambda image: image):
 
     def other():
         pixels = tf.reduce_prod(stored_size(encoded))
-        message = ["the image has too many pixels:", pixels, "; the limit is", max_pixels]
         head = _head(encoded)
         is_still, has_colors = tf.logical_not(_is_animated_webp(head)), tf.logical_not(_is_palette_bmp(head))
         # tf.debugging.Assert would add branches of its own.
         checks = [
-            tf.raw_ops.Assert(condition=pixels <= max_pixels, data=message),
+            _assert_size(pixels, max_pixels),
             # TensorFlow crashes when it decodes only the first frame.
             tf.raw_ops.Assert(condition=is_still, data=["animated WebP images are not supported"]),
             tf.raw_ops.Assert(condition=has_colors, data=["BMP images with a palette are not supported"]),
@@ -201,6 +201,11 @@ def _decode(encoded, max_pixels, jpeg, finish=lambda image: image):
 
     # Decided by the bytes, not by the file name: ImageNet has a PNG file called .JPEG.
     return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), jpeg, other), [None, None, 3])
+
+
+def _assert_size(pixels, limit):
+    message = ["the image has too many pixels:", pixels, "; the limit is", limit]
+    return tf.raw_ops.Assert(condition=pixels <= limit, data=message)
 
 
 def _turn(image, orientation):

@@ -105,10 +105,21 @@ def test_a_large_image_is_refused_by_its_header(name):
     assert data.decode_image(_FILES[name], max_pixels=35).shape == (5, 7, 3)
 
 
-@pytest.mark.parametrize(("max_pixels", "height"), [(64 * 96, 64), (64 * 96 - 1, 32), (32 * 48 - 1, 16), (10, 8)])
+@pytest.mark.parametrize(("max_pixels", "height"), [(64 * 96, 64), (64 * 96 - 1, 32), (32 * 48 - 1, 16), (8 * 12, 8)])
 def test_a_large_jpeg_is_decoded_at_a_reduced_scale(max_pixels, height):
     encoded = _file("JPEG", (64, 96, 3))
     assert data.decode_image(encoded, max_pixels=max_pixels).shape == (height, height * 3 // 2, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
+        data.decode_image(encoded, max_pixels=8 * 12 - 1)
+
+
+def test_a_bmp_file_with_a_palette_is_refused():
+    """TensorFlow would return the indices of the colors."""
+    content = io.BytesIO()
+    Image.new("P", (3, 4)).save(content, "BMP")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="palette"):
+        data.decode_image(content.getvalue())
+    assert not decoding.has_known_format(tf.constant(content.getvalue()))
 
 
 def test_other_files_are_corrupt():
