@@ -28,4 +28,5 @@ KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet -m "not slow and not
 KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet tests/porting/test_parity.py \
     -k "timm_tf_efficientnet_cc_b0_4e or drconv_shufflenet"
 unset XLA_FLAGS
-KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --quiet tests
+# Two processes and those that they start share the cores; more threads would wait for each other.
+TF_NUM_INTRAOP_THREADS=1 KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --quiet tests

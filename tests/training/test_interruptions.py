@@ -62,7 +62,7 @@ def test_run_killed_twice_equals_uninterrupted_run(uninterrupted, tmp_path, monk
     _check_alike(uninterrupted, workdir)
 
 
-@pytest.mark.parametrize(("largest", "what"), [("10000", "checkpoint of step 18"), ("2500", "metrics")])
+@pytest.mark.parametrize(("largest", "what"), [("100000", "checkpoint of step 18"), ("2500", "metrics")])
 def test_full_disk_ends_the_run_and_keeps_checkpoints(uninterrupted, tmp_path, monkeypatch, largest, what):
     program, workdir = tmp_path / "full.py", tmp_path / "full"
     program.write_text(_INTERRUPTED_TRAIN)
