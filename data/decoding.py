@@ -52,7 +52,7 @@ def decode_image(encoded, max_pixels=MAX_PIXELS, rotate=True):
         encoded: string [], the bytes of a JPEG, PNG, BMP, GIF or still WebP file.
         max_pixels: Largest number of pixels. A larger JPEG image is decoded at a half, a quarter or an eighth of its
             height and width. Other images, and JPEG images that are larger even then, are refused before they take
-            memory. Of a GIF file, the size of the whole picture counts; its frames can be larger.
+            memory. Of a GIF file, the logical screen counts; its frames can be larger.
         rotate: bool, whether to apply the Exif orientation. A label map belongs to the image as it is stored.
 
     Returns:

@@ -4,7 +4,7 @@ r"""Draws how a network uses its experts (CondConv) or regions (DRConv): by clas
     python scripts/draw_experts.py --workdir=runs/drconv --checkpoint=best --output=use.png --blocks='block[048]'
 
 Writes the mean routing weights, or shares of the regions, of the images of each class, with a panel for each block:
-figure 6 of the CondConv paper. Networks with experts get a second picture, OUTPUT with "_similarity" in its name: the
+figure 6 of the CondConv paper. Networks with experts get a second file, OUTPUT with "_similarity" in its name: the
 cosine similarity of the kernels of each pair of experts, with a panel for each layer. The tables printed have, for each
 block, the mean and the standard deviation over images, and for each layer the most and the least similar experts.
 `--checkpoint=FILE.weights.h5 --source=...` draws a file of weights, as in `eval.py`.
