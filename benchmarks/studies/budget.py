@@ -4,8 +4,9 @@
     python benchmarks/studies/budget.py --markers=docs/studies.md --plot=docs/images/study_budget.png
 
 The networks are those of configs/fashion_mnist_budget.py. Each is tuned over two learning rates and two weight decays
-with two epochs each, on the last 5,000 training images, and then trains for six epochs with five seeds. It takes about
-four hours on two CPU cores; see `convzoo.benchmarks.studies.tuned_study` for what it writes and how it continues.
+with two epochs each, on the last 5,000 training images, and then trains for six epochs with five seeds. Its first
+trainings suggest about four hours in all on two CPU cores; it was not run to its end. See
+`convzoo.benchmarks.studies.tuned_study` for what it writes and how it continues.
 """
 
 from convzoo.benchmarks.studies.tuned_study import Row, TunedStudy, learning_rates_and_decays, run

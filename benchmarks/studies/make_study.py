@@ -17,6 +17,7 @@ from convzoo.cli import markdown, plots, program
 from convzoo.cli.study import FINISHED, Study
 from convzoo.cli.study_rows import make_row
 from convzoo.cli.study_runner import StudyRunner, divide_cores
+from convzoo.configs.schema import from_dict
 from convzoo.errors import ConfigError
 from convzoo.files import read_text
 from convzoo.tasks.drawing import write_png
@@ -78,8 +79,20 @@ class _Record:
         self.rows = {name: part.rows for name, part in self.parts.items()}
 
     def select(self, name, rows):
-        """Makes `rows` those that a part trains. Returns the part."""
-        names = {row["name"] for row in rows}
+        """Makes `rows` those that a part trains. Returns the part.
+
+        Raises:
+            ConfigError: The record has runs of a row that were made with another config.
+        """
+        configs = {row["name"]: _complete(row["config"]) for row in rows}
+        names = configs.keys()
+        for known in self.rows[name]:
+            is_changed = known["name"] in names and _complete(known["config"]) != configs[known["name"]]
+            if is_changed and self.parts[name].runs_with(FINISHED, known):
+                raise ConfigError(
+                    f"--record={self._path} has runs of {known['name']!r} with another config; choose another --record "
+                    "and --workdir"
+                )
         self.rows[name] = [*(row for row in self.rows[name] if row["name"] not in names), *rows]
         self.parts[name].rows = rows
         return self.parts[name]
@@ -89,6 +102,11 @@ class _Record:
             name: {"about": part.about, "rows": self.rows[name], "runs": part.runs} for name, part in self.parts.items()
         }
         program.write_output(self._path, json.dumps({**self.values, **parts}, indent=1) + "\n", "record")
+
+
+def _complete(values):
+    """Returns a recorded config with the fields that the schema has got since."""
+    return json.dumps(from_dict(values).to_dict(), sort_keys=True)
 
 
 def _train(study, record):
@@ -158,7 +176,6 @@ def _measure_rates(rows):
 
 def _steps(values):
     """Returns functions of one training step and of one inference step of a config, which wait for their result."""
-    from convzoo.configs.schema import from_dict
     from convzoo.tasks import get_task
     from convzoo.training import experiment
     from convzoo.training.batch_norm import fuse_batch_norm

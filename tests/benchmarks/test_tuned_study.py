@@ -69,6 +69,8 @@ def test_each_row_trains_with_its_best_setting(program, tmp_path):
     assert (low[1].strip(), low[4].strip(), low[6].strip()) == ("low", "90.10", "")
     assert (high[1].strip(), high[6].strip()) == ("high", "+0.00 [-0.23, +0.23]")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "with another config" in usage_error(_run(program, tmp_path, "--override=config.batch_size=8"))
+    assert json.loads((tmp_path / "record.json").read_text()) == record
     # Another machine has the record and no workdir.
     (tmp_path / "work").rename(tmp_path / "elsewhere")
     again = _run(program, tmp_path)
