@@ -11,6 +11,7 @@ from convzoo.models import (  # noqa: F401  imported to register their networks
 )
 from convzoo.models.conversion import convert
 from convzoo.models.count import LayerCount, ModelCount, count
+from convzoo.models.detection import anchors, create_detector
 from convzoo.models.experts import expert_similarity, routing_weights
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.operators import CondConv, DRConv, Lean, Operator, Static, UnevenGroups
@@ -32,8 +33,10 @@ __all__ = [
     "Reported",
     "Static",
     "UnevenGroups",
+    "anchors",
     "convert",
     "count",
+    "create_detector",
     "create_model",
     "create_segmenter",
     "expert_similarity",

@@ -8,6 +8,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -151,12 +152,8 @@ def create_model(
     num_classes = int(num_classes)
     if input_shape is None:
         input_shape = (entry.info.input_size, entry.info.input_size, 3)
-    recorded = dict(metadata.get("overrides", {}))
-    own = change(entry.defaults.get("operator") or Static(), recorded.pop("operator", None))
     given = {} if operator is None else {"operator": operator}
-    arguments = {**entry.defaults, **recorded, **overrides, "operator": change(own, operator)}
-    for key, value in {**recorded, **overrides}.items():
-        _check_value(name, key, value)
+    arguments = _arguments(name, metadata, operator, overrides)
     try:
         model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
     except ModelError:
@@ -169,6 +166,32 @@ def create_model(
     if weights is not None:
         load_weights(model, weights)
     return model
+
+
+def builder_arguments(
+    name: str, weights: str | None = None, operator: Operator | dict | None = None, **overrides
+) -> dict[str, Any]:
+    """Returns the keywords with which `create_model` calls the builder, except for `num_classes` and `input_shape`.
+
+    Raises:
+        ModelError: As `create_model`.
+
+    Example:
+        >>> builder_arguments("mobilenet_v1_x0_5", bn_momentum=0.99)
+        {'width_coefficient': 0.5, 'bn_momentum': 0.99, 'operator': Static(first_block=None)}
+    """
+    _check_overrides(name, _entry(name).builder, overrides)
+    metadata = {} if weights is None else read_metadata(os.fspath(weights), name)
+    return _arguments(name, metadata, operator, overrides)
+
+
+def _arguments(name, metadata, operator, overrides):
+    """Returns the keywords of the builder: the network's own, those recorded in a weights file, and `overrides`."""
+    entry, recorded = _entry(name), dict(metadata.get("overrides", {}))
+    own = change(entry.defaults.get("operator") or Static(), recorded.pop("operator", None))
+    for key, value in {**recorded, **overrides}.items():
+        _check_value(name, key, value)
+    return {**entry.defaults, **recorded, **overrides, "operator": change(own, operator)}
 
 
 def _entry(name: str) -> _Entry:

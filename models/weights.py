@@ -15,8 +15,8 @@ from convzoo.models.operators import Operator, to_fields
 SUFFIX = ".weights.h5"
 # Name of the classifier layer, and prefix of the layers that belong to it ("head_dense_routing").
 CLASSIFIER = "head_dense"
-# Suffix of a segmenter's name, which starts with its backbone's.
-SEGMENTER = "_segmenter"
+# Suffixes of the names of segmenters and detectors, which start with their backbone's.
+SEGMENTER, DETECTOR = "_segmenter", "_detector"
 _ATTRIBUTE = "convzoo"
 _MAX_CHARACTERS = 320
 
@@ -41,7 +41,7 @@ def save_weights(
 
     Raises:
         ModelError: The path has another suffix or cannot be written, an override is not JSON, or the model is a
-            segmenter.
+            segmenter or a detector.
 
     Example:
         >>> from convzoo import models
@@ -51,8 +51,10 @@ def save_weights(
         (None, 10)
     """
     check_path(path)
-    if model.name.endswith(SEGMENTER):
-        raise ModelError(f"{model.name} is a segmenter, which create_model cannot rebuild; use keras.Model.save")
+    if model.name.endswith((SEGMENTER, DETECTOR)):
+        raise ModelError(
+            f"{model.name} is no network of create_model, which could not rebuild it; use keras.Model.save"
+        )
     metadata = {
         "model": model.name,
         "num_classes": _num_classes(model),
