@@ -67,7 +67,7 @@ def create_detector(
         >>> from convzoo import models
         >>> model = models.create_detector("mobilenet_v1_x0_25", num_classes=90, input_shape=(96, 96, 3))
         >>> model.output["classes"].shape, models.anchors(model).shape
-        ((None, 207, 90), (207, 4))
+        ((None, 204, 90), (204, 4))
     """
     _check(num_classes, input_shape, extra_filters, lite, overrides)
     features = create_model(backbone, None, input_shape, weights, operator, features=True, **overrides)
@@ -110,7 +110,7 @@ def anchors(model: keras.Model) -> np.ndarray:
     Example:
         >>> from convzoo import models
         >>> models.anchors(models.create_detector("mobilenet_v1_x0_25", 3, (96, 96, 3))).shape
-        (207, 4)
+        (204, 4)
     """
     if not is_detector(model):
         raise ModelError(f"{model.name} is no detector; build one with create_detector")

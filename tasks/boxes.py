@@ -1,0 +1,163 @@
+"""Boxes of detectors: overlap, offsets from anchors, matching, and losses. All shapes are static, as a TPU needs.
+
+Boxes are float32 [..., 4] of (top, left, bottom, right). Images have different numbers of boxes, so the boxes of a
+batch are padded: `boxes` [batch, slots, 4], of which the first `counts` [batch] are boxes.
+"""
+
+import tensorflow as tf
+
+# Divisors of the offsets of centers and of the logarithms of sizes, so that all have a similar spread.
+_CENTER_SCALE, _SIZE_SCALE = 10.0, 5.0
+_SMALLEST = 1e-8  # side of a box
+
+
+def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Returns intersection over union of all pairs, float32 [..., n, m].
+
+    Boxes without an area, such as padding, have an IoU of 0 with every box.
+
+    Args:
+        boxes: float32 [..., n, 4].
+        others: float32 [..., m, 4].
+
+    Example:
+        >>> iou(tf.constant([[0.0, 0.0, 2.0, 2.0]]), tf.constant([[0.0, 0.0, 1.0, 2.0], [5.0, 5.0, 6.0, 6.0]])).numpy()
+        array([[0.5, 0. ]], dtype=float32)
+    """
+    boxes, others = boxes[..., :, tf.newaxis, :], others[..., tf.newaxis, :, :]
+    corner = tf.maximum(boxes[..., :2], others[..., :2])
+    intersection = _area(corner, tf.minimum(boxes[..., 2:], others[..., 2:]))
+    union = _area(boxes[..., :2], boxes[..., 2:]) + _area(others[..., :2], others[..., 2:]) - intersection
+    return tf.math.divide_no_nan(intersection, union)
+
+
+def _area(top_left, bottom_right):
+    sides = tf.maximum(bottom_right - top_left, 0.0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
+    """Returns the offsets of boxes from anchors, as SSD predicts them (arXiv 1512.02325, section 2.2).
+
+    Args:
+        boxes, anchors: float32 [..., 4]; the shapes broadcast.
+
+    Returns:
+        float32 [..., 4]: offset of the center in units of the anchor's height and width, times 10; logarithm of height
+        and width relative to the anchor's, times 5.
+
+    Example:
+        >>> encode(tf.constant([0.0, 0.0, 1.0, 1.0]), tf.constant([0.0, 0.5, 1.0, 1.5])).numpy().tolist()
+        [0.0, -5.0, 0.0, 0.0]
+    """
+    center, size = _center_and_size(boxes)
+    anchor_center, anchor_size = _center_and_size(anchors)
+    offset = _CENTER_SCALE * (center - anchor_center) / anchor_size
+    return tf.concat([offset, _SIZE_SCALE * tf.math.log(size / anchor_size)], -1)
+
+
+def decode(offsets: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
+    """Returns the boxes whose `encode` is `offsets`, float32 [..., 4].
+
+    Example:
+        >>> anchors = tf.constant([0.0, 0.0, 1.0, 2.0])
+        >>> decode(tf.constant([0.0, 5.0, 0.0, 0.0]), anchors).numpy().tolist()
+        [0.0, 1.0, 1.0, 3.0]
+    """
+    anchor_center, anchor_size = _center_and_size(anchors)
+    center = offsets[..., :2] / _CENTER_SCALE * anchor_size + anchor_center
+    half = tf.exp(offsets[..., 2:] / _SIZE_SCALE) * anchor_size / 2
+    return tf.concat([center - half, center + half], -1)
+
+
+def _center_and_size(boxes):
+    top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
+    return (top_left + bottom_right) / 2, tf.maximum(bottom_right - top_left, _SMALLEST)
+
+
+def match(boxes: tf.Tensor, counts: tf.Tensor, anchors: tf.Tensor, threshold: float = 0.5) -> tf.Tensor:
+    """Assigns a box to each anchor.
+
+    An anchor gets the box that it overlaps most, if their IoU is at least `threshold`. In addition each box gets the
+    anchor that it overlaps most, whatever their IoU; the first box gets an anchor that is best for several.
+
+    Args:
+        boxes: float32 [batch, slots, 4].
+        counts: int32 [batch].
+        anchors: float32 [anchors, 4].
+        threshold: Lowest IoU of a match.
+
+    Returns:
+        int32 [batch, anchors]: the index of the box, or -1 for none.
+
+    Example:
+        >>> anchors = tf.constant([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.8], [2.0, 2.0, 3.0, 3.0]])
+        >>> match(tf.constant([[[0.0, 0.0, 1.0, 1.0], [0.0] * 4]]), tf.constant([1]), anchors).numpy().tolist()
+        [[0, 0, -1]]
+    """
+    overlap = iou(boxes, anchors[tf.newaxis])
+    is_box = tf.sequence_mask(counts, boxes.shape[1])
+    overlap = tf.where(is_box[..., tf.newaxis], overlap, 0.0)
+    by_threshold = tf.where(
+        tf.reduce_max(overlap, 1) >= threshold, tf.argmax(overlap, 1, output_type=tf.int32), tf.constant(-1)
+    )
+    # A box that overlaps no anchor, such as one without an area, gets none.
+    best = tf.one_hot(tf.argmax(overlap, 2), len(anchors)) * tf.sign(tf.reduce_max(overlap, 2, keepdims=True))
+    return tf.where(tf.reduce_max(best, 1) > 0, tf.argmax(best, 1, output_type=tf.int32), by_threshold)
+
+
+def focal_loss(targets: tf.Tensor, logits: tf.Tensor, alpha: float = 0.75, gamma: float = 2.0) -> tf.Tensor:
+    """Returns the sigmoid focal loss (arXiv 1708.02002, section 3), of the shape of `logits`.
+
+    Args:
+        targets: 1 for the class of the anchor, else 0.
+        logits: Before the sigmoid.
+        alpha: Weight of the targets of 1; those of 0 have 1 - alpha.
+        gamma: Exponent of the error, which gives easy examples less weight.
+
+    Example:
+        >>> float(focal_loss(tf.constant(1.0), tf.constant(0.0), alpha=0.5, gamma=0.0))  # log(2) / 2
+        0.34657...
+    """
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    # The error is a sigmoid of its own, which keeps its gradient exact where 1 - p would be rounded to 0.
+    error = tf.sigmoid(logits * (1.0 - 2.0 * targets))
+    return (targets * alpha + (1.0 - targets) * (1.0 - alpha)) * error**gamma * entropy
+
+
+def hard_negative_loss(targets: tf.Tensor, logits: tf.Tensor, ratio: int = 3) -> tf.Tensor:
+    """Returns the sigmoid cross-entropy of positive anchors and of the hardest negative ones (arXiv 1512.02325, 2.2).
+
+    Args:
+        targets: [batch, anchors, classes]: 1 for the class of a positive anchor, else 0.
+        logits: [batch, anchors, classes], before the sigmoid.
+        ratio: Negative anchors for each positive anchor of the image, those with the largest loss.
+
+    Returns:
+        float32 [batch, anchors], the sum over classes; 0 for the other anchors.
+
+    Example:
+        >>> targets = tf.constant([[[1.0], [0.0], [0.0]]])
+        >>> hard_negative_loss(targets, tf.constant([[[9.0], [1.0], [2.0]]]), ratio=1).numpy().round(2)
+        array([[0.  , 0.  , 2.13]], dtype=float32)
+    """
+    losses = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), -1)
+    is_positive = tf.reduce_max(targets, -1)
+    num_negatives = tf.cast(ratio * tf.reduce_sum(is_positive, -1, keepdims=True), tf.int32)
+    negative_losses = tf.where(is_positive > 0, -1.0, tf.stop_gradient(losses))
+    # The rank of each anchor by loss: the inverse permutation of the sort.
+    rank = tf.argsort(tf.argsort(negative_losses, -1, "DESCENDING", stable=True), -1, stable=True)
+    is_hard = (rank < num_negatives) & (is_positive == 0)
+    return losses * (is_positive + tf.cast(is_hard, tf.float32))
+
+
+def huber_loss(targets: tf.Tensor, outputs: tf.Tensor, delta: float = 1.0) -> tf.Tensor:
+    """Returns the Huber loss, of the shape of the arguments: quadratic up to an error of `delta`, then linear.
+
+    Example:
+        >>> huber_loss(tf.constant([0.0, 0.0]), tf.constant([0.5, 3.0])).numpy().tolist()
+        [0.125, 2.5]
+    """
+    error = tf.abs(targets - outputs)
+    quadratic = tf.minimum(error, delta)
+    return 0.5 * quadratic**2 + delta * (error - quadratic)
