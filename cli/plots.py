@@ -1,4 +1,4 @@
-"""Plots of studies as PNG files."""
+"""Plots of trainings and studies as PNG files."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -44,6 +44,51 @@ def plot_accuracy(points: Mapping[str, tuple[float, Sequence[float]]], x_label: 
     axis.set_ylabel(y_label)
     axis.grid(which="both", alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)
+    return _png(figure)
+
+
+def plot_curves(curves: Mapping[str, Mapping[str, Sequence[Sequence[tuple[int, float]]]]], log: bool = False) -> bytes:
+    """Plots metrics over steps, one plot for each metric.
+
+    Args:
+        curves: Metric to label to runs, each a list of step and value. The runs of a label have one color.
+        log: Whether the y axes are logarithmic.
+
+    Returns:
+        A PNG file.
+
+    Example:
+        >>> plot_curves({"train/loss": {"low rate": [[(1, 2.3), (2, 2.1)], [(1, 2.2), (2, 2.0)]]}})[1:4]
+        b'PNG'
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 3.2 * len(curves)), layout="constrained")
+    colors = colormaps["tab10"].colors
+    for axis, (metric, of_metric) in zip(
+        figure.subplots(len(curves), squeeze=False)[:, 0], curves.items(), strict=True
+    ):
+        for index, (label, runs) in enumerate(of_metric.items()):
+            for number, points in enumerate(runs):
+                steps, values = zip(*points, strict=True) if points else ((), ())
+                axis.plot(
+                    steps,
+                    values,
+                    color=colors[index % len(colors)],
+                    linewidth=1.2,
+                    label=label if axis is figure.axes[0] and number == 0 else None,
+                )
+        if log:
+            axis.set_yscale("log")
+        axis.set_xlabel("step")
+        axis.set_ylabel(metric)
+        axis.grid(which="both", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
+    return _png(figure)
+
+
+def _png(figure):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
     return file.getvalue()

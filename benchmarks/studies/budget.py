@@ -14,7 +14,7 @@ from convzoo.benchmarks.studies.tuned_study import Row, TunedStudy, learning_rat
 _BASELINES = {
     "mobilenet_v2": "",
     "mobilenet_v2_condconv": "mobilenet_v2",
-    "mobilenet_v2_condconv_zeros": "mobilenet_v2",
+    "mobilenet_v2_condconv_slow": "mobilenet_v2",
     "seesaw_shuffle": "mobilenet_v2",
     "seesaw_share": "mobilenet_v2",
     "shufflenet_v2": "",

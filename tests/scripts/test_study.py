@@ -72,6 +72,11 @@ def test_it_is_drawn(made, tmp_path):
     assert result.stdout == f"1 rows: written to {shown}\n"
     assert shown.read_bytes().startswith(b"\x89PNG")
     assert "has no finished run" in usage_error(run("scripts/draw_study.py", f"--workdir={tmp_path}"))
+    shown = tmp_path / "curves.png"
+    result = run("scripts/draw_curves.py", f"--workdir=one: {made}/tiny/seed_*", f"--output={shown}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"1 runs: written to {shown}\n"
+    assert shown.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
