@@ -34,6 +34,7 @@ _PROGRAMS = {
     "draw-regions": "convzoo.scripts.draw_regions",
     "draw-segmentation": "convzoo.scripts.draw_segmentation",
     "draw-study": "convzoo.scripts.draw_study",
+    "prepare-emoji": "convzoo.scripts.prepare_emoji",
     "tpu-compile": "convzoo.scripts.tpu_compile",
     "tpu-status": "convzoo.scripts.tpu_status",
 }
