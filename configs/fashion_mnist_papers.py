@@ -5,9 +5,9 @@
 Needs Debian's package dataset-fashion-mnist, or the files in another folder: `--config.data.source=idx:/my/folder`.
 The last 5,000 training images select the best checkpoint; only `eval.py` uses the test split. Results: docs/studies.md.
 
-Variants: condconv, EfficientNet-B0 with a quarter of its channels, half of its depth and 8 experts in its last stages;
-drconv, ShuffleNetV2 with 4 regions; seesaw, Seesaw-shuffle; lean, LeanResNet with 5-point stencils. The last three are
-networks of configs/fashion_mnist_budget.py.
+Variants: condconv, EfficientNet-B0 with a quarter of its channels, half of its depth and 8 experts in its last two
+blocks; drconv, ShuffleNetV2 with 4 regions; seesaw, Seesaw-shuffle; lean, LeanResNet with 5-point stencils. The last
+three are networks of configs/fashion_mnist_budget.py.
 
 Optimizers, momenta, shapes of the schedules, weight decays and label smoothing are those of the ImageNet configs of
 this folder, and learning rates are scaled to 128 images per step. The length of 12 epochs is ours; decays and
