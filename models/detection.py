@@ -11,7 +11,7 @@ from keras import layers
 from convzoo.errors import ModelError
 from convzoo.models.anchors import grid_anchors, ssd_shapes
 from convzoo.models.builder import NetworkBuilder
-from convzoo.models.operators import Operator, Static
+from convzoo.models.operators import Operator
 from convzoo.models.registry import builder_arguments, create_model
 from convzoo.models.weights import DETECTOR
 
@@ -77,7 +77,7 @@ def create_detector(
         raise ModelError(f"{backbone} has the feature maps {names}; a detector needs reduction_4 and reduction_5")
     arguments = builder_arguments(backbone, weights, operator, **overrides)
     operator, width = arguments["operator"], arguments.get("width_coefficient", 1.0)
-    if not isinstance(operator, Static):
+    if operator.first_block is not None:  # it replaces blocks, so the extra maps too
         operator = dataclasses.replace(operator, first_block=0)
     net = NetworkBuilder(
         "relu6", "same", arguments.get("bn_momentum", 0.97), arguments.get("bn_epsilon", 1e-3), operator
@@ -153,8 +153,11 @@ def _predictor(net, x, name, filters, bias, lite):
 
 def _check(num_classes, input_shape, extra_filters, lite, overrides):
     """Raises ModelError for an invalid argument of `create_detector`."""
-    sizes = {"num_classes": (num_classes,), "input_shape": tuple(input_shape), "extra_filters": tuple(extra_filters)}
+    sizes = {"num_classes": (num_classes,), "input_shape": input_shape, "extra_filters": extra_filters}
     for key, values in sizes.items():
+        if not isinstance(values, (list, tuple)) or (key == "input_shape" and len(values) != 3):
+            example = "(300, 300, 3)" if key == "input_shape" else EXTRA_FILTERS
+            raise ModelError(f"{key} must be a tuple such as {example}, not {values!r}")
         for value in values:
             if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
                 raise ModelError(f"{key} must have integers of at least 1, not {value!r}")

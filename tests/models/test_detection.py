@@ -83,6 +83,12 @@ def test_operators_replace_the_extra_maps_but_no_predictor(operator, layer, lite
     assert all(np.all(np.isfinite(ops.convert_to_numpy(x))) for x in outputs.values())
 
 
+def test_an_operator_of_no_block_replaces_no_extra_map():
+    operator = models.CondConv(num_experts=2, first_block=None, head=True)
+    model = models.create_detector("mobilenet_v2_x1_0", 3, (64, 64, 3), operator=operator)
+    assert type(model.get_layer("detect_extra0_2_conv")) is keras.layers.Conv2D
+
+
 def test_lite_has_fewer_weights():
     full, lite = (models.create_detector("mobilenet_v2_x1_0", 90, lite=lite) for lite in (False, True))
     assert models.count(lite).params < models.count(full).params
@@ -121,6 +127,9 @@ def test_keras_file_round_trip(tmp_path):
     [
         ({"num_classes": 0}, "0"),
         ({"input_shape": (None, 64, 3)}, "None"),
+        ({"input_shape": (64, 64)}, "300, 300, 3"),
+        ({"input_shape": None}, "None"),
+        ({"extra_filters": 64}, "64"),
         ({"extra_filters": (64, 0)}, "0"),
         ({"lite": 1}, "1"),
         ({"features": True}, "features"),
