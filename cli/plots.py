@@ -7,6 +7,7 @@ import numpy as np
 
 _DPI = 80
 _MARKERS = "os^D"  # a new marker after every ten points, because the colors repeat
+_LINES = ("-", "--", ":", "-.")  # likewise of curves
 
 
 def plot_accuracy(points: Mapping[str, tuple[float, Sequence[float]]], x_label: str, y_label: str) -> bytes:
@@ -65,26 +66,28 @@ def plot_curves(curves: Mapping[str, Mapping[str, Sequence[Sequence[tuple[int, f
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.5, 3.2 * len(curves)), layout="constrained")
+    lines = {}
     colors = colormaps["tab10"].colors
     for axis, (metric, of_metric) in zip(
         figure.subplots(len(curves), squeeze=False)[:, 0], curves.items(), strict=True
     ):
         for index, (label, runs) in enumerate(of_metric.items()):
-            for number, points in enumerate(runs):
+            for points in runs:
                 steps, values = zip(*points, strict=True) if points else ((), ())
-                axis.plot(
+                (lines[label],) = axis.plot(
                     steps,
                     values,
                     color=colors[index % len(colors)],
+                    linestyle=_LINES[index // len(colors) % len(_LINES)],
                     linewidth=1.2,
-                    label=label if axis is figure.axes[0] and number == 0 else None,
                 )
         if log:
             axis.set_yscale("log")
         axis.set_xlabel("step")
         axis.set_ylabel(metric)
         axis.grid(which="both", alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
+    labels = [label.replace("$", r"\$") for label in lines]  # a dollar sign begins a formula
+    figure.legend(lines.values(), labels, loc="outside upper center", ncols=3, fontsize=8)
     return _png(figure)
 
 

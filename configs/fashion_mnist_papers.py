@@ -1,4 +1,4 @@
-"""One small network of each paper with the optimizer and schedule of its paper, trained until it converges.
+"""One small network of each paper, with the optimizer and schedule of its ImageNet config, for 12 epochs.
 
     python train.py --config=configs/fashion_mnist_papers.py:condconv --workdir=runs/papers/condconv
 
@@ -9,10 +9,11 @@ Variants: condconv, EfficientNet-B0 with a quarter of its channels, half of its 
 blocks; drconv, ShuffleNetV2 with 4 regions; seesaw, Seesaw-shuffle; lean, LeanResNet with 5-point stencils. The last
 three are networks of configs/fashion_mnist_budget.py.
 
-Optimizers, momenta, shapes of the schedules, weight decays and label smoothing are those of the ImageNet configs of
-this folder, and learning rates are scaled to 128 images per step. The length of 12 epochs is ours; decays and
-milestones are shortened in proportion, and so is the memory of the moving average of CondConv. There is no mixup,
-AutoAugment, stochastic depth or color jitter: these networks underfit.
+Optimizers, momenta, decays of the learning rate, weight decays and label smoothing are those of the ImageNet configs of
+this folder; not all of these are known from the papers. Learning rates are scaled to 128 images per step. The length of
+12 epochs is ours; decays, milestones and the warm-up of condconv are shortened in proportion. The memory of its moving
+average is 500 steps. There is no dropout, mixup, AutoAugment, stochastic depth or color jitter, because these networks
+underfit, and no warm-up of lean.
 """
 
 from convzoo.configs import fashion_mnist_budget

@@ -32,7 +32,8 @@ def ssd_shapes(
     Args:
         num_maps: Number of feature maps, at least 2, finest first.
         min_scale, max_scale: Scale of the first and of the last map, in units of the image's side.
-        aspect_ratios: Width divided by height.
+        aspect_ratios: Width divided by height, in units of the image's sides: on an image that is not square, an anchor
+            with a ratio of 1 has the image's proportions.
         reduce_lowest: Whether the finest map has only three anchors per position: a square of scale 0.1, and
             `min_scale` with ratios 2 and 1/2, as in the code of the MobileNet detectors.
 

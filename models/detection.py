@@ -8,10 +8,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from convzoo.errors import ModelError
+from convzoo.errors import ModelError, first_line
 from convzoo.models.anchors import grid_anchors, ssd_shapes
 from convzoo.models.builder import NetworkBuilder
-from convzoo.models.operators import Operator
+from convzoo.models.dilation import strides_of
+from convzoo.models.operators import Operator, Static
 from convzoo.models.registry import builder_arguments, create_model
 from convzoo.models.weights import DETECTOR
 
@@ -20,6 +21,7 @@ DETECTOR_PREFIX = "detect_"
 # Output channels of the feature maps after the backbone's, for its full width.
 EXTRA_FILTERS = (512, 256, 256, 128)
 _MIN_FILTERS = 16
+_STRIDES = (16, 32)  # of the backbone's feature maps
 # The probability of a class at every anchor before training, sigmoid(-4.6) = 0.01 (arXiv 1708.02002, section 4.1).
 _CLASS_BIAS = -4.6
 
@@ -38,8 +40,10 @@ def create_detector(
     """Builds a single-shot detector (SSD), which predicts classes and a box at every anchor.
 
     The feature maps are the backbone's last ones at strides 16 and 32, and one more for each of `extra_filters`: a 1x1
-    convolution to half of the channels and a 3x3 convolution with stride 2. Each map has two predictors, convolutions
-    without activation: 1x1 as in the MobileNet detectors, with `lite` a 3x3 depthwise one followed by 1x1.
+    convolution to half of the channels and a 3x3 convolution with stride 2. Each map has two predictors, 1x1
+    convolutions without activation as in the MobileNet detectors; with `lite` a normalized and activated 3x3 depthwise
+    convolution precedes each. Extra maps have ReLU6, TensorFlow's "same" padding, and a BatchNorm momentum of 0.97 and
+    epsilon of 1e-3 unless the overrides or the registered network set them.
 
     The operator replaces the convolutions of the backbone, as in `create_model`, and those of the extra maps; the
     predictors stay ordinary. For CondConv-MobileNetV1 (arXiv 1904.04971, table 2) this placement is inferred from the
@@ -47,7 +51,7 @@ def create_detector(
 
     Args:
         backbone: One of `list_models()`.
-        num_classes: Number of classes. Background is none: each class is a sigmoid of its own.
+        num_classes: Number of classes. Each class has its own sigmoid; there is no background class.
         input_shape: Height, width and channels.
         weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is not loaded.
         operator: As for `create_model`.
@@ -61,30 +65,49 @@ def create_detector(
         [batch, anchors, num_classes], and "boxes", offsets [batch, anchors, 4] from `anchors(model)`.
 
     Raises:
-        ModelError: `create_model` fails, a size is invalid or None, or the backbone has no maps at strides 16 and 32.
+        ModelError: `create_model` fails, a size is invalid or None, the backbone has no maps at strides 16 and 32,
+            the operator replaces nothing, or the image is too small for `extra_filters`.
 
     Example:
         >>> from convzoo import models
-        >>> model = models.create_detector("mobilenet_v1_x0_25", num_classes=90, input_shape=(96, 96, 3))
+        >>> model = models.create_detector("mobilenet_v1_x0_25", num_classes=90)
         >>> model.output["classes"].shape, models.anchors(model).shape
-        ((None, 204, 90), (204, 4))
+        ((None, 1917, 90), (1917, 4))
     """
     _check(num_classes, input_shape, extra_filters, lite, overrides)
+    num_classes = int(num_classes)  # NumPy's small integers overflow in products
+    input_shape, extra_filters = tuple(map(int, input_shape)), tuple(map(int, extra_filters))
     features = create_model(backbone, None, input_shape, weights, operator, features=True, **overrides)
-    maps = [features.output.get(f"reduction_{level}") for level in (4, 5)]
-    if None in maps:
-        names = ", ".join(features.output)
-        raise ModelError(f"{backbone} has the feature maps {names}; a detector needs reduction_4 and reduction_5")
+    strides = strides_of(features)
+    of_stride = {strides[id(x)]: x for key, x in features.output.items() if key != "head"}
+    if missing := [stride for stride in _STRIDES if stride not in of_stride]:
+        raise ModelError(
+            f"{backbone} has feature maps of strides {', '.join(map(str, sorted(of_stride)))}, but a detector needs "
+            f"{missing[0]}; use another backbone or stem_strides"
+        )
+    maps = [of_stride[stride] for stride in _STRIDES]
     arguments = builder_arguments(backbone, weights, operator, **overrides)
     operator, width = arguments["operator"], arguments.get("width_coefficient", 1.0)
+    if not isinstance(operator, Static) and set(operator.parts) <= {"classifier"}:
+        raise ModelError(f"{operator} replaces only the classifier, which a detector lacks; set first_block")
     if operator.first_block is not None:  # it replaces blocks, so the extra maps too
         operator = dataclasses.replace(operator, first_block=0)
     net = NetworkBuilder(
         "relu6", "same", arguments.get("bn_momentum", 0.97), arguments.get("bn_epsilon", 1e-3), operator
     )
     for index, filters in enumerate(extra_filters):
+        if min(maps[-1].shape[1:3]) == 1:  # a further map would have the same anchor positions
+            raise ModelError(
+                f"input_shape={input_shape} leaves no pixel for extra_filters[{index}]; use a larger image or "
+                f"extra_filters={tuple(extra_filters[:index])}"
+            )
         filters = max(_MIN_FILTERS, int(filters * width))
-        maps.append(_extra_map(net, maps[-1], f"{DETECTOR_PREFIX}extra{index}", filters, lite))
+        try:
+            maps.append(_extra_map(net, maps[-1], f"{DETECTOR_PREFIX}extra{index}", filters, lite))
+        except ValueError as error:  # a layer rejects an argument
+            raise ModelError(
+                f"extra_filters[{index}]={extra_filters[index]} does not fit {operator}: {first_line(error)}"
+            ) from error
     shapes = ssd_shapes(len(maps))
     outputs = {}
     for output, depth, bias in (("classes", num_classes, _CLASS_BIAS), ("boxes", 4, 0.0)):
@@ -105,15 +128,15 @@ def anchors(model: keras.Model) -> np.ndarray:
         height and width.
 
     Raises:
-        ModelError: The model is no detector.
+        ModelError: The model is not a detector.
 
     Example:
         >>> from convzoo import models
-        >>> models.anchors(models.create_detector("mobilenet_v1_x0_25", 3, (96, 96, 3))).shape
-        (204, 4)
+        >>> models.anchors(models.create_detector("mobilenet_v1_x0_25", num_classes=3)).shape
+        (1917, 4)
     """
     if not is_detector(model):
-        raise ModelError(f"{model.name} is no detector; build one with create_detector")
+        raise ModelError(f"{model.name} is not a detector; build one with create_detector")
     reshaped = []
     while f"{DETECTOR_PREFIX}boxes{len(reshaped)}" in {layer.name for layer in model.layers}:
         reshaped.append(model.get_layer(f"{DETECTOR_PREFIX}boxes{len(reshaped)}"))
@@ -122,7 +145,7 @@ def anchors(model: keras.Model) -> np.ndarray:
 
 def is_detector(model: keras.Model) -> bool:
     """Returns True if `create_detector` built the model."""
-    return model.name.endswith(DETECTOR)
+    return model.name.endswith(DETECTOR) and any(layer.name == f"{DETECTOR_PREFIX}boxes0" for layer in model.layers)
 
 
 def _extra_map(net, x, name, filters, lite):
@@ -160,9 +183,9 @@ def _check(num_classes, input_shape, extra_filters, lite, overrides):
             raise ModelError(f"{key} must be a tuple such as {example}, not {values!r}")
         for value in values:
             if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-                raise ModelError(f"{key} must have integers of at least 1, not {value!r}")
+                raise ModelError(f"{key} must be integers of at least 1, not {value!r}")
     if not isinstance(lite, bool):
         raise ModelError(f"lite must be True or False, not {lite!r}")
-    for key in ("features", "include_top"):
+    for key in ("features", "include_top", "name"):
         if key in overrides:
             raise ModelError(f"{key} cannot be overridden in a detector; remove it")

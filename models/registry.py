@@ -169,9 +169,9 @@ def create_model(
 
 
 def builder_arguments(
-    name: str, weights: str | None = None, operator: Operator | dict | None = None, **overrides
+    name: str, weights: str | os.PathLike | None = None, operator: Operator | dict | None = None, **overrides
 ) -> dict[str, Any]:
-    """Returns the keywords with which `create_model` calls the builder, except for `num_classes` and `input_shape`.
+    """Returns the keywords with which `create_model` calls the builder, but for `num_classes`, `input_shape`, `name`.
 
     Raises:
         ModelError: As `create_model`.

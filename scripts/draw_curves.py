@@ -35,11 +35,13 @@ def main():
         for lines in _read(pattern):
             known |= {key for line in lines for key in line}
             for metric, of_metric in curves.items():
-                points = [(line["step"], line[metric]) for line in lines if metric in line]
+                points = [(line["step"], line[metric]) for line in lines if isinstance(line.get(metric), int | float)]
                 of_metric.setdefault(label or pattern, []).append(points)
     for metric, of_metric in curves.items():
         if not any(points for runs in of_metric.values() for points in runs):
-            raise ConfigError(f"no run has --metric={metric}; available: {', '.join(sorted(known - {'step'}))}")
+            raise ConfigError(
+                f"no run has numbers for --metric={metric}; available: {', '.join(sorted(known - {'step'}))}"
+            )
     write_png(OUTPUT.value, plot_curves(curves, LOG.value))
     print(f"{sum(map(len, curves[METRIC.value[0]].values()))} runs: written to {OUTPUT.value}")
 
@@ -50,8 +52,9 @@ def _read(pattern):
 
     from convzoo.training.metrics import read_metrics
 
-    runs = [read_metrics(workdir) for workdir in sorted(tf.io.gfile.glob(pattern))]
-    if not any(runs):
+    workdirs = sorted(filter(tf.io.gfile.isdir, tf.io.gfile.glob(pattern)))
+    runs = [lines for workdir in workdirs if (lines := read_metrics(workdir))]
+    if not runs:
         raise ConfigError(f"--workdir={pattern} has no metrics.jsonl of a training; check the path")
     return runs
 

@@ -36,21 +36,21 @@ def test_size_of_ssd300(backbone, madds):
 
 
 def test_outputs_are_in_the_order_of_the_anchors():
-    model = models.create_detector(SMALL, 3, (64, 96, 3))
+    model = models.create_detector(SMALL, 3, (160, 256, 3), extra_filters=(64, 32))
     # Each box predictor returns the number of its filter, so that an output names its shape and coordinate.
-    for index in range(6):
+    for index in range(4):
         layer = model.get_layer(f"detect_boxes{index}_conv")
         layer.kernel.assign(ops.zeros_like(layer.kernel))
         layer.bias.assign(np.arange(layer.filters))
-    outputs = model(np.zeros((2, 64, 96, 3), "float32"), training=False)
+    outputs = model(np.zeros((2, 160, 256, 3), "float32"), training=False)
     boxes, anchors = ops.convert_to_numpy(outputs["boxes"]), models.anchors(model)
     assert boxes.shape == (2, len(anchors), 4)
     assert outputs["classes"].shape == (2, len(anchors), 3)
     np.testing.assert_allclose(ops.convert_to_numpy(ops.sigmoid(outputs["classes"])).mean(), 0.01, rtol=0.1)
-    sizes = [model.get_layer(f"detect_boxes{index}_conv").output.shape[1:3] for index in range(6)]
-    assert sizes[:2] == [(4, 6), (2, 3)]
+    sizes = [model.get_layer(f"detect_boxes{index}_conv").output.shape[1:3] for index in range(4)]
+    assert sizes == [(10, 16), (5, 8), (3, 4), (2, 2)]
     first = 0
-    for (height, width), count in zip(sizes, (3, 6, 6, 6, 6, 6), strict=True):
+    for (height, width), count in zip(sizes, (3, 6, 6, 6), strict=True):
         expected = np.tile(np.arange(4 * count).reshape(count, 4), (height * width, 1))
         np.testing.assert_allclose(boxes[0, first : first + len(expected)], expected)
         centers = anchors[first : first + len(expected), :2] + anchors[first : first + len(expected), 2:]
@@ -71,22 +71,29 @@ def test_outputs_are_in_the_order_of_the_anchors():
 )
 def test_operators_replace_the_extra_maps_but_no_predictor(operator, layer, lite):
     backbone = "resnet18" if layer == "LeanConv2D" else SMALL
-    model = models.create_detector(backbone, 3, (64, 64, 3), operator=operator, lite=lite, width_coefficient=0.25)
+    model = models.create_detector(
+        backbone, 3, (64, 64, 3), operator=operator, lite=lite, width_coefficient=0.25, extra_filters=(512,)
+    )
     kinds = {found.name: type(found).__name__ for found in model.layers}
     replaced = [name for name, kind in kinds.items() if kind == layer]
     assert any(name.startswith("block") for name in replaced)
     if not (lite and layer == "LeanConv2D"):  # it replaces 3x3 convolutions, and lite extra maps have none
         assert any(name.startswith("detect_extra0") for name in replaced)
     predictors = [name for name in kinds if name.startswith(("detect_boxes", "detect_classes")) and "conv" in name]
-    assert {kinds[name] for name in predictors} <= {"Conv2D", "DepthwiseConv2D"}
+    assert {kinds[name] for name in predictors} == {"Conv2D", *(["DepthwiseConv2D"] if lite else [])}
     outputs = model(np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32"), training=True)
     assert all(np.all(np.isfinite(ops.convert_to_numpy(x))) for x in outputs.values())
 
 
 def test_an_operator_of_no_block_replaces_no_extra_map():
     operator = models.CondConv(num_experts=2, first_block=None, head=True)
-    model = models.create_detector("mobilenet_v2_x1_0", 3, (64, 64, 3), operator=operator)
+    model = models.create_detector("mobilenet_v2_x1_0", 3, operator=operator)
     assert type(model.get_layer("detect_extra0_2_conv")) is keras.layers.Conv2D
+
+
+def test_integers_of_numpy():
+    model = models.create_detector(SMALL, np.uint8(90), tuple(np.array([64, 64, 3], np.uint8)), extra_filters=())
+    assert model.output["classes"].shape[1:] == (72, 90)
 
 
 def test_lite_has_fewer_weights():
@@ -99,7 +106,7 @@ def test_weights_of_a_classifier_are_loaded(tmp_path):
     path = str(tmp_path / "net.weights.h5")
     classifier = models.create_model("mobilenet_v1_x1_0", 7, (64, 64, 3), width_coefficient=0.125)
     models.save_weights(classifier, path, {"width_coefficient": 0.125})
-    model = models.create_detector("mobilenet_v1_x1_0", 3, (64, 64, 3), path)
+    model = models.create_detector("mobilenet_v1_x1_0", 3, (64, 64, 3), path, extra_filters=(512,))
     assert model.get_layer("detect_extra0_2_conv").filters == 64  # the width in the file scales the extra maps too
     for layer in classifier.layers:
         if layer.name.startswith(("stem", "block")):
@@ -111,7 +118,7 @@ def test_weights_of_a_classifier_are_loaded(tmp_path):
 
 def test_keras_file_round_trip(tmp_path):
     path = str(tmp_path / "detector.keras")
-    model = models.create_detector(SMALL, 3, (64, 64, 3), operator=models.CondConv(num_experts=2))
+    model = models.create_detector(SMALL, 3, (64, 64, 3), extra_filters=(64,), operator=models.CondConv(num_experts=2))
     images = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
     model.save(path)
     loaded = keras.models.load_model(path)
@@ -125,21 +132,28 @@ def test_keras_file_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "value"),
     [
-        ({"num_classes": 0}, "0"),
-        ({"input_shape": (None, 64, 3)}, "None"),
+        ({"num_classes": 0}, "num_classes .* 0"),
+        ({"input_shape": (None, 64, 3)}, "input_shape .* None"),
         ({"input_shape": (64, 64)}, "300, 300, 3"),
-        ({"input_shape": None}, "None"),
-        ({"extra_filters": 64}, "64"),
-        ({"extra_filters": (64, 0)}, "0"),
-        ({"lite": 1}, "1"),
+        ({"input_shape": None}, "input_shape .* None"),
+        ({"extra_filters": 64}, "extra_filters .* 64"),
+        ({"extra_filters": (64, 0)}, "extra_filters .* 0"),
+        ({"extra_filters": (64, 64)}, r"input_shape=\(64, 64, 3\) .* extra_filters=\(64,\)"),
+        ({"operator": models.Lean("5-point", group_size=64), "extra_filters": (100,), "backbone": "resnet18"}, "100"),
+        ({"operator": models.CondConv(first_block=None, classifier=True)}, "classifier"),
+        ({"lite": 1}, "lite .* 1"),
         ({"features": True}, "features"),
+        ({"name": "x"}, "name"),
         ({"backbone": "no_network"}, "no_network"),
-        ({"backbone": "resnet18_cifar"}, "reduction_5"),
+        ({"backbone": "resnet18_cifar"}, "16"),
+        ({"stem_strides": 1}, "32"),
     ],
 )
 def test_invalid_arguments(arguments, value):
     with pytest.raises(ModelError, match=value):
-        models.create_detector(**{"backbone": SMALL, "num_classes": 3, "input_shape": (64, 64, 3), **arguments})
+        models.create_detector(
+            **{"backbone": SMALL, "num_classes": 3, "input_shape": (64, 64, 3), "extra_filters": (), **arguments}
+        )
 
 
 def test_anchors_of_another_model():

@@ -80,7 +80,7 @@ def test_matching(threshold):
     assert (result[3] == -1).all()  # an image without boxes
 
 
-def test_every_box_has_an_anchor_but_none_without_area():
+def test_small_boxes_have_an_anchor_and_those_without_area_none():
     tiny, flat = [0.5, 0.5, 0.501, 0.501], [0.2, 0.3, 0.2, 0.9]
     boxes = tf.constant([[tiny, flat, tiny]])
     result = box_functions.match(boxes, tf.constant([3]), tf.constant(ANCHORS)).numpy()
@@ -120,13 +120,14 @@ def test_focal_loss(alpha, gamma, target):
     )
 
 
-def test_focal_loss_of_extreme_logits_is_finite():
-    logits = tf.constant([-100.0, 100.0, -100.0, 100.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_extreme_logits_is_finite(gamma):
+    logits = tf.constant([-200.0, 200.0, -200.0, 200.0])
     targets = tf.constant([0.0, 0.0, 1.0, 1.0])
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses = box_functions.focal_loss(targets, logits)
-    np.testing.assert_allclose(losses, [0, 25, 75, 0], atol=1e-5)
+        losses = box_functions.focal_loss(targets, logits, gamma=gamma)
+    np.testing.assert_allclose(losses, [0, 50, 150, 0], atol=1e-5)
     assert np.all(np.isfinite(tape.gradient(losses, logits)))
 
 
