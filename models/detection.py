@@ -96,7 +96,9 @@ def create_detector(
         "relu6", "same", arguments.get("bn_momentum", 0.97), arguments.get("bn_epsilon", 1e-3), operator
     )
     for index, filters in enumerate(extra_filters):
-        if min(maps[-1].shape[1:3]) == 1:  # a further map would have the same anchor positions
+        if (
+            min(maps[-1].shape[1:3]) == 1
+        ):  # oneDNN's bfloat16 gradient of a strided convolution of one pixel is not finite
             raise ModelError(
                 f"input_shape={input_shape} leaves no pixel for extra_filters[{index}]; use a larger image or "
                 f"extra_filters={tuple(extra_filters[:index])}"

@@ -3,7 +3,7 @@ r"""Plots metrics of runs over their steps, from WORKDIR/metrics.jsonl.
     python scripts/draw_curves.py --workdir=runs/static --workdir='experts: runs/condconv' --output=curves.png
     python scripts/draw_curves.py --workdir='runs/studies/rate/low/seed_*' --metric=train/loss --log
 
-Each --workdir has a color, and each --metric a plot of its own. A shell pattern draws the runs that it matches, such as
+Each --workdir has a color, and each --metric has its own plot. A shell pattern draws the runs that it matches, such as
 the seeds of a row of a study, in one color. A name before ": " is the label of the legend.
 """
 

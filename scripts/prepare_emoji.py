@@ -25,7 +25,7 @@ GOOGLE = flags.DEFINE_string("google", None, "Folder of the package emoji-dataso
 TWITTER = flags.DEFINE_string("twitter", None, "Folder of the package emoji-datasource-twitter.")
 OUTPUT = flags.DEFINE_string("output", None, "New folder for SPLIT/CATEGORY/image.png.")
 
-_NO_CLASS = "Component"  # skin tones by themselves
+_NO_CLASS = "Component"  # skin tones without a person
 _HELD_OUT = 5  # one of so many emoji
 
 
@@ -51,6 +51,10 @@ def main():
                         os.path.join(folder, "img", foundry, "64", name), os.path.join(data, split, category, name)
                     )
                     counts[split] = counts.get(split, 0) + 1
+        if len(counts) < 3:
+            raise ConfigError(
+                f"--google={GOOGLE.value} and --twitter={TWITTER.value} have too few emoji for three splits"
+            )
         os.rename(data, output)  # an interrupted command leaves no incomplete data set
     parts = ", ".join(f"{split} {count}" for split, count in counts.items())
     print(f"images: {parts}; written to {OUTPUT.value}")
@@ -63,12 +67,15 @@ def _images(folder, foundry):
         with open(path, encoding="utf-8") as file:
             emoji = json.load(file)
         for entry in emoji:
+            names = entry["unified"], entry["category"], entry["image"]
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError(f"{names} are not three strings")
             if entry["category"] != _NO_CLASS and entry[f"has_img_{foundry}"]:
-                yield entry["unified"], entry["category"], entry["image"]
+                yield names
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"cannot read {path} ({first_line(error)}); give the folder of emoji-datasource-{foundry}"
-        ) from (error)
+        ) from error
 
 
 def _convert(source, target):

@@ -1,4 +1,6 @@
-"""Boxes of detectors: overlap, offsets from anchors, matching, and losses. All shapes are static, as a TPU needs.
+"""Boxes of detectors: offsets from anchors, matching, and losses. All shapes are static, as a TPU needs.
+
+`keras.losses.huber` is the loss of the offsets, and `keras.utils.bounding_boxes` has functions of boxes such as IoU.
 
 Boxes are float32 [..., 4] of (top, left, bottom, right). Images have different numbers of boxes, so the boxes of a
 batch are padded with finite values such as zeros: `boxes` [batch, slots, 4], with at least one slot, of which the first
@@ -6,74 +8,46 @@ batch are padded with finite values such as zeros: `boxes` [batch, slots, 4], wi
 """
 
 import tensorflow as tf
+from keras.utils import bounding_boxes
 
-# Divisors of the offsets of centers and of the logarithms of sizes, so that all have a similar spread.
-_CENTER_SCALE, _SIZE_SCALE = 10.0, 5.0
-_SMALLEST = 1e-8  # side of a box
-
-
-def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Returns intersection over union of all pairs, float32 [..., n, m].
-
-    Boxes without an area, such as padding, have an IoU of 0 with every box.
-
-    Args:
-        boxes: float32 [..., n, 4].
-        others: float32 [..., m, 4].
-
-    Example:
-        >>> iou(tf.constant([[0.0, 0.0, 2.0, 2.0]]), tf.constant([[0.0, 0.0, 1.0, 2.0], [5.0, 5.0, 6.0, 6.0]])).numpy()
-        array([[0.5, 0. ]], dtype=float32)
-    """
-    boxes, others = boxes[..., :, tf.newaxis, :], others[..., tf.newaxis, :, :]
-    corner = tf.maximum(boxes[..., :2], others[..., :2])
-    intersection = _area(corner, tf.minimum(boxes[..., 2:], others[..., 2:]))
-    union = _area(boxes[..., :2], boxes[..., 2:]) + _area(others[..., :2], others[..., 2:]) - intersection
-    return tf.math.divide_no_nan(intersection, union)
-
-
-def _area(top_left, bottom_right):
-    sides = tf.maximum(bottom_right - top_left, 0.0)
-    return sides[..., 0] * sides[..., 1]
+# Divisors of the offsets of centers (y, x) and of the logarithms of sizes (height, width), so that all have a similar
+# spread.
+_VARIANCE = (0.1, 0.1, 0.2, 0.2)
+_LOWEST_OFFSET = -100.0  # of a box without an area, whose logarithm would be -inf
 
 
 def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
     """Returns the offsets of boxes from anchors, as SSD predicts them (arXiv 1512.02325, section 2.2).
 
     Args:
-        boxes, anchors: float32 [..., 4]; the shapes broadcast.
+        boxes: float32 [..., anchors, 4], one for each anchor.
+        anchors: float32 [anchors, 4].
 
     Returns:
-        float32 [..., 4]: offset of the center in units of the anchor's height and width, times 10; logarithm of height
-        and width relative to the anchor's, times 5.
+        float32 [..., anchors, 4]: offset of the center in units of the anchor's height and width, times 10; logarithm
+        of height and width relative to the anchor's, times 5.
 
     Example:
-        >>> encode(tf.constant([0.0, 0.0, 1.0, 1.0]), tf.constant([0.0, 0.5, 1.0, 1.5])).numpy().tolist()
-        [0.0, -5.0, 0.0, 0.0]
+        >>> encode(tf.constant([[0.0, 0.0, 1.0, 1.0]]), tf.constant([[0.0, 0.5, 1.0, 1.5]])).numpy().tolist()
+        [[0.0, -5.0, 0.0, 0.0]]
     """
-    center, size = _center_and_size(boxes)
-    anchor_center, anchor_size = _center_and_size(anchors)
-    offset = _CENTER_SCALE * (center - anchor_center) / anchor_size
-    return tf.concat([offset, _SIZE_SCALE * tf.math.log(size / anchor_size)], -1)
+    offsets = bounding_boxes.encode_box_to_deltas(
+        anchors, boxes, "yxyx", "yxyx", encoding_format="center_yxhw", variance=_VARIANCE
+    )
+    return tf.maximum(offsets, _LOWEST_OFFSET)
 
 
 def decode(offsets: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """Returns the boxes whose `encode` is `offsets`, float32 [..., 4].
+    """Returns the boxes whose `encode` is `offsets`, float32 [..., anchors, 4].
 
     Example:
-        >>> anchors = tf.constant([0.0, 0.0, 1.0, 2.0])
-        >>> decode(tf.constant([0.0, 5.0, 0.0, 0.0]), anchors).numpy().tolist()
-        [0.0, 1.0, 1.0, 3.0]
+        >>> anchors = tf.constant([[0.0, 0.0, 1.0, 2.0]])
+        >>> decode(tf.constant([[0.0, 5.0, 0.0, 0.0]]), anchors).numpy().tolist()
+        [[0.0, 1.0, 1.0, 3.0]]
     """
-    anchor_center, anchor_size = _center_and_size(anchors)
-    center = offsets[..., :2] / _CENTER_SCALE * anchor_size + anchor_center
-    half = tf.exp(offsets[..., 2:] / _SIZE_SCALE) * anchor_size / 2
-    return tf.concat([center - half, center + half], -1)
-
-
-def _center_and_size(boxes):
-    top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
-    return (top_left + bottom_right) / 2, tf.maximum(bottom_right - top_left, _SMALLEST)
+    return bounding_boxes.decode_deltas_to_boxes(
+        anchors, offsets, "yxyx", "yxyx", encoded_format="center_yxhw", variance=_VARIANCE
+    )
 
 
 def match(boxes: tf.Tensor, counts: tf.Tensor, anchors: tf.Tensor, threshold: float = 0.5) -> tf.Tensor:
@@ -96,7 +70,7 @@ def match(boxes: tf.Tensor, counts: tf.Tensor, anchors: tf.Tensor, threshold: fl
         >>> match(tf.constant([[[0.0, 0.0, 1.0, 1.0], [0.0] * 4]]), tf.constant([1]), anchors).numpy().tolist()
         [[0, 0, -1]]
     """
-    overlap = iou(boxes, anchors[tf.newaxis])
+    overlap = bounding_boxes.compute_iou(boxes, anchors[tf.newaxis], "yxyx")
     is_box = tf.sequence_mask(counts, boxes.shape[1])
     overlap = tf.where(is_box[..., tf.newaxis], overlap, 0.0)
     by_threshold = tf.where(
@@ -109,6 +83,9 @@ def match(boxes: tf.Tensor, counts: tf.Tensor, anchors: tf.Tensor, threshold: fl
 
 def focal_loss(targets: tf.Tensor, logits: tf.Tensor, alpha: float = 0.75, gamma: float = 2.0) -> tf.Tensor:
     """Returns the sigmoid focal loss (arXiv 1708.02002, section 3), of the shape of `logits`.
+
+    Unlike `keras.losses.binary_focal_crossentropy`, which computes it from clipped probabilities, it has a gradient for
+    confident errors too.
 
     Args:
         targets: float, 1 for the class of the anchor, else 0.
@@ -150,15 +127,3 @@ def hard_negative_loss(targets: tf.Tensor, logits: tf.Tensor, ratio: int = 3) ->
     rank = tf.argsort(tf.argsort(negative_losses, -1, "DESCENDING", stable=True), -1, stable=True)
     is_hard = (rank < num_negatives) & (is_positive == 0)
     return losses * (is_positive + tf.cast(is_hard, tf.float32))
-
-
-def huber_loss(targets: tf.Tensor, outputs: tf.Tensor, delta: float = 1.0) -> tf.Tensor:
-    """Returns the Huber loss, of the shape of the arguments: quadratic up to an error of `delta`, then linear.
-
-    Example:
-        >>> huber_loss(tf.constant([0.0, 0.0]), tf.constant([0.5, 3.0])).numpy().tolist()
-        [0.125, 2.5]
-    """
-    error = tf.abs(targets - outputs)
-    quadratic = tf.minimum(error, delta)
-    return 0.5 * quadratic**2 + delta * (error - quadratic)

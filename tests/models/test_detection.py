@@ -13,21 +13,24 @@ pytestmark = pytest.mark.graphs
 SMALL = "mobilenet_v1_x0_25"
 
 
-# Multiply-adds in millions: arithmetic from the published configuration, with 90 classes and background.
+# Multiply-adds in millions: arithmetic from the published configuration, with 90 classes and background. The parameters
+# are those of docs/models.md.
 @pytest.mark.parametrize(
-    ("backbone", "madds"),
+    ("backbone", "params", "madds"),
     [
-        ("mobilenet_v1_x0_5", 352.2),
-        ("mobilenet_v1_x0_75", 728.0),
-        ("mobilenet_v1_x1_0", 1237),
-        ("mobilenet_v1_condconv_x0_5", 362.8),
-        ("mobilenet_v1_condconv_x1_0", 1279),
+        ("mobilenet_v1_x0_5", 2_071_583, 352.2),
+        ("mobilenet_v1_x0_75", 4_110_735, 728.0),
+        ("mobilenet_v1_x1_0", 6_819_839, 1237),
+        ("mobilenet_v1_condconv_x0_5", 11_395_071, 362.8),
+        ("mobilenet_v1_condconv_x0_75", 24_966_447, 751.9),
+        ("mobilenet_v1_condconv_x1_0", 43_788_127, 1279),
     ],
 )
-def test_size_of_ssd300(backbone, madds):
+def test_size_of_ssd300(backbone, params, madds):
     model = models.create_detector(backbone, num_classes=91)
     counted = models.count(model)
     assert counted.madds / 1e6 == pytest.approx(madds, rel=1e-3)
+    assert counted.params == params
     assert models.anchors(model).shape == (1917, 4)
     if backbone == "mobilenet_v1_x1_0":
         assert counted.params == pytest.approx(6.807e6, rel=0.01)  # OpenVINO's table of public detectors

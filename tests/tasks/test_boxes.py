@@ -1,6 +1,5 @@
-"""Boxes against straightforward NumPy in float64: overlap, offsets, matching and losses, and their gradients."""
+"""Boxes against straightforward NumPy in float64: offsets, matching and losses, and their gradients."""
 
-import itertools
 import math
 
 import numpy as np
@@ -27,31 +26,18 @@ def one_iou(a, b):
     return height * width / (sum(areas) - height * width)
 
 
-def test_iou_of_all_pairs():
-    boxes, others = random_boxes(2, 5), random_boxes(2, 7, seed=1)
-    result = box_functions.iou(tf.constant(boxes), tf.constant(others)).numpy()
-    for image, i, j in itertools.product(range(2), range(5), range(7)):
-        expected = one_iou(boxes[image, i].astype(float), others[image, j].astype(float))
-        assert result[image, i, j] == pytest.approx(expected, abs=1e-5)
-
-
-def test_iou_without_area_is_0():
-    boxes = tf.constant([[0.5, 0.5, 0.5, 0.5], [0.6, 0.2, 0.4, 0.8], [0.0, 0.0, 0.0, 0.0]])
-    assert not np.any(box_functions.iou(boxes, boxes).numpy())
-
-
 def test_offsets():
     box, anchor = np.array([0.1, 0.2, 0.4, 0.3]), np.array([0.0, 0.0, 0.5, 0.2])
     expected = [10 * (0.25 - 0.25) / 0.5, 10 * (0.25 - 0.1) / 0.2, 5 * math.log(0.3 / 0.5), 5 * math.log(0.1 / 0.2)]
-    result = box_functions.encode(tf.constant(box, tf.float32), tf.constant(anchor, tf.float32))
-    np.testing.assert_allclose(result, expected, atol=1e-5)
+    result = box_functions.encode(tf.constant([box], tf.float32), tf.constant([anchor], tf.float32))
+    np.testing.assert_allclose(result, [expected], atol=1e-5)
     boxes = random_boxes(3, len(ANCHORS))
     decoded = box_functions.decode(box_functions.encode(boxes, ANCHORS), ANCHORS)
     np.testing.assert_allclose(decoded, boxes, atol=1e-5)
 
 
 def test_offsets_of_a_box_without_area_are_finite():
-    offsets = box_functions.encode(tf.zeros([4]), tf.constant(ANCHORS))
+    offsets = box_functions.encode(tf.zeros([2, len(ANCHORS), 4]), tf.constant(ANCHORS))
     assert np.all(np.isfinite(offsets))
 
 
@@ -129,15 +115,6 @@ def test_focal_loss_of_extreme_logits_is_finite(gamma):
         losses = box_functions.focal_loss(targets, logits, gamma=gamma)
     np.testing.assert_allclose(losses, [0, 50, 150, 0], atol=1e-5)
     assert np.all(np.isfinite(tape.gradient(losses, logits)))
-
-
-def test_huber_loss():
-    errors = np.array([-3.0, -1.5, -0.7, 0.2, 0.9, 2.0])
-    check_with_gradient(
-        lambda x: box_functions.huber_loss(tf.zeros([6]), x, 1.0),
-        lambda x: np.where(np.abs(x) <= 1, x**2 / 2, np.abs(x) - 0.5),
-        errors,
-    )
 
 
 def test_hard_negatives():
