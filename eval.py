@@ -58,6 +58,13 @@ def main():
             **evaluator.task.summary(result),
         }
         print(tabulate.tabulate([row], headers="keys", disable_numparse=True), flush=True)
+        by_class = {name: values for name, values in result.items() if isinstance(values, dict)}
+        if by_class:
+            rows = [
+                {"class": name, **{key: of[name] for key, of in by_class.items()}}
+                for name in next(iter(by_class.values()))
+            ]
+            print(tabulate.tabulate(rows, headers="keys", floatfmt=".4f"), flush=True)
         print(f"written to {path}", flush=True)
 
 

@@ -80,6 +80,47 @@ class Segmentation(_Section):
     """Dropout rate before the classifier."""
 
 
+class Detector(_Section):
+    """Network of a detector (`convzoo.models.create_detector`); other tasks ignore it."""
+
+    neck: Literal["ssd", "fpn"] = "ssd"
+    """`ssd`: feature maps at strides 16, 32 and coarser ones. `fpn`: a feature pyramid from stride 8 on (RetinaNet)."""
+    lite: bool = False
+    """Separable convolutions after the backbone."""
+    extra_filters: _Tuple[tuple[_PositiveInt, ...]] | None = None
+    """ssd: channels of the feature maps after the backbone's, for a network of width 1. None: (512, 256, 256, 128)."""
+    pyramid_filters: _PositiveInt | None = None
+    """fpn: channels of the pyramid. None: 256."""
+    head_convs: Annotated[int, Field(ge=0)] | None = None
+    """fpn: number of 3x3 convolutions before each predictor. None: 4."""
+    min_level: Annotated[int, Field(ge=1, le=5)] | None = None
+    """fpn: finest level of the pyramid, of stride 2^min_level. None: 3."""
+    max_level: Annotated[int, Field(ge=5, le=10)] | None = None
+    """fpn: coarsest level of the pyramid, of stride 2^max_level. None: 7."""
+
+
+class Detection(_Section):
+    """Loss and post-processing of detection (`convzoo.tasks.Detection`); other tasks ignore it."""
+
+    class_loss: Literal["focal", "hard_negative"] = "focal"
+    """Sigmoid focal loss of all anchors, or sigmoid cross-entropy of the matched anchors and of three times as many
+    others, those with the largest loss."""
+    focal_alpha: _Fraction = 0.75
+    """focal: weight of an anchor's own class; other classes have 1 - alpha."""
+    focal_gamma: _NonNegative = 2.0
+    """focal: exponent of the error."""
+    box_loss_weight: _Positive = 1.0
+    """Factor of the boxes' loss."""
+    match_threshold: _PositiveFraction = 0.5
+    """Lowest IoU of an anchor with the object that it has to predict."""
+    nms_threshold: _PositiveFraction = 0.6
+    """Largest IoU of two detections of a class."""
+    score_threshold: _Fraction = 1e-8
+    """Detections have a larger score."""
+    max_detections: _PositiveInt = 100
+    """Largest number of detections of an image."""
+
+
 class Init(_Section):
     """Initialization of a new run. A run that has checkpoints resumes from them instead."""
 
@@ -100,7 +141,7 @@ class Data(_Section):
 
     source: _Text
     """`digits`, `fake`, `idx:FOLDER`, `folder:FOLDER`, `tfds:NAME` or `tfrecord:FOLDER`; for segmentation `shapes` or
-    `tfds:NAME`."""
+    `tfds:NAME`; for detection `shapes_boxes`, `coco:FOLDER`, `coco:IMAGES,ANNOTATIONS.json` or `tfds:NAME`."""
     data_dir: _MayChange[_Text | None] = None
     """Folder of TensorFlow Datasets (`tfds`, `digits`) and of the record counts of `tfrecord`. None: the environment
     variable TFDS_DATA_DIR, else `~/tensorflow_datasets`."""
@@ -192,10 +233,12 @@ class Experiment(_Section):
     """Seed of weights, dropout, the order of examples and augmentation."""
     deterministic: bool = False
     """Compute the same bits from the same config on the same machine, interrupted or not. Slower, one device only."""
-    task: Literal["classification", "segmentation"] = "classification"
-    """Classification predicts a label per image, segmentation a label per pixel."""
+    task: Literal["classification", "segmentation", "detection"] = "classification"
+    """Classification predicts a label per image, segmentation a label per pixel, detection boxes with a label each."""
     model: Model
     segmentation: Segmentation
+    detector: Detector
+    detection: Detection
     init: Init
     data: Data
     batch_size: _PositiveInt
@@ -267,10 +310,14 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
             f"config.schedule.warmup_epochs={schedule.warmup_epochs} is longer than the training "
             f"(config.epochs={experiment.epochs}); use fewer"
         )
-    if experiment.task == "segmentation" and crop_fraction is not None:
+    if experiment.task != "classification" and crop_fraction is not None:
         raise ConfigError(
-            f"config.data.crop_fraction={crop_fraction} does not fit config.task='segmentation', which evaluates whole "
-            "images; use None"
+            f"config.data.crop_fraction={crop_fraction} does not fit config.task={experiment.task!r}, which evaluates "
+            "whole images; use None"
+        )
+    if experiment.task == "detection" and experiment.label_smoothing:
+        raise ConfigError(
+            f"config.label_smoothing={experiment.label_smoothing} has no effect with config.task='detection'; use 0.0"
         )
     for name in ("batch_size", "eval_batch_size"):
         size = getattr(experiment, name)

@@ -17,13 +17,14 @@ from convzoo.data.registry import class_names, open_source
 from convzoo.data.relabeled import RelabeledSource
 from convzoo.data.report import describe_splits
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
-from convzoo.data.source import IGNORED, Source
+from convzoo.data.source import IGNORED, LabelKind, Source
 from convzoo.data.transforms import eval_transform
 
 __all__ = [
     "IGNORED",
     "MAX_PIXELS",
     "Augmentation",
+    "LabelKind",
     "RelabeledSource",
     "Source",
     "check_images",

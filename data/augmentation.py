@@ -18,7 +18,7 @@ _LIMITS = {
     "repeated_augmentation": {"integer": True, "low": 1},
 }
 _OPTIONAL = ("crop_area", "crop_padding", "color_jitter", "rand_augment", "mixup", "cutmix")
-_NOT_FOR_DENSE_LABELS = ("crop_padding", "auto_augment", "rand_augment", "random_erasing", "mixup", "cutmix")
+_NEED_CLASS = ("crop_padding", "auto_augment", "rand_augment", "random_erasing", "mixup", "cutmix")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +70,11 @@ class Augmentation:
         optional = (self.color_jitter, self.rand_augment, self.mixup, self.cutmix)
         return any(value is not None for value in optional) or bool(self.auto_augment or self.random_erasing)
 
-    def check(self, dense_labels):
+    def check(self, label_kind):
         """Raises DataError if a field is out of range, two fields conflict, or a field needs one label per image.
 
         Args:
-            dense_labels: Whether the source has a label for every pixel.
+            label_kind: LabelKind of the source.
         """
         for name, limits in _LIMITS.items():
             value = getattr(self, name)
@@ -91,6 +91,8 @@ class Augmentation:
             )
         if self.auto_augment and self.rand_augment is not None:
             raise DataError(f"auto_augment=True and rand_augment={self.rand_augment!r} exclude each other; use one")
-        for name in _NOT_FOR_DENSE_LABELS if dense_labels else ():
+        for name in () if label_kind == "class" else _NEED_CLASS:
             if getattr(self, name):
-                raise DataError(f"{name}={getattr(self, name)!r} needs one label per image, not per pixel; turn it off")
+                raise DataError(
+                    f"{name}={getattr(self, name)!r} needs one label per image, not maps or boxes; turn it off"
+                )

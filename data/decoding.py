@@ -133,6 +133,19 @@ def stored_size(encoded):
     return tf.minimum(size, 2**32 - size)  # BMP has a negative height if the top row comes first
 
 
+def image_size(encoded):
+    """Returns height and width of an image in pixels, upright, as a viewer shows it: int32 [2].
+
+    Args:
+        encoded: string [], of a format of `decode_image`.
+    """
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _turned_shape(tf.io.extract_jpeg_shape(encoded), exif_orientation(encoded))[:2],
+        lambda: tf.cast(stored_size(encoded), tf.int32),
+    )
+
+
 def exif_orientation(encoded):
     """Returns the Exif orientation of a JPEG file, int32 [] from 1 to 8; 1, upright, where the file names none.
 

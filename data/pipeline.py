@@ -67,8 +67,10 @@ def train_dataset(
 
     Returns:
         tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size]}. With mixup or
-        CutMix the label is float32 [batch_size, num_classes], whose rows sum to 1. With dense labels it is int32
-        [batch_size, height, width].
+        CutMix the label is float32 [batch_size, num_classes], whose rows sum to 1. A label map is int32 [batch_size,
+        height, width]. Boxes are a dict of "boxes" float32 [batch_size, source.max_boxes, 4] (top, left, bottom, right,
+        in units of the image's height and width), "classes" int32 [batch_size, source.max_boxes] and "count" int32
+        [batch_size], the number of boxes; the rest is padding.
 
     Raises:
         DataError: The split or a setting is invalid.
@@ -85,7 +87,7 @@ def train_dataset(
     check_setting("seed", seed, integer=True)
     check_setting("first_example", first_example, integer=True, low=0)
     check_setting("shuffle_buffer", shuffle_buffer, integer=True, low=1)
-    augmentation.check(source.dense_labels)
+    augmentation.check(source.label_kind)
     repeats, servers = augmentation.repeated_augmentation, parse_addresses(service)
     _check_divisible(batch_size, first_example, augmentation, max(len(servers), 1))
     normalization = {"mean": mean, "std": std}
@@ -100,7 +102,13 @@ def train_dataset(
         may_be_corrupt = _is_encoded(dataset.element_spec[1])
         dataset = stages.repeat(dataset, repeats)
         dataset = stages.augment(
-            dataset, augmentation, seed=seed, image_size=image_size, interpolation=interpolation, **normalization
+            dataset,
+            augmentation,
+            seed=seed,
+            image_size=image_size,
+            interpolation=interpolation,
+            max_boxes=source.max_boxes,
+            **normalization,
         )
         if may_be_corrupt:
             numbers = {"first": _first_in_shard(part, first_image), "step": part[1], "repeats": repeats}
@@ -146,13 +154,15 @@ def eval_dataset(
             `train_dataset`.
         shard: (index, count): every count-th example from the index-th on. All shards have the same number of batches,
             so that replicas can step together.
-        crop_fraction: Side of the central square crop over the shorter side, in (0, 1]. Must be None with dense
-            labels, whose images are not cropped.
+        crop_fraction: Side of the central square crop over the shorter side, in (0, 1]. Must be None with label
+            maps and boxes, whose images are not cropped.
 
     Returns:
-        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": int32 [batch_size] or, with dense
-        labels, [batch_size, height, width], "mask": float32 [batch_size]}. The mask is 0 for images that replace
-        corrupt ones and for the zeros that fill the last batches, else 1.
+        tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": ..., "mask": float32
+        [batch_size]}. The mask is 0 for images that replace corrupt ones and for the zeros that fill the last batches,
+        else 1. Labels are those of `train_dataset`. Boxes of crowds follow those of the objects, and the dict also has
+        their number "num_crowds" int32 [batch_size], "areas" float32 [batch_size, source.max_boxes] of the objects in
+        pixels, and "size" int32 [batch_size, 2], height and width of the image before resizing.
 
     Raises:
         DataError: The split or a setting is invalid.
@@ -167,10 +177,10 @@ def eval_dataset(
         [1 0 0 0] [1. 0. 0. 0.]
     """
     _check(image_size, mean, std, batch_size, shard, interpolation, max_corrupt_fraction)
-    if not source.dense_labels:
+    if source.label_kind == "class":
         check_setting("crop_fraction", crop_fraction, above=0, high=1)
     elif crop_fraction is not None:
-        raise DataError(f"crop_fraction={crop_fraction!r} would drop labeled pixels of {source.spec!r}; use None")
+        raise DataError(f"crop_fraction={crop_fraction!r} would drop labeled parts of {source.spec!r}; use None")
     index, count = shard
     size = source.num_examples(split)
     num_batches = num_eval_batches(source, split, batch_size, count)
@@ -180,7 +190,13 @@ def eval_dataset(
     may_be_corrupt = _is_encoded(dataset.element_spec)
     dataset = tf.data.Dataset.zip((tf.data.Dataset.range(index, size, count), dataset))
     dataset = stages.preprocess(
-        dataset, image_size=image_size, mean=mean, std=std, crop_fraction=crop_fraction, interpolation=interpolation
+        dataset,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+        crop_fraction=crop_fraction,
+        interpolation=interpolation,
+        max_boxes=source.max_boxes,
     )
     first_padding = index + len(range(index, size, count)) * count
     dataset = stages.pad(dataset, tf.data.Dataset.range(first_padding, end, count))

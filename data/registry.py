@@ -2,31 +2,36 @@
 
 import os
 
+from convzoo.data.coco import open_coco
 from convzoo.data.digits import open_digits
 from convzoo.data.fake import open_fake
 from convzoo.data.folder import open_folder
 from convzoo.data.idx import open_idx
 from convzoo.data.imagenet_tfrecord import open_tfrecord
-from convzoo.data.shapes import open_shapes
-from convzoo.data.tfds_source import open_tfds, open_tfds_segmentation, tfds_class_names
+from convzoo.data.shapes import open_shapes, open_shapes_boxes
+from convzoo.data.tfds_source import open_tfds, open_tfds_detection, open_tfds_segmentation, tfds_class_names
 from convzoo.errors import DataError
 
-# Functions of (whole string, part after the colon, data_dir) to a Source.
+# Functions of (whole string, part after the colon, data_dir) to a Source, by kind of label.
 _KINDS = {
-    "digits": open_digits,
-    "fake": open_fake,
-    "folder": open_folder,
-    "idx": open_idx,
-    "tfds": open_tfds,
-    "tfrecord": open_tfrecord,
+    "class": {
+        "digits": open_digits,
+        "fake": open_fake,
+        "folder": open_folder,
+        "idx": open_idx,
+        "tfds": open_tfds,
+        "tfrecord": open_tfrecord,
+    },
+    "map": {"shapes": open_shapes, "tfds": open_tfds_segmentation},
+    "boxes": {"coco": open_coco, "shapes_boxes": open_shapes_boxes, "tfds": open_tfds_detection},
 }
-_DENSE_KINDS = {"shapes": open_shapes, "tfds": open_tfds_segmentation}
+_LABELS = {"class": "one label per image", "map": "one label per pixel", "boxes": "boxes"}
 
 
-def open_source(spec, data_dir=None, dense_labels=False):
+def open_source(spec, data_dir=None, label_kind="class"):
     """Opens a data source.
 
-    With one label per image:
+    With `label_kind="class"`, one label per image:
 
     | spec | data |
     |---|---|
@@ -37,18 +42,27 @@ def open_source(spec, data_dir=None, dense_labels=False):
     | `idx:/path` | a folder in the format of MNIST |
     | `fake`, `fake:classes=10,size=32,examples=256` | noise |
 
-    With `dense_labels`, one label per pixel:
+    With `label_kind="map"`, one label per pixel:
 
     | spec | data |
     |---|---|
     | `shapes`, `shapes:size=64,examples=2048` | generated discs, squares and triangles on noise |
     | `tfds:oxford_iiit_pet` | TensorFlow Datasets: pet, background, border |
 
+    With `label_kind="boxes"`, any number of boxes per image, each with a class:
+
+    | spec | data |
+    |---|---|
+    | `shapes_boxes`, `shapes_boxes:size=128,examples=4096` | generated discs, squares and triangles on noise |
+    | `coco:/path` | /path/annotations/instances_SPLIT.json with images in /path/SPLIT |
+    | `coco:/path/images,/path/annotations.json` | one split, train |
+    | `tfds:coco/2017`, `tfds:voc/2007` | TensorFlow Datasets |
+
     Args:
         spec: str, from the tables.
         data_dir: Folder of TFDS (`tfds`, `digits`) and of cached record counts (`tfrecord`); None for TFDS_DATA_DIR,
             else ~/tensorflow_datasets.
-        dense_labels: Whether every pixel has a label.
+        label_kind: What the label of an image is.
 
     Returns:
         Source.
@@ -60,14 +74,14 @@ def open_source(spec, data_dir=None, dense_labels=False):
         >>> from convzoo import data
         >>> data.open_source("fake:classes=3,examples=16").num_examples("train[:25%]")
         4
-        >>> data.open_source("shapes", dense_labels=True).class_names
+        >>> data.open_source("shapes", label_kind="map").class_names
         ['background', 'disc', 'square', 'triangle']
     """
-    opener, rest = _opener(spec, dense_labels)
+    opener, rest = _opener(spec, label_kind)
     return opener(spec, os.path.expanduser(rest), _default_folder(data_dir))
 
 
-def class_names(spec, data_dir=None, dense_labels=False):
+def class_names(spec, data_dir=None, label_kind="class"):
     """Returns the class names of a source. A `tfds:` dataset is not prepared for this if its metadata has them.
 
     Args, Raises: As for `open_source`.
@@ -77,10 +91,10 @@ def class_names(spec, data_dir=None, dense_labels=False):
         >>> len(data.class_names("tfds:imagenet2012"))
         1000
     """
-    opener, rest = _opener(spec, dense_labels)
+    opener, rest = _opener(spec, label_kind)
     if opener is open_tfds:
         return tfds_class_names(spec, rest, _default_folder(data_dir))
-    return open_source(spec, data_dir, dense_labels).class_names
+    return open_source(spec, data_dir, label_kind).class_names
 
 
 def _default_folder(data_dir):
@@ -88,11 +102,12 @@ def _default_folder(data_dir):
     return data_dir or os.environ.get("TFDS_DATA_DIR")
 
 
-def _opener(spec, dense_labels):
+def _opener(spec, label_kind):
     """Returns the function that opens a source, and the part of its string after the kind."""
     kind, _, rest = spec.partition(":")
-    kinds, other_kinds = (_DENSE_KINDS, _KINDS) if dense_labels else (_KINDS, _DENSE_KINDS)
+    kinds = _KINDS[label_kind]
     if kind not in kinds:
-        reason = f"has one label per {'image' if dense_labels else 'pixel'}" if kind in other_kinds else "is unknown"
+        others = [_LABELS[other] for other, openers in _KINDS.items() if kind in openers]
+        reason = f"has {' or '.join(others)}, not {_LABELS[label_kind]}" if others else "is unknown"
         raise DataError(f"source {spec!r}: {kind!r} {reason}; available: {', '.join(kinds)}")
     return kinds[kind], rest

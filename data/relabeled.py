@@ -21,7 +21,7 @@ class RelabeledSource(Source):
         class_names: All classes in the order of the labels.
 
     Raises:
-        DataError: A class of the source is not among `class_names`, or every pixel has a label.
+        DataError: A class of the source is not among `class_names`, or an image has more than one label.
 
     Example:
         >>> from convzoo import data
@@ -32,8 +32,8 @@ class RelabeledSource(Source):
     """
 
     def __init__(self, source: Source, class_names: Sequence[str]):
-        if source.dense_labels:
-            raise DataError(f"{source.spec!r} has a label for every pixel, which cannot be matched by class names")
+        if source.label_kind != "class":
+            raise DataError(f"{source.spec!r} has not one label per image, which alone can be matched by class names")
         super().__init__(source.spec, class_names, source.splits, notes=source.notes)
         positions = {name: position for position, name in enumerate(class_names)}
         if unknown := [name for name in source.class_names if name not in positions]:

@@ -2,6 +2,7 @@
 
 import abc
 import re
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -12,13 +13,21 @@ from convzoo.errors import DataError, first_line
 _PARTS = 10**6
 # Label of a pixel that neither loss nor metrics count.
 IGNORED = 255
+# What the label of an image is: one class, a map with the class of each pixel, or boxes with a class each.
+LabelKind = Literal["class", "map", "boxes"]
 
 
 class Source(abc.ABC):
     """A dataset of labeled images.
 
-    An example is `{"image": uint8 [height, width, channels] or string [] of encoded bytes, "label": int64 []}`. With
-    `dense_labels` the label is uint8 [height, width], in which IGNORED marks pixels without a class.
+    An example is `{"image": uint8 [height, width, channels] or string [] of encoded bytes, "label": ...}`. The label
+    depends on `label_kind`:
+
+    - "class": int64 [];
+    - "map": uint8 [height, width], in which IGNORED marks pixels without a class;
+    - "boxes": a dict of "boxes" float32 [n, 4] (top, left, bottom, right, in units of the image's height and width),
+      "classes" int64 [n], "is_crowd" bool [n], boxes that neither training nor metrics count as objects, and optionally
+      "areas" float32 [n], the objects' areas in pixels, for metrics by size.
 
     Subclasses implement `ordered` and `shuffled`.
 
@@ -26,7 +35,8 @@ class Source(abc.ABC):
         spec: str, the argument of `open_source`.
         class_names: list of str; the class indices as strings if the dataset has no names.
         splits: dict of split name to its number of examples.
-        dense_labels: True if every pixel has a label.
+        label_kind: LabelKind.
+        max_boxes: Largest number of boxes of an image, at least 1; None without boxes.
         notes: list of str, what users should know about the data, such as files that were ignored.
 
     Example:
@@ -38,12 +48,12 @@ class Source(abc.ABC):
         TensorShape([8, 8, 3])
     """
 
-    def __init__(self, spec, class_names, splits, dense_labels=False, notes=()):
+    def __init__(self, spec, class_names, splits, label_kind="class", notes=(), max_boxes=None):
         self.spec = spec
         self.notes = list(notes)
         self.class_names = list(class_names)
         self.splits = dict(splits)
-        self.dense_labels = dense_labels
+        self.label_kind, self.max_boxes = label_kind, max_boxes
 
     @property
     def num_classes(self):
@@ -141,13 +151,12 @@ class IndexedSource(Source):
     Row numbers count through the splits, in the order of `splits`.
 
     Args:
-        spec, class_names, splits, dense_labels: As for `Source`.
+        spec, class_names, splits, label_kind, notes, max_boxes: As for `Source`.
         read_row: Function of a row number (int64 []) to its example; it runs inside tf.data.
         row_name: Function of a row number (int) to a str that identifies the example in messages, or None.
         labels: Label of each row, int array, or None.
         positions: dict of split name to the positions of its examples, a sorted float array in [0, 1), or None. The
             slice `[:10%]` then has the examples with positions below 0.1 in place of the first tenth.
-        notes: As for `Source`.
     """
 
     def __init__(
@@ -156,13 +165,14 @@ class IndexedSource(Source):
         class_names,
         splits,
         read_row,
-        dense_labels=False,
+        label_kind="class",
         row_name=None,
         labels=None,
         positions=None,
         notes=(),
+        max_boxes=None,
     ):
-        super().__init__(spec, class_names, splits, dense_labels, notes)
+        super().__init__(spec, class_names, splits, label_kind, notes, max_boxes)
         self._read_row, self._row_name, self._labels, self._positions = read_row, row_name, labels, positions
         starts = np.cumsum([0, *self.splits.values()])
         self._first_row = dict(zip(self.splits, starts[:-1].tolist(), strict=True))

@@ -7,7 +7,7 @@ they hold no Python state.
 
 import tensorflow as tf
 
-from convzoo.data import mixing, transforms
+from convzoo.data import labels, mixing, transforms
 from convzoo.data.corrupt import NOT_CORRUPT
 from convzoo.data.decoding import decode_image
 
@@ -31,36 +31,39 @@ def repeat(dataset, repeats):
     return dataset.flat_map(copies)
 
 
-def augment(dataset, augmentation, *, seed, image_size, interpolation, mean, std):
+def augment(dataset, augmentation, *, seed, image_size, interpolation, mean, std, max_boxes=None):
     """Decodes and augments each image, as a function of the seed and the example's number.
 
     Args:
-        dataset: tf.data.Dataset of (number, example): "image" uint8 [h, w, channels] or encoded string [], "label"
-            int64 [] or a label map uint8 [h, w].
+        dataset: tf.data.Dataset of (number, example): "image" uint8 [h, w, channels] or encoded string [], and "label",
+            see `Source`.
         augmentation: Augmentation.
         seed: int.
         image_size: (height, width) of the result.
         interpolation: "bicubic" or "bilinear".
         mean, std: Three numbers on 0..255.
+        max_boxes: Number of slots for boxes; None without boxes.
 
     Returns:
         tf.data.Dataset of (number, dict): "image" [height, width, 3], normalized float32, or uint8 on 0..255 if
-        augmentation.works_on_bytes; "label" int32 [] or [height, width]; with mixup or CutMix "mix" float32 [6].
+        augmentation.works_on_bytes; "label", see `labels.to_static_shape`; with mixup or CutMix "mix" float32 [6].
     """
 
     def augment_one(number, example):
-        image, label = example["image"], example["label"]
-        has_label_map = label.shape.rank == 2
         image_seed = tf.stack([tf.constant(seed, tf.int64), number])
-        image, label_map = transforms.train_transform(
-            image,
+        image, label = transforms.train_transform(
+            example["image"],
+            labels.without_crowds(example["label"]),
             image_seed,
             image_size=image_size,
             interpolation=interpolation,
             augmentation=augmentation,
-            label_map=label if has_label_map else None,
         )
-        element = _element(image, label_map if has_label_map else label, image_size)
+        if labels.kind_of(label) == "boxes":
+            label = {name: label[name] for name in ("boxes", "classes", "is_crowd")}
+        element = _element(image, label, image_size, max_boxes)
+        if labels.kind_of(label) == "boxes":
+            del element["label"]["num_crowds"]
         if augmentation.mixes:
             # The negated seed is independent of the one above.
             element["mix"] = mixing.sample(-1 - image_seed, image_size, augmentation.mixup, augmentation.cutmix)
@@ -72,25 +75,33 @@ def augment(dataset, augmentation, *, seed, image_size, interpolation, mean, std
     return dataset.map(augment_one, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def preprocess(dataset, *, image_size, **settings):
+def preprocess(dataset, *, image_size, max_boxes=None, **settings):
     """Decodes, crops, resizes and normalizes each image for evaluation.
 
     Args:
         dataset: tf.data.Dataset of (number, example), as for `augment`.
         image_size, **settings: Arguments of `eval_transform`.
+        max_boxes: Number of slots for boxes; None without boxes.
 
     Returns:
-        tf.data.Dataset of (number, dict): "image" float32 [height, width, 3], "label" int32 [] or [height, width],
-        "mask" float32 [], which is 1.
+        tf.data.Dataset of (number, dict): "image" float32 [height, width, 3], "label", see `labels.to_static_shape`,
+        "mask" float32 [], which is 1. Boxes have "areas" in any case, and "size" int32 [2], height and width of the
+        image before resizing.
     """
 
     def preprocess_one(number, example):
         image, label = example["image"], example["label"]
-        has_label_map = label.shape.rank == 2
-        image = decode_image(image, rotate=not has_label_map) if image.dtype == tf.string else image
+        kind = labels.kind_of(label)
+        image = decode_image(image, rotate=kind == "class") if image.dtype == tf.string else image
+        size = tf.shape(image)[:2]
+        if kind == "boxes" and "areas" not in label:
+            sides = (label["boxes"][:, 2:] - label["boxes"][:, :2]) * tf.cast(size, tf.float32)
+            label = {**label, "areas": tf.reduce_prod(sides, -1)}
         image = transforms.eval_transform(image, image_size=image_size, **settings)
-        label = transforms.resize_label_map(label, image_size) if has_label_map else label
-        return number, {**_element(image, label, image_size), "mask": 1.0}
+        element = _element(image, labels.resize(label, image_size), image_size, max_boxes)
+        if kind == "boxes":
+            element["label"]["size"] = tf.ensure_shape(size, [2])
+        return number, {**element, "mask": 1.0}
 
     return dataset.map(preprocess_one, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -190,7 +201,7 @@ def normalize(dataset, *, mean, std):
     )
 
 
-def _element(image, label, image_size):
+def _element(image, label, image_size, max_boxes):
     """Returns the dict of an image and its label with static shapes: TPUs compile for one shape."""
-    label = tf.ensure_shape(tf.cast(label, tf.int32), image_size if label.shape.rank == 2 else [])
+    label = labels.to_static_shape(label, image_size, max_boxes)
     return {"image": tf.ensure_shape(image, [*image_size, 3]), "label": label}

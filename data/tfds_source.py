@@ -1,4 +1,4 @@
-"""`tfds:NAME`: datasets of TensorFlow Datasets with one label per image, and known ones with segmentation masks."""
+"""`tfds:NAME`: datasets of TensorFlow Datasets with one label per image, and known ones with masks or boxes."""
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -12,6 +12,9 @@ _TFRECORD = tfds.core.FileFormat.TFRECORD
 
 # Segmentation datasets: the feature with the mask, the value of its first class, and the classes from that value on.
 _SEGMENTATION = {"oxford_iiit_pet": ("segmentation_mask", 1, ("pet", "background", "border"))}
+# Detection datasets: the feature of each box that marks those which do not count, the feature with areas, and the
+# largest number of boxes of an image, with a margin.
+_DETECTION = {"coco": ("is_crowd", "area", 128), "voc": ("is_difficult", None, 64)}
 
 
 def open_tfds(spec, name, data_dir):
@@ -56,18 +59,31 @@ def tfds_class_names(spec, name, data_dir):
 
 def open_tfds_segmentation(spec, name, data_dir):
     """Opens one of the known segmentation datasets of TensorFlow Datasets; arguments and errors as for `open_tfds`."""
-    dataset = name.partition("/")[0].partition(":")[0]
-    if dataset not in _SEGMENTATION:
-        available = ", ".join(_SEGMENTATION)
-        raise DataError(f"source {spec!r}: {dataset!r} is not a known segmentation dataset; available: {available}")
+    description = _description(spec, name, _SEGMENTATION, "segmentation")
     builder = prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir))
-    return TfdsSegmentationSource(spec, builder, *_SEGMENTATION[dataset])
+    return TfdsSegmentationSource(spec, builder, *description)
+
+
+def open_tfds_detection(spec, name, data_dir):
+    """Opens one of the known detection datasets of TensorFlow Datasets; arguments and errors as for `open_tfds`."""
+    description = _description(spec, name, _DETECTION, "detection")
+    builder = prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir))
+    return TfdsDetectionSource(spec, builder, *description)
+
+
+def _description(spec, name, known, kind):
+    """Returns the entry of a dataset in `known`."""
+    dataset = name.partition("/")[0].partition(":")[0]
+    if dataset not in known:
+        available = ", ".join(known)
+        raise DataError(f"source {spec!r}: {dataset!r} is not a known {kind} dataset; available: {available}")
+    return known[dataset]
 
 
 class _PreparedSource(TFRecordSource):
     """A prepared TFDS dataset. Images stay encoded, so that cropping can skip most of the decoding."""
 
-    def __init__(self, spec, builder, image_key, label_key, class_names, dense_labels=False):
+    def __init__(self, spec, builder, image_key, label_key, class_names, label_kind="class", max_boxes=None):
         self._image_key, self._label_key = image_key, label_key
         image = builder.info.features[image_key]
         if tf.as_dtype(image.np_dtype) not in (tf.uint8, tf.uint16):
@@ -92,7 +108,8 @@ class _PreparedSource(TFRecordSource):
             self._parse_record,
             # The order of builder.as_dataset, which does not interleave the files of datasets with a fixed order.
             cycle_length=1 if builder.info.disable_shuffling else 16,
-            dense_labels=dense_labels,
+            label_kind=label_kind,
+            max_boxes=max_boxes,
         )
 
     def _convert_label(self, label):
@@ -145,10 +162,38 @@ class TfdsSegmentationSource(_PreparedSource):
     """
 
     def __init__(self, spec, builder, label_key, first_class, class_names):
-        super().__init__(spec, builder, "image", label_key, class_names, dense_labels=True)
+        super().__init__(spec, builder, "image", label_key, class_names, label_kind="map")
         self._first_class = first_class
 
     def _convert_label(self, label):
         label = tf.cast(label[..., 0], tf.int32) - self._first_class
         is_class = (label >= 0) & (label < self.num_classes)
         return tf.cast(tf.where(is_class, label, IGNORED), tf.uint8)
+
+
+class TfdsDetectionSource(_PreparedSource):
+    """A TFDS dataset of images with boxes, in its feature "objects".
+
+    Args:
+        spec: str.
+        builder: Prepared tfds.core.DatasetBuilder.
+        crowd_key: Feature of a box that is True if it does not count as an object.
+        area_key: Feature with the object's area in pixels, or None.
+        max_boxes: Number of boxes that no image exceeds; the boxes after it are dropped.
+    """
+
+    def __init__(self, spec, builder, crowd_key, area_key, max_boxes):
+        names = builder.info.features["objects"]["label"].names
+        super().__init__(spec, builder, "image", "objects", names, label_kind="boxes", max_boxes=max_boxes)
+        self._crowd_key, self._area_key = crowd_key, area_key
+
+    def _convert_label(self, label):
+        converted = {
+            "boxes": tf.clip_by_value(label["bbox"], 0.0, 1.0),
+            "classes": label["label"],
+            "is_crowd": label[self._crowd_key],
+        }
+        if self._area_key:
+            converted["areas"] = tf.cast(label[self._area_key], tf.float32)
+        has_area = tf.reduce_all(converted["boxes"][:, 2:] > converted["boxes"][:, :2], -1)
+        return {name: tf.boolean_mask(values, has_area) for name, values in converted.items()}

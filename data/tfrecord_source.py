@@ -41,15 +41,15 @@ class TFRecordSource(Source):
     TFRecord has no markers to resume at.
 
     Args:
-        spec, class_names, dense_labels: As for `Source`.
+        spec, class_names, label_kind, max_boxes: As for `Source`.
         files: dict of split name to a list of (path str, number of records int) in their fixed order.
         parse: Function of a record (string []) to its example; it runs inside tf.data.
         cycle_length: Number of files that the fixed order interleaves; 1 reads one file after the other.
     """
 
-    def __init__(self, spec, class_names, files, parse, *, cycle_length=16, dense_labels=False):
+    def __init__(self, spec, class_names, files, parse, *, cycle_length=16, label_kind="class", max_boxes=None):
         splits = {name: sum(count for _, count in split_files) for name, split_files in files.items()}
-        super().__init__(spec, class_names, splits, dense_labels)
+        super().__init__(spec, class_names, splits, label_kind, max_boxes=max_boxes)
         self._files, self._parse, self._cycle_length = files, parse, cycle_length
 
     def ordered(self, split, shard):

@@ -2,12 +2,16 @@
 
 import tensorflow as tf
 
+from convzoo.data import labels
 from convzoo.data.color_jitter import color_jitter
 from convzoo.data.decoding import decode_and_crop, decode_image
 from convzoo.data.policies import auto_augment, rand_augment
 from convzoo.data.random_erasing import random_erasing
 
 _MAX_CROP_ATTEMPTS = 10
+# Of a crop around objects: the least share of an object that it shows, one of these at random, or the whole image.
+_OBJECT_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+_MAX_OBJECT_CROP_ATTEMPTS = 50
 
 
 def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation):
@@ -43,47 +47,49 @@ def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation
     return normalize(_resize(tf.cast(image, tf.float32), image_size, interpolation), mean, std)
 
 
-def train_transform(image, seed, *, image_size, interpolation, augmentation, label_map=None):
+def train_transform(image, label, seed, *, image_size, interpolation, augmentation):
     """Augments one training image, except for mixing and normalization. All randomness comes from the seed.
 
     Args:
         image: uint8 [height, width, channels], or string [] with its encoded bytes.
+        label: Its label of any kind, see `labels`. A map or boxes are cropped, resized and mirrored with the image.
         seed: int64 [2].
         image_size: (height, width) of the result in pixels.
         interpolation: "bicubic" or "bilinear".
         augmentation: Augmentation.
-        label_map: Optional uint8 [height, width], the label of each pixel; it is cropped, resized (nearest neighbor)
-            and mirrored with the image.
 
     Returns:
-        The image on 0..255, [height, width, 3]: uint8 if augmentation.works_on_bytes, else float32. And the label map
-        int32 [height, width], or None.
+        The image on 0..255, [height, width, 3]: uint8 if augmentation.works_on_bytes, else float32. And the label.
     """
+    kind = labels.kind_of(label)
     crop_seed, flip_seed, jitter_seed, policy_seed, erasing_seed = tf.unstack(tf.random.split(seed, 5))
 
     def sample_crop(shape):
+        if kind == "boxes":
+            boxes = label["boxes"]
+            return sample_box_around(shape, boxes, crop_seed, augmentation.crop_area, augmentation.crop_aspect)
         return sample_box(shape, crop_seed, augmentation.crop_area, augmentation.crop_aspect)
 
     has_crop = augmentation.crop_area is not None
-    if image.dtype == tf.string and has_crop and label_map is None:
+    if image.dtype == tf.string and has_crop and kind == "class":
         image = decode_and_crop(image, sample_crop)
     else:
-        image = decode_image(image, rotate=label_map is None) if image.dtype == tf.string else image
+        image = decode_image(image, rotate=kind == "class") if image.dtype == tf.string else image
         if has_crop:
-            box = sample_crop(tf.shape(image))
-            image = _crop(image, box)
-            label_map = None if label_map is None else _crop(label_map[..., tf.newaxis], box)[..., 0]
+            shape = tf.shape(image)
+            box = sample_crop(shape)
+            image, label = _crop(image, box), labels.crop(label, box, shape)
         elif augmentation.crop_padding is not None:
             image = _padded_crop(image, crop_seed, augmentation.crop_padding)
     image = _resize(image, image_size, interpolation)
-    label_map = None if label_map is None else resize_label_map(label_map, image_size)
+    label = labels.resize(label, image_size)
     if augmentation.works_on_bytes:
         image = tf.cast(tf.clip_by_value(image + 0.5, 0.0, 255.0), tf.uint8)
     if augmentation.flip:
         is_mirrored = tf.random.stateless_uniform([], flip_seed) < 0.5
         image = tf.cond(is_mirrored, lambda: tf.reverse(image, [1]), lambda: image)
-        if label_map is not None:
-            label_map = tf.cond(is_mirrored, lambda: tf.reverse(label_map, [1]), lambda: label_map)
+        if kind != "class":
+            label = tf.cond(is_mirrored, lambda: labels.mirror(label), lambda: label)
     if augmentation.color_jitter is not None:
         image = color_jitter(image, jitter_seed, *augmentation.color_jitter)
     if augmentation.auto_augment:
@@ -92,13 +98,7 @@ def train_transform(image, seed, *, image_size, interpolation, augmentation, lab
         image = rand_augment(image, policy_seed, *augmentation.rand_augment)
     if augmentation.random_erasing:
         image = random_erasing(image, erasing_seed, augmentation.random_erasing)
-    return image, label_map
-
-
-def resize_label_map(label_map, image_size):
-    """Resizes uint8 [height, width] labels to int32 [*image_size] by nearest neighbor."""
-    label_map = tf.image.resize(label_map[..., tf.newaxis], image_size, method="nearest")
-    return tf.cast(label_map[..., 0], tf.int32)
+    return image, label
 
 
 def sample_box(shape, seed, area, aspect):
@@ -127,6 +127,38 @@ def sample_box(shape, seed, area, aspect):
         use_image_if_no_bounding_boxes=True,
     )
     return tf.concat([begin[:2], size[:2]], 0)
+
+
+def sample_box_around(shape, boxes, seed, area, aspect):
+    """Samples the window of SSD's random crop (arXiv 1512.02325, section 2.2), which shows a part of an object.
+
+    The part is a random share of the object's area, as in TensorFlow's Object Detection API; the paper takes the IoU of
+    window and object. One window in seven is the whole image.
+
+    Args:
+        shape: int32 [3], the image's height, width, channels.
+        boxes: float32 [n, 4], the objects. Without objects, any window will do.
+        seed: int64 [2].
+        area: (lowest, highest) fraction of the image's area.
+        aspect: (lowest, highest) width / height.
+
+    Returns:
+        int32 [4]: top, left, height, width; the whole image if fifty attempts do not fit.
+    """
+    choice_seed, window_seed = tf.unstack(tf.random.split(seed, 2))
+    choice = tf.random.stateless_uniform([], choice_seed, 0, len(_OBJECT_COVERAGES) + 1, tf.int32)
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=boxes[tf.newaxis],
+        seed=window_seed,
+        min_object_covered=tf.gather(tf.constant([*_OBJECT_COVERAGES, 0.0]), choice),
+        aspect_ratio_range=aspect,
+        area_range=area,
+        max_attempts=_MAX_OBJECT_CROP_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    window, whole = tf.concat([begin[:2], size[:2]], 0), tf.concat([[0, 0], shape[:2]], 0)
+    return tf.where(choice < len(_OBJECT_COVERAGES), window, whole)
 
 
 def normalize(image, mean, std):

@@ -7,7 +7,9 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import keras
 import numpy as np
+from keras import ops
 
 from convzoo.errors import ModelError
 
@@ -15,6 +17,8 @@ from convzoo.errors import ModelError
 MIN_SCALE, MAX_SCALE = 0.2, 0.95
 ASPECT_RATIOS = (1.0, 2.0, 1 / 2, 3.0, 1 / 3)
 _LOWEST_SCALE = 0.1  # of the small square of the finest map
+# Of RetinaNet.
+PYRAMID_SCALE, PYRAMID_OCTAVES, PYRAMID_RATIOS = 4.0, 3, (1.0, 2.0, 1 / 2)
 
 
 def ssd_shapes(
@@ -62,6 +66,38 @@ def ssd_shapes(
     return shapes
 
 
+def pyramid_shapes(
+    strides: Sequence[int],
+    image_size: tuple[int, int],
+    scale: float = PYRAMID_SCALE,
+    octaves: int = PYRAMID_OCTAVES,
+    aspect_ratios: Sequence[float] = PYRAMID_RATIOS,
+) -> list[list[tuple[float, float]]]:
+    """Returns the anchors of each position of a feature pyramid, as in RetinaNet (arXiv 1708.02002, section 4).
+
+    Args:
+        strides: Stride of each feature map in pixels.
+        image_size: Height and width of the image in pixels.
+        scale: Side of the smallest square in units of the stride.
+        octaves: Number of sizes between a map and the next one, evenly spaced on a logarithmic scale.
+        aspect_ratios: Width divided by height, in pixels.
+
+    Returns:
+        For each map a list of (height, width), in units of the image's height and width.
+
+    Example:
+        >>> pyramid_shapes([8], (64, 64), octaves=2, aspect_ratios=(1.0,))
+        [[(0.5, 0.5), (0.7071067811865476, 0.7071067811865476)]]
+    """
+    height, width = image_size
+    shapes = []
+    for stride in strides:
+        sides = [scale * stride * 2 ** (octave / octaves) for octave in range(octaves)]
+        in_pixels = [_height_and_width(side, ratio) for side in sides for ratio in aspect_ratios]
+        shapes.append([(shape[0] / height, shape[1] / width) for shape in in_pixels])
+    return shapes
+
+
 def _height_and_width(scale, ratio):
     return float(scale / math.sqrt(ratio)), float(scale * math.sqrt(ratio))
 
@@ -90,3 +126,36 @@ def grid_anchors(
         halves = np.array(of_map, np.float64) / 2
         boxes.append(np.concatenate([centers - halves, centers + halves], -1).reshape(-1, 4))
     return np.concatenate(boxes).astype(np.float32)
+
+
+@keras.saving.register_keras_serializable(package="convzoo")
+class Anchors(keras.layers.Layer):
+    """Returns the anchors of a detector for each image of a batch, so that its outputs are complete.
+
+    Call arguments:
+        inputs: [batch, ...]; only the size of the batch is used.
+
+    Returns:
+        float32 [batch, anchors, 4].
+
+    Args:
+        feature_sizes, shapes: As for `grid_anchors`.
+
+    Example:
+        >>> Anchors([(1, 2)], [[(1.0, 0.5)]])(keras.ops.zeros((3, 8))).shape
+        TensorShape([3, 2, 4])
+    """
+
+    def __init__(self, feature_sizes, shapes, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.feature_sizes, self.shapes = feature_sizes, shapes
+        self.anchors = grid_anchors(feature_sizes, shapes)
+
+    def call(self, inputs):
+        return ops.broadcast_to(self.anchors[np.newaxis], (ops.shape(inputs)[0], *self.anchors.shape))
+
+    def compute_output_shape(self, inputs_shape):
+        return (inputs_shape[0], *self.anchors.shape)
+
+    def get_config(self):
+        return {**super().get_config(), "feature_sizes": self.feature_sizes, "shapes": self.shapes}

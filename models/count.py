@@ -81,13 +81,17 @@ def count(model: keras.Model, generation: str = "mixing") -> ModelCount:
     """
     check_choice("generation", generation, ("mixing", "weights"))
     rows = []
-    num_calls = collections.Counter(id(call.operation) for call in calls(model))
+    positions = collections.defaultdict(list)  # of each call of a layer
+    for call in calls(model):
+        positions[id(call.operation)].append(math.prod(x or 0 for x in call.outputs[0].shape[1:-1]))
     for layer in model.layers:
         params = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
         madds = _madds(layer)
         if generation == "weights" and isinstance(layer, DRConv2D):
             madds -= (layer.bank_size - 1) * _generated_weights(layer)
-        madds *= max(num_calls[id(layer)], 1)
+        of_layer = positions[id(layer)]
+        if len(of_layer) > 1:  # a convolution that feature maps of several sizes share
+            madds = madds * sum(of_layer) // math.prod(layer.output.shape[1:-1])
         if params or madds:
             rows.append(LayerCount(layer.name, type(layer).__name__, tuple(layer.output.shape), params, madds))
     return ModelCount(

@@ -1,29 +1,33 @@
-"""Object detection on any network: SSD (arXiv 1512.02325) and SSDLite (arXiv 1801.04381, section 6.2)."""
+"""Object detection on any network: SSD (arXiv 1512.02325), SSDLite (1801.04381) and RetinaNet (1708.02002)."""
 
 import dataclasses
 import numbers
 import os
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import layers
 
 from convzoo.errors import ModelError, first_line
-from convzoo.models.anchors import grid_anchors, ssd_shapes
+from convzoo.models.anchors import Anchors, pyramid_shapes, ssd_shapes
 from convzoo.models.builder import NetworkBuilder
 from convzoo.models.dilation import strides_of
+from convzoo.models.feature_pyramid import FeaturePyramid
 from convzoo.models.operators import Operator, Static
 from convzoo.models.registry import builder_arguments, create_model
-from convzoo.models.weights import DETECTOR
+from convzoo.models.weights import DETECTOR, HEAD_PREFIXES
 
-# Prefix of the names of all layers after the backbone.
-DETECTOR_PREFIX = "detect_"
 # Output channels of the feature maps after the backbone's, for its full width.
 EXTRA_FILTERS = (512, 256, 256, 128)
+PYRAMID_FILTERS, HEAD_CONVS = 256, 4  # of RetinaNet
 _MIN_FILTERS = 16
-_STRIDES = (16, 32)  # of the backbone's feature maps
+MIN_LEVEL, MAX_LEVEL = 3, 7
+_HIGHEST_LEVEL = 10
+_BACKBONE_LEVEL = 5  # the coarsest map of a backbone; level n has stride 2^n
 # The probability of a class at every anchor before training, sigmoid(-4.6) = 0.01 (arXiv 1708.02002, section 4.1).
 _CLASS_BIAS = -4.6
+_PREFIX = HEAD_PREFIXES[DETECTOR]
 
 
 def create_detector(
@@ -33,21 +37,32 @@ def create_detector(
     weights: str | os.PathLike | None = None,
     *,
     operator: Operator | dict | None = None,
-    extra_filters: tuple[int, ...] = EXTRA_FILTERS,
+    neck: Literal["ssd", "fpn"] = "ssd",
     lite: bool = False,
+    extra_filters: tuple[int, ...] | None = None,
+    pyramid_filters: int | None = None,
+    head_convs: int | None = None,
+    min_level: int | None = None,
+    max_level: int | None = None,
     **overrides,
 ) -> keras.Model:
-    """Builds a single-shot detector (SSD), which predicts classes and a box at every anchor.
+    """Builds a single-shot detector, which predicts classes and a box at every anchor.
 
-    The feature maps are the backbone's last ones at strides 16 and 32, and one more for each of `extra_filters`: a 1x1
-    convolution to half of the channels and a 3x3 convolution with stride 2. Each map has two predictors, 1x1
-    convolutions without activation as in the MobileNet detectors; with `lite` a normalized and activated 3x3 depthwise
-    convolution precedes each. Extra maps have ReLU6, TensorFlow's "same" padding, and a BatchNorm momentum of 0.97 and
-    epsilon of 1e-3 unless the overrides or the registered network set them.
+    With `neck="ssd"` the feature maps are the backbone's last ones at strides 16 and 32, and one more for each of
+    `extra_filters`: a 1x1 convolution to half of the channels and a 3x3 convolution with stride 2. Each map has two
+    predictors, 1x1 convolutions without activation as in the MobileNet detectors. The operator replaces the
+    convolutions of the backbone, as in `create_model`, and those of the extra maps; the predictors stay ordinary. For
+    CondConv-MobileNetV1 (arXiv 1904.04971, table 2) this placement is inferred from the published cost of +4 %; here it
+    costs +3.4 %.
 
-    The operator replaces the convolutions of the backbone, as in `create_model`, and those of the extra maps; the
-    predictors stay ordinary. For CondConv-MobileNetV1 (arXiv 1904.04971, table 2) this placement is inferred from the
-    published cost of +4 %; here it costs +3.4 %.
+    With `neck="fpn"` a feature pyramid (arXiv 1612.03144) combines the maps at strides 8, 16 and 32 and adds strides 64
+    and 128, and all levels share the predictors, as in RetinaNet. Their 3x3 convolutions have a batch normalization for
+    each level and ReLU6. The sides of the square anchors of a level are 4, 5 and 6.3 times the stride. The operator
+    replaces the backbone's convolutions only.
+
+    With `lite` the convolutions after the backbone are separable: a normalized and activated 3x3 depthwise convolution
+    precedes each predictor of SSD, as in SSDLite. BatchNorm has a momentum of 0.97 and an epsilon of 1e-3 there unless
+    the overrides or the registered network set them; padding is TensorFlow's "same".
 
     Args:
         backbone: One of `list_models()`.
@@ -55,18 +70,24 @@ def create_detector(
         input_shape: Height, width and channels.
         weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is not loaded.
         operator: As for `create_model`.
-        extra_filters: Channels of the extra maps for a width of 1; the backbone's `width_coefficient` scales them, and
-            16 is the minimum.
-        lite: Whether extra maps and predictors are separable (SSDLite).
+        neck: "ssd" or "fpn".
+        lite: Whether the convolutions after the backbone are separable.
+        extra_filters: SSD: channels of the extra maps for a width of 1; the backbone's `width_coefficient` scales them,
+            and 16 is the minimum. None: `EXTRA_FILTERS`.
+        pyramid_filters: FPN: channels of the pyramid and of the convolutions before the predictors. None: 256.
+        head_convs: FPN: number of 3x3 convolutions before each predictor. None: 4.
+        min_level, max_level: FPN: finest and coarsest level, with strides of 2^min_level and 2^max_level. None: 3, 7.
         **overrides: Keywords of the backbone's builder.
 
     Returns:
         A `keras.Model` from float images [batch, height, width, channels] to a dict of float32 "classes", logits
-        [batch, anchors, num_classes], and "boxes", offsets [batch, anchors, 4] from `anchors(model)`.
+        [batch, anchors, num_classes], "boxes", offsets [batch, anchors, 4] from the anchors, and "anchors", the same
+        [batch, anchors, 4] for every image: top, left, bottom, right, in units of the image's height and width.
 
     Raises:
-        ModelError: `create_model` fails, a size is invalid or None, the backbone has no maps at strides 16 and 32,
-            the operator replaces nothing, or the image is too small for `extra_filters`.
+        ModelError: `create_model` fails, a size is invalid or None, the backbone has no maps at the strides, the
+            operator replaces nothing, the image is too small for `extra_filters`, or an argument belongs to the other
+            neck.
 
     Example:
         >>> from convzoo import models
@@ -74,51 +95,64 @@ def create_detector(
         >>> model.output["classes"].shape, models.anchors(model).shape
         ((None, 1917, 90), (1917, 4))
     """
-    _check(num_classes, input_shape, extra_filters, lite, overrides)
+    settings = _settings(
+        neck,
+        extra_filters=extra_filters,
+        pyramid_filters=pyramid_filters,
+        head_convs=head_convs,
+        min_level=min_level,
+        max_level=max_level,
+    )
+    _check(num_classes, input_shape, settings, lite, overrides)
     num_classes = int(num_classes)  # NumPy's small integers overflow in products
-    input_shape, extra_filters = tuple(map(int, input_shape)), tuple(map(int, extra_filters))
+    input_shape = tuple(map(int, input_shape))
     features = create_model(backbone, None, input_shape, weights, operator, features=True, **overrides)
-    strides = strides_of(features)
-    of_stride = {strides[id(x)]: x for key, x in features.output.items() if key != "head"}
-    if missing := [stride for stride in _STRIDES if stride not in of_stride]:
-        raise ModelError(
-            f"{backbone} has feature maps of strides {', '.join(map(str, sorted(of_stride)))}, but a detector needs "
-            f"{missing[0]}; use another backbone or stem_strides"
-        )
-    maps = [of_stride[stride] for stride in _STRIDES]
+    first, last = (4, 5) if neck == "ssd" else (int(settings["min_level"]), int(settings["max_level"]))
+    strides = tuple(2**level for level in range(first, last + 1))
+    maps = _maps(features, backbone, [stride for stride in strides if stride <= 2**_BACKBONE_LEVEL])
     arguments = builder_arguments(backbone, weights, operator, **overrides)
-    operator, width = arguments["operator"], arguments.get("width_coefficient", 1.0)
+    operator = arguments["operator"]
     if not isinstance(operator, Static) and set(operator.parts) <= {"classifier"}:
         raise ModelError(f"{operator} replaces only the classifier, which a detector lacks; set first_block")
     if operator.first_block is not None:  # it replaces blocks, so the extra maps too
         operator = dataclasses.replace(operator, first_block=0)
-    net = NetworkBuilder(
-        "relu6", "same", arguments.get("bn_momentum", 0.97), arguments.get("bn_epsilon", 1e-3), operator
-    )
-    for index, filters in enumerate(extra_filters):
-        if (
-            min(maps[-1].shape[1:3]) == 1
-        ):  # oneDNN's bfloat16 gradient of a strided convolution of one pixel is not finite
-            raise ModelError(
-                f"input_shape={input_shape} leaves no pixel for extra_filters[{index}]; use a larger image or "
-                f"extra_filters={tuple(extra_filters[:index])}"
+    norm = (arguments.get("bn_momentum", 0.97), arguments.get("bn_epsilon", 1e-3))
+    depths = {"classes": num_classes, "boxes": 4}
+    if neck == "ssd":
+        net = NetworkBuilder("relu6", "same", *norm, operator)
+        width = arguments.get("width_coefficient", 1.0)
+        maps = _add_extra_maps(
+            net, maps, [int(filters * width) for filters in settings["extra_filters"]], lite, input_shape
+        )
+        shapes = ssd_shapes(len(maps))
+        predictions = {
+            output: [
+                _predictor(net, x, f"{_PREFIX}{output}{index}", len(of_map) * depth, _bias(output), lite)
+                for index, (x, of_map) in enumerate(zip(maps, shapes, strict=True))
+            ]
+            for output, depth in depths.items()
+        }
+    else:
+        pyramid = FeaturePyramid(_PREFIX, int(settings["pyramid_filters"]), *norm, separable=lite)
+        maps = pyramid.levels(strides, maps)
+        shapes = pyramid_shapes(strides, input_shape[:2])
+        predictions = {
+            output: pyramid.predictions(
+                maps, output, len(shapes[0]) * depth, int(settings["head_convs"]), _bias(output)
             )
-        filters = max(_MIN_FILTERS, int(filters * width))
-        try:
-            maps.append(_extra_map(net, maps[-1], f"{DETECTOR_PREFIX}extra{index}", filters, lite))
-        except ValueError as error:  # a layer rejects an argument
-            raise ModelError(
-                f"extra_filters[{index}]={extra_filters[index]} does not fit {operator}: {first_line(error)}"
-            ) from error
-    shapes = ssd_shapes(len(maps))
-    outputs = {}
-    for output, depth, bias in (("classes", num_classes, _CLASS_BIAS), ("boxes", 4, 0.0)):
-        predictions = []
-        for index, (x, of_map) in enumerate(zip(maps, shapes, strict=True)):
-            name = f"{DETECTOR_PREFIX}{output}{index}"
-            x = _predictor(net, x, name, len(of_map) * depth, bias, lite)
-            predictions.append(layers.Reshape((-1, depth), dtype="float32", name=name)(x))
-        outputs[output] = layers.Concatenate(1, dtype="float32", name=f"{DETECTOR_PREFIX}{output}")(predictions)
+            for output, depth in depths.items()
+        }
+    outputs = {
+        output: layers.Concatenate(1, dtype="float32", name=f"{_PREFIX}{output}")(
+            [
+                layers.Reshape((-1, depths[output]), dtype="float32", name=f"{_PREFIX}{output}{index}")(x)
+                for index, x in enumerate(of_maps)
+            ]
+        )
+        for output, of_maps in predictions.items()
+    }
+    sizes = [tuple(x.shape[1:3]) for x in maps]
+    outputs["anchors"] = Anchors(sizes, shapes, name=f"{_PREFIX}anchors")(outputs["boxes"])
     return keras.Model(features.input, outputs, name=f"{backbone}{DETECTOR}")
 
 
@@ -137,17 +171,42 @@ def anchors(model: keras.Model) -> np.ndarray:
         >>> models.anchors(models.create_detector("mobilenet_v1_x0_25", num_classes=3)).shape
         (1917, 4)
     """
-    if not is_detector(model):
+    found = [layer.anchors for layer in model.layers if isinstance(layer, Anchors)]
+    if not found:
         raise ModelError(f"{model.name} is not a detector; build one with create_detector")
-    reshaped = []
-    while f"{DETECTOR_PREFIX}boxes{len(reshaped)}" in {layer.name for layer in model.layers}:
-        reshaped.append(model.get_layer(f"{DETECTOR_PREFIX}boxes{len(reshaped)}"))
-    return grid_anchors([layer.input.shape[1:3] for layer in reshaped], ssd_shapes(len(reshaped)))
+    return found[0]
 
 
-def is_detector(model: keras.Model) -> bool:
-    """Returns True if `create_detector` built the model."""
-    return model.name.endswith(DETECTOR) and any(layer.name == f"{DETECTOR_PREFIX}boxes0" for layer in model.layers)
+def _maps(features, backbone, strides):
+    """Returns the last feature maps of a backbone at the given strides."""
+    stride_of = strides_of(features)
+    of_stride = {stride_of[id(x)]: x for key, x in features.output.items() if key != "head"}
+    if missing := [stride for stride in strides if stride not in of_stride]:
+        raise ModelError(
+            f"{backbone} has feature maps of strides {', '.join(map(str, sorted(of_stride)))}, but the detector needs "
+            f"{missing[0]}; use another backbone or stem_strides"
+        )
+    return [of_stride[stride] for stride in strides]
+
+
+def _add_extra_maps(net, maps, extra_filters, lite, input_shape):
+    """Returns SSD's feature maps: those of the backbone and the extra ones."""
+    maps = list(maps)
+    for index, filters in enumerate(extra_filters):
+        # oneDNN's bfloat16 gradient of a strided convolution of one pixel is not finite.
+        if min(maps[-1].shape[1:3]) == 1:
+            raise ModelError(
+                f"input_shape={input_shape} leaves no pixel for extra_filters[{index}]; use a larger image or only "
+                f"{index} extra_filters"
+            )
+        filters = max(_MIN_FILTERS, filters)
+        try:
+            maps.append(_extra_map(net, maps[-1], f"{_PREFIX}extra{index}", filters, lite))
+        except ValueError as error:  # a layer rejects an argument
+            raise ModelError(
+                f"extra_filters[{index}], {filters} channels, does not fit the operator: {first_line(error)}"
+            ) from error
+    return maps
 
 
 def _extra_map(net, x, name, filters, lite):
@@ -176,16 +235,47 @@ def _predictor(net, x, name, filters, bias, lite):
     )(x)
 
 
-def _check(num_classes, input_shape, extra_filters, lite, overrides):
+def _bias(output):
+    return _CLASS_BIAS if output == "classes" else 0.0
+
+
+def _settings(neck, **given):
+    """Returns the settings of a neck by name, with defaults in place of None."""
+    defaults = {
+        "ssd": {"extra_filters": EXTRA_FILTERS},
+        "fpn": {
+            "pyramid_filters": PYRAMID_FILTERS,
+            "head_convs": HEAD_CONVS,
+            "min_level": MIN_LEVEL,
+            "max_level": MAX_LEVEL,
+        },
+    }
+    if neck not in defaults:
+        raise ModelError(f"neck={neck!r} is unknown; choose {' or '.join(defaults)}")
+    for key, value in given.items():
+        if value is not None and key not in defaults[neck]:
+            raise ModelError(f"{key}={value!r} has no effect with neck={neck!r}; remove it")
+    return {key: default if given[key] is None else given[key] for key, default in defaults[neck].items()}
+
+
+def _check(num_classes, input_shape, settings, lite, overrides):
     """Raises ModelError for an invalid argument of `create_detector`."""
-    sizes = {"num_classes": (num_classes,), "input_shape": input_shape, "extra_filters": extra_filters}
-    for key, values in sizes.items():
-        if not isinstance(values, (list, tuple)) or (key == "input_shape" and len(values) != 3):
-            example = "(300, 300, 3)" if key == "input_shape" else EXTRA_FILTERS
-            raise ModelError(f"{key} must be a tuple such as {example}, not {values!r}")
-        for value in values:
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-                raise ModelError(f"{key} must be integers of at least 1, not {value!r}")
+    examples = {"input_shape": (300, 300, 3), "extra_filters": EXTRA_FILTERS}
+    for key, value in {"num_classes": num_classes, "input_shape": input_shape, **settings}.items():
+        if key not in examples:
+            value = (value,)
+        elif not isinstance(value, (list, tuple)) or (key == "input_shape" and len(value) != 3):
+            raise ModelError(f"{key} must be a tuple such as {examples[key]}, not {value!r}")
+        low = 0 if key == "head_convs" else 1
+        for item in value:
+            if not isinstance(item, numbers.Integral) or isinstance(item, bool) or item < low:
+                raise ModelError(f"{key} must be integers of at least {low}, not {item!r}")
+    low, high = settings.get("min_level", MIN_LEVEL), settings.get("max_level", MAX_LEVEL)
+    if not (low <= _BACKBONE_LEVEL <= high <= _HIGHEST_LEVEL):
+        raise ModelError(
+            f"min_level={low} and max_level={high} must satisfy min_level <= {_BACKBONE_LEVEL} <= max_level <= "
+            f"{_HIGHEST_LEVEL}"
+        )
     if not isinstance(lite, bool):
         raise ModelError(f"lite must be True or False, not {lite!r}")
     for key in ("features", "include_top", "name"):

@@ -12,10 +12,10 @@ from convzoo.models.builder import NetworkBuilder
 from convzoo.models.dilation import dilate, strides_of
 from convzoo.models.graph import calls, check_flat
 from convzoo.models.registry import create_model
-from convzoo.models.weights import SEGMENTER, read_metadata
+from convzoo.models.weights import HEAD_PREFIXES, SEGMENTER
 
 # Prefix of the names of all layers after the backbone.
-HEAD_PREFIX = "segment_"
+HEAD_PREFIX = HEAD_PREFIXES[SEGMENTER]
 # Dilation rates of the pyramid at an output stride of 16; they scale inversely with the output stride.
 ATROUS_RATES = (6, 12, 18)
 _LOW_LEVEL_STRIDE = 4
@@ -155,44 +155,6 @@ def _features(model: keras.Model) -> keras.Model:
             f"{model.name} has no feature map of 1 / stride of the image's size; make it return a dict of feature maps"
         )
     return keras.Model(model.inputs, {f"stride_{stride}": found[stride] for stride in sorted(found)}, name=model.name)
-
-
-def load_backbone(model: keras.Model, path: str) -> list[str]:
-    """Loads a `.weights.h5` file into a segmenter's backbone: all of it, or nothing when an error is raised.
-
-    Returns:
-        Paths of the weights that were not loaded: those of the layers after the backbone.
-
-    Raises:
-        ModelError: The file has no metadata, belongs to another network, or cannot be read.
-
-    Example:
-        >>> from convzoo import models
-        >>> models.save_weights(models.create_model("mobilenet_v1_x0_25", 10, (64, 64, 3)), "net.weights.h5")
-        >>> segmenter = models.create_segmenter("mobilenet_v1_x0_25", 21, (64, 64, 3), filters=8)
-        >>> load_backbone(segmenter, "net.weights.h5")[0]
-        'segment_pyramid_rate6_depthwise_conv/kernel'
-    """
-    name = model.name.removesuffix(SEGMENTER)
-    if not (metadata := read_metadata(path, name)):
-        raise ModelError(f"weights {path!r} have no metadata that names their network; write them with save_weights")
-    backbone = create_model(name, None, model.input_shape[1:], path, features=True)
-    features = {key: x for key, x in backbone.output.items() if key != "head"}
-    target = {weight.path: weight for weight in model.weights if not weight.path.startswith(HEAD_PREFIX)}
-    stored = {weight.path: weight for weight in keras.Model(backbone.input, features).weights}
-    if {path: weight.shape for path, weight in target.items()} != {path: w.shape for path, w in stored.items()}:
-        raise ModelError(
-            f"weights {path!r} have other layers than the backbone of {model.name!r} as built here; create it with the "
-            f"overrides of the file, {metadata['overrides']}"
-        )
-    for weight_path, weight in target.items():
-        weight.assign(stored[weight_path].value)
-    return [weight.path for weight in model.weights if weight.path.startswith(HEAD_PREFIX)]
-
-
-def is_segmenter(model: keras.Model) -> bool:
-    """Returns True if `create_segmenter` built the model."""
-    return model.name.endswith(SEGMENTER)
 
 
 def _conv_bn(block, x, name, filters):

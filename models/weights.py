@@ -17,6 +17,8 @@ SUFFIX = ".weights.h5"
 CLASSIFIER = "head_dense"
 # Suffixes of the names of segmenters and detectors, which start with their backbone's.
 SEGMENTER, DETECTOR = "_segmenter", "_detector"
+# Prefix of the names of all layers after their backbone.
+HEAD_PREFIXES = {SEGMENTER: "segment_", DETECTOR: "detect_"}
 _ATTRIBUTE = "convzoo"
 _MAX_CHARACTERS = 320
 
@@ -221,6 +223,18 @@ def _verify_checksum(path, metadata):
         raise ModelError(f"weights {path!r} are damaged ({first_line(error)}); write the file again") from error
     if found != metadata["checksum"]:
         raise ModelError(f"weights {path!r} are damaged: their values have changed; write the file again")
+
+
+def head_prefix(model: keras.Model) -> str:
+    """Returns the prefix of the names of the layers that depend on the task: the classifier, or all after the backbone.
+
+    Example:
+        >>> from convzoo import models
+        >>> head_prefix(models.create_segmenter("mobilenet_v1_x0_25", 3, (64, 64, 3), filters=8))
+        'segment_'
+    """
+    prefixes = [prefix for suffix, prefix in HEAD_PREFIXES.items() if model.name.endswith(suffix)]
+    return prefixes[0] if prefixes else CLASSIFIER
 
 
 def check_path(path: str) -> None:

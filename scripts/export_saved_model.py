@@ -63,7 +63,7 @@ def _class_names(config, task):
     from convzoo.training import workdir
 
     if CLASS_NAMES.value is None:
-        return data.class_names(config.data.source, config.data.data_dir, task.dense_labels)
+        return data.class_names(config.data.source, config.data.data_dir, task.label_kind)
     for name in ("workdir", "source"):
         if flags.FLAGS[name].value is not None:
             raise ConfigError(f"--class_names={CLASS_NAMES.value} and --{name} exclude each other; use one")

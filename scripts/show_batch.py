@@ -3,8 +3,8 @@
     python scripts/show_batch.py --config=configs/quickstart.py --config.data.mixup=0.2 --output=batch.png
 
 The images have the order and the random augmentation of the training run. The title of a mixed image has both classes
-and their shares; its partner can differ from the training run, where it depends on the batch size. Images with dense
-labels are drawn beside their label map.
+and their shares; its partner can differ from the training run, where it depends on the batch size. A label map
+is drawn beside its image, boxes are drawn on it.
 """
 
 import math
@@ -22,6 +22,8 @@ OUTPUT = flags.DEFINE_string("output", "batch.png", "PNG file to write.")
 
 def main():
     config = program.config()
+    import tensorflow as tf
+
     from convzoo import data
     from convzoo.configs.schema import validate
     from convzoo.data.service import parse_addresses
@@ -30,7 +32,7 @@ def main():
 
     validate(config, num_replicas=1)
     source, settings = experiment.open_source(config), experiment.train_settings(config)
-    settings["augmentation"].check(source.dense_labels)
+    settings["augmentation"].check(source.label_kind)
     data.check_servers(config.data.service)
     split, repeats = config.data.train_split, config.data.repeated_augmentation
     first = EPOCH.value * source.num_examples(split)
@@ -45,9 +47,11 @@ def main():
     )
     with data.reraise_data_errors():
         batch = next(iter(batches))
-    images, labels = (batch[name].numpy()[: COUNT.value] for name in ("image", "label"))
+    images, labels = tf.nest.map_structure(lambda x: x.numpy()[: COUNT.value], (batch["image"], batch["label"]))
     normalization = {"mean": settings["mean"], "std": settings["std"]}
-    if source.dense_labels:
+    if source.label_kind == "boxes":
+        image = drawing.draw_boxes(images, {"boxes": labels}, source.class_names, **normalization)
+    elif source.label_kind == "map":
         numbers = {"labels": source.num_classes}
         image = drawing.draw_label_maps(images, {"labels": labels}, numbers, names=source.class_names, **normalization)
     else:

@@ -28,7 +28,7 @@ def export_saved_model(
 ) -> None:
     """Writes `model` as a SavedModel to `folder`. An existing SavedModel is replaced after the new one is complete.
 
-    The SavedModel has three signatures, all for any batch size:
+    The SavedModel has these signatures, all for any batch size:
 
     - `serving_default`: "image_bytes", string [batch], encoded images of any size and format of `data.decode_image`;
     - `images`: "images", uint8 [batch, height, width, 3], any height and width;
@@ -36,10 +36,15 @@ def export_saved_model(
 
     Each signature returns `task.export_outputs`. For classification these are "classes" (int64 [batch]),
     "probabilities" and "logits" (float32 [batch, classes]). For segmentation they are "classes" (int32 [batch, height,
-    width]) and "probabilities" (float32 [batch, height, width, classes]) at the size of the images. With
-    `task.dense_labels`, the encoded images of a batch must have one size. Images of another format, of too many pixels
-    or of another size, and floats that are NaN or infinite raise InvalidArgumentError, which names their indices in the
-    batch. An empty batch has empty outputs.
+    width]) and "probabilities" (float32 [batch, height, width, classes]) at the size of the images; the encoded images
+    of a batch must have one size. For detection they are the detections by decreasing score, padded with zeros: "boxes"
+    (float32 [batch, max_detections, 4]: top, left, bottom, right in pixels of the image), "scores" (float32 [batch,
+    max_detections]), "classes" (int32 [batch, max_detections]) and their number "count" (int32 [batch]). A further
+    signature `images_raw` has the inputs of `images` and returns the "boxes" (float32 [batch, anchors, 4], in pixels)
+    and "scores" (float32 [batch, anchors, classes]) of all anchors, without non-maximum suppression.
+
+    Images of another format, of too many pixels or of another size, and floats that are NaN or infinite raise
+    InvalidArgumentError, which names their indices in the batch. An empty batch has empty outputs.
 
     Args:
         model: Network from normalized float images to outputs, which computes in float32.
@@ -158,36 +163,51 @@ class _ServedModel(tf.Module):
             shape = (None, *input_settings["image_size"], 3)[4 - images.shape.rank :]
             return tf.ensure_shape(data.eval_transform(images, **input_settings), shape)
 
-        def predict(inputs, image_size):
+        def predict(inputs, image_sizes, export_outputs=task.export_outputs):
             # Convolutions of oneDNN fail for an empty batch.
             count = tf.shape(inputs)[0]
             inputs = tf.cond(count > 0, lambda: inputs, lambda: tf.zeros([1, *inputs.shape[1:]]))
             outputs = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), model(inputs, training=False))
-            return {name: value[:count] for name, value in task.export_outputs(outputs, image_size).items()}
+            outputs = export_outputs(outputs, image_sizes[: tf.maximum(count, 1)])
+            return {name: value[:count] for name, value in outputs.items()}
 
-        def from_images(images):
+        def from_images(images, export_outputs=task.export_outputs):
             if images.dtype.is_floating:
                 is_finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3])
                 images = _require(is_finite, images, "NaN or infinite values at batch index:")
-            return predict(preprocess(images), tf.shape(images)[1:3])
+            # One more row than images, for an empty batch.
+            image_sizes = tf.tile(tf.shape(images)[tf.newaxis, 1:3], [tf.shape(images)[0] + 1, 1])
+            return predict(preprocess(images), image_sizes, export_outputs)
 
         def decode(encoded):
             return data.decode_image(encoded, max_pixels)
 
         def from_bytes(image_bytes):
             image_bytes = _require_images(image_bytes, max_pixels)
-            if task.dense_labels:
+            if task.label_kind == "map":
                 return from_images(_decode_same_size(image_bytes, decode))
             # Images may differ in size before preprocessing, so they are preprocessed one at a time.
-            spec = tf.TensorSpec([*input_settings["image_size"], 3], tf.float32)
-            inputs = tf.map_fn(lambda encoded: preprocess(decode(encoded)), image_bytes, fn_output_signature=spec)
-            return predict(inputs, image_size=None)
+            specs = tf.TensorSpec([*input_settings["image_size"], 3], tf.float32), tf.TensorSpec([2], tf.int32)
+            inputs, image_sizes = tf.map_fn(
+                lambda encoded: (preprocess(decode(encoded)), decoding.image_size(encoded)),
+                image_bytes,
+                fn_output_signature=specs,
+            )
+            return predict(inputs, tf.concat([image_sizes, [[1, 1]]], 0))
 
         self.image_bytes = tf.function(from_bytes, input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
         # Both traces belong to one function, so `loaded.images(batch)` accepts uint8 and float32.
-        self.images = tf.function(from_images)
+        self.images = tf.function(lambda images: from_images(images))
+        raw = {}
+        if type(task).export_raw_outputs is not Task.export_raw_outputs:
+            spec = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
+            self.images_raw = tf.function(
+                lambda images: from_images(images, task.export_raw_outputs), input_signature=[spec]
+            )
+            raw["images_raw"] = self.images_raw
         self.signatures_by_name = {
             "serving_default": self.image_bytes,
+            **raw,
             **{
                 name: self.images.get_concrete_function(tf.TensorSpec([None, None, None, 3], dtype, "images"))
                 for name, dtype in (("images", tf.uint8), ("images_float", tf.float32))

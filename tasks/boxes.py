@@ -34,7 +34,7 @@ def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
     offsets = bounding_boxes.encode_box_to_deltas(
         anchors, boxes, "yxyx", "yxyx", encoding_format="center_yxhw", variance=_VARIANCE
     )
-    return tf.maximum(offsets, _LOWEST_OFFSET)
+    return tf.where(tf.math.is_finite(offsets), offsets, _LOWEST_OFFSET)
 
 
 def decode(offsets: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
@@ -127,3 +127,62 @@ def hard_negative_loss(targets: tf.Tensor, logits: tf.Tensor, ratio: int = 3) ->
     rank = tf.argsort(tf.argsort(negative_losses, -1, "DESCENDING", stable=True), -1, stable=True)
     is_hard = (rank < num_negatives) & (is_positive == 0)
     return losses * (is_positive + tf.cast(is_hard, tf.float32))
+
+
+def detect(
+    boxes: tf.Tensor,
+    logits: tf.Tensor,
+    *,
+    iou_threshold: float = 0.6,
+    score_threshold: float = 1e-8,
+    max_detections: int = 100,
+    candidates: int = 1000,
+) -> dict[str, tf.Tensor]:
+    """Returns the detections of each image: non-maximum suppression among the boxes of each class.
+
+    Args:
+        boxes: float32 [batch, anchors, 4], decoded, within 0..1.
+        logits: float32 [batch, anchors, classes], before the sigmoid.
+        iou_threshold: A box is dropped if its IoU with a better one of its class is larger.
+        score_threshold: A box is dropped if its score, the sigmoid of its logit, is not larger.
+        max_detections: Detections of an image over all classes, those with the highest scores.
+        candidates: Pairs of a box and a class that are considered, those with the highest scores. It bounds the work of
+            an image; RetinaNet (arXiv 1708.02002, section 4.1) considers as many of each feature map.
+
+    Returns:
+        "boxes" float32 [batch, max_detections, 4], "scores" float32 and "classes" int32 [batch, max_detections], by
+        decreasing score, padded with zeros; "count" int32 [batch], the number of detections.
+
+    Example:
+        >>> boxes = tf.constant([[[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.4], [0.5, 0.5, 1.0, 1.0]]])
+        >>> found = detect(boxes, tf.constant([[[3.0], [2.0], [1.0]]]), max_detections=3)
+        >>> found["count"].numpy().tolist(), found["scores"].numpy().round(2).tolist()
+        ([2], [[0.949999988079071, 0.7300000190734863, 0.0]])
+    """
+    num_anchors, num_classes = logits.shape[1:]
+    flat = tf.reshape(logits, [-1, num_anchors * num_classes])
+    scores, indices = tf.math.top_k(flat, min(candidates, num_anchors * num_classes))
+    scores, classes = tf.sigmoid(scores), indices % num_classes
+    boxes = tf.gather(boxes, indices // num_classes, batch_dims=1)
+    # Boxes of different classes are moved apart, so that they never overlap.
+    moved = boxes + 2.0 * tf.cast(classes, tf.float32)[..., tf.newaxis]
+    selected, count = tf.image.non_max_suppression_padded(
+        moved,
+        scores,
+        min(max_detections, scores.shape[1]),
+        iou_threshold,
+        score_threshold,
+        pad_to_max_output_size=True,
+        sorted_input=True,
+        canonicalized_coordinates=True,
+    )
+    is_valid = tf.sequence_mask(count, selected.shape[1])
+    found = {"boxes": boxes, "scores": scores, "classes": classes}
+    detections = {}
+    for name, values in found.items():
+        values = tf.gather(values, tf.where(is_valid, selected, 0), batch_dims=1)
+        mask = is_valid if values.shape.rank == 2 else is_valid[..., tf.newaxis]
+        values = tf.where(mask, values, tf.zeros([], values.dtype))
+        padding = [[0, 0], [0, max_detections - selected.shape[1]], *[[0, 0]] * (values.shape.rank - 2)]
+        detections[name] = tf.pad(values, padding)
+    return {**detections, "count": count}

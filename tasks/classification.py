@@ -23,7 +23,7 @@ class Classification(Task):
         correct = tf.equal(tf.argmax(outputs, -1, output_type=labels.dtype), labels)
         return {"accuracy": tf.cast(correct, tf.float32)}
 
-    def initial_totals(self, num_classes):
+    def initial_totals(self, output_shape):
         return {name: tf.zeros([]) for name in ("loss", "top1", "top5")}
 
     def eval_totals(self, labels, outputs, mask):
@@ -45,5 +45,5 @@ class Classification(Task):
             "loss": f"{metrics['loss']:.4f}",
         }
 
-    def export_outputs(self, outputs, image_size):
+    def export_outputs(self, outputs, image_sizes):
         return {"classes": tf.argmax(outputs, -1), "probabilities": tf.nn.softmax(outputs), "logits": outputs}

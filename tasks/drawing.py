@@ -1,9 +1,10 @@
-"""Drawings of images, label maps and predictions as PNG files."""
+"""Drawings of images, label maps, boxes and predictions as PNG files."""
 
 import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,7 @@ _LETTERS_PER_INCH = 16  # of a title
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 
 
-def first_images(source: data.Source, split: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
+def first_images(source: data.Source, split: str, count: int, **settings) -> tuple[np.ndarray, Any]:
     """Returns the first images of `split`, as a network receives them in evaluation, and their labels.
 
     Args:
@@ -32,7 +33,7 @@ def first_images(source: data.Source, split: str, count: int, **settings) -> tup
         **settings: Further arguments of `data.eval_dataset`.
 
     Returns:
-        float32 [images, height, width, 3] and int32 [images, ...].
+        float32 [images, height, width, 3], and labels as in `data.eval_dataset`, arrays [images, ...].
 
     Raises:
         DataError: Too many images are corrupt.
@@ -40,7 +41,7 @@ def first_images(source: data.Source, split: str, count: int, **settings) -> tup
     with data.reraise_data_errors():
         batch = next(iter(data.eval_dataset(source, split, batch_size=count, **settings)))
     is_example = batch["mask"].numpy() > 0
-    return batch["image"].numpy()[is_example], batch["label"].numpy()[is_example]
+    return tf.nest.map_structure(lambda tensor: tensor.numpy()[is_example], (batch["image"], batch["label"]))
 
 
 def draw_label_maps(
@@ -82,6 +83,62 @@ def draw_label_maps(
         colors = _colormap(len(names))
         patches = [Patch(color=colors(label), label=name) for label, name in enumerate(names)]
         figure.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=8)
+    return _png(figure, axes)
+
+
+def draw_boxes(
+    images: np.ndarray,
+    boxes: Mapping[str, Mapping[str, np.ndarray]],
+    names: Sequence[str],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    min_score: float = 0.0,
+) -> bytes:
+    """Draws each image once for each set of boxes, side by side, one color per class.
+
+    Args:
+        images: Normalized images, float [images, height, width, 3].
+        boxes: Title of a column to "boxes" [images, slots, 4] (top, left, bottom, right, in units of the image's height
+            and width), "classes" [images, slots], "count" [images], and for detections "scores" [images, slots].
+        names: Class names; those of the drawn boxes are in the legend.
+        mean, std: Normalization of the images, three numbers each, on the scale 0 to 255.
+        min_score: Lowest score of a detection that is drawn.
+
+    Returns:
+        A PNG file.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch, Rectangle
+
+    height, width = np.clip(np.array(images.shape[1:3]) / _DPI, _MIN_INCHES, _MAX_INCHES)
+    columns = len(boxes) * max(1, min(int(_ROW_INCHES / width) // len(boxes), len(images)))
+    rows = math.ceil(len(images) * len(boxes) / columns)
+    figure = Figure(figsize=(max(width * columns, 2.5), height * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    panels = iter(axes.flat)
+    colors, drawn = _colormap(len(names)), set()
+    scale = np.tile(images.shape[1:3], 2)
+    for index, image in enumerate(_to_rgb(images, mean, std)):
+        for title, of_title in boxes.items():
+            axis = next(panels)
+            axis.imshow(image)
+            axis.set_title(title, fontsize=8)
+            for slot in range(of_title["count"][index]):
+                score = of_title["scores"][index, slot] if "scores" in of_title else None
+                if score is not None and score < min_score:
+                    continue
+                number = int(of_title["classes"][index, slot])
+                drawn.add(number)
+                top, left, bottom, right = of_title["boxes"][index, slot] * scale - 0.5
+                corner, sides = (left, top), (right - left, bottom - top)
+                axis.add_patch(Rectangle(corner, *sides, fill=False, color=colors(number), linewidth=1.2))
+                if score is not None:
+                    background = {"facecolor": "white", "alpha": 0.6, "pad": 0.3, "linewidth": 0}
+                    axis.text(left, top, f"{score:.2f}", fontsize=5, va="top", bbox=background)
+    if drawn:
+        patches = [Patch(color=colors(number), label=names[number]) for number in sorted(drawn)]
+        figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=8)
     return _png(figure, axes)
 
 

@@ -15,7 +15,7 @@ class Segmentation(Task):
     evaluation resizes images and labels.
     """
 
-    dense_labels = True
+    label_kind = "map"
     best_metric = "miou"
 
     def build_model(self, config, num_classes, input_shape, overrides):
@@ -30,7 +30,8 @@ class Segmentation(Task):
         correct = tf.equal(tf.argmax(outputs, -1, output_type=labels.dtype), labels)
         return {"accuracy": _mean_over_labeled_pixels(tf.cast(correct, tf.float32), labels)}
 
-    def initial_totals(self, num_classes):
+    def initial_totals(self, output_shape):
+        num_classes = output_shape[-1]
         return {"loss": tf.zeros([]), "confusion": tf.zeros([num_classes, num_classes], tf.int64)}
 
     def eval_totals(self, labels, outputs, mask):
@@ -64,8 +65,8 @@ class Segmentation(Task):
             "loss": f"{metrics['loss']:.4f}",
         }
 
-    def export_outputs(self, outputs, image_size):
-        scores = tf.image.resize(outputs, image_size, method="bilinear")
+    def export_outputs(self, outputs, image_sizes):
+        scores = tf.image.resize(outputs, image_sizes[0], method="bilinear")
         return {"classes": tf.argmax(scores, -1, tf.int32), "probabilities": tf.nn.softmax(scores)}
 
 

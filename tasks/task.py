@@ -8,9 +8,11 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
+from convzoo import data
+
 
 class Task(abc.ABC):
-    """A kind of prediction: its network head, loss, metrics and exported outputs. Instances hold no state.
+    """A kind of prediction: its network head, loss, metrics and exported outputs. Instances hold settings and no state.
 
     Labels and outputs are tensors or nested structures of tensors whose first axis is the batch: class indices, label
     maps, or a dictionary such as padded boxes and their classes. Training calls `losses` and `train_metrics` in every
@@ -19,13 +21,13 @@ class Task(abc.ABC):
     precision. At the end it calls `eval_metrics` once.
 
     Attributes:
-        dense_labels: True if the label of an image is a map with one label per pixel.
+        label_kind: What the label of an image is.
         best_metric: Name of the metric that selects the best checkpoint; higher is better.
         train_metric_names: Keys of `train_metrics`.
         prediction_dtypes: Name and dtype of each tensor of `eval_predictions`.
     """
 
-    dense_labels: bool = False
+    label_kind: data.LabelKind = "class"
     best_metric: str
     train_metric_names: tuple[str, ...] = ("accuracy",)
     prediction_dtypes: dict[str, tf.DType] = {}  # noqa: RUF012  never modified
@@ -61,9 +63,16 @@ class Task(abc.ABC):
     def train_metrics(self, labels, outputs) -> dict[str, tf.Tensor]:
         """Returns the metrics that training reports with the loss, float32 [batch] each. Arguments as in `losses`."""
 
+    def prepare_evaluation(self) -> None:  # noqa: B027  optional
+        """Raises ConfigError if a library that `eval_metrics` needs is missing."""
+
     @abc.abstractmethod
-    def initial_totals(self, num_classes: int) -> dict[str, tf.Tensor]:
-        """Returns zeros of the shapes and dtypes of `eval_totals`."""
+    def initial_totals(self, output_shape) -> dict[str, tf.Tensor]:
+        """Returns zeros of the shapes and dtypes of `eval_totals`.
+
+        Args:
+            output_shape: Shapes of the network's outputs, as in `keras.Model.output_shape`.
+        """
 
     @abc.abstractmethod
     def eval_totals(self, labels, outputs, mask: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -76,8 +85,8 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def eval_metrics(
         self, totals: dict[str, np.ndarray], predictions: dict[str, np.ndarray], num_examples: int
-    ) -> dict[str, float]:
-        """Returns the metrics of a split, "loss" and `best_metric` among them.
+    ) -> dict[str, float | dict[int, float]]:
+        """Returns the metrics of a split, "loss" and `best_metric` among them; some may be a dict by class index.
 
         Args:
             totals: `eval_totals`, summed over all batches.
@@ -90,14 +99,21 @@ class Task(abc.ABC):
         """Formats the metrics for a table: column title to text."""
 
     @abc.abstractmethod
-    def export_outputs(self, outputs, image_size: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    def export_outputs(self, outputs, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the outputs of an exported model by name.
 
         Args:
             outputs: Outputs of the network, float32.
-            image_size: Height and width of the images in pixels, int32 [2], before preprocessing; None where the
-                images of the batch may differ in size, which tasks with `dense_labels` exclude.
+            image_sizes: Height and width of each image in pixels before preprocessing, int32 [batch, 2]. For label
+                maps they are all the same.
         """
+
+    def export_raw_outputs(self, outputs, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the outputs of the exported model without steps that a TPU serves slowly; none by default.
+
+        Arguments as in `export_outputs`.
+        """
+        return {}
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:

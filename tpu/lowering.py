@@ -18,6 +18,7 @@ from convzoo.training.optimizers import make_schedule
 from convzoo.training.state import build_train_state
 from convzoo.training.train_step import step_settings, train_step
 
+_BOXES = 100  # slots for boxes of an image
 _NODE = re.compile(r"\{\{node ([^}]*)\}\}")
 _UNSUPPORTED = re.compile(r"on (XLA_\w+): (\w+) \(.*?\{\{node ([^}]*)\}\}", re.DOTALL)
 # Errors that TensorFlow and Keras raise while they trace or lower a step.
@@ -76,9 +77,7 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
         if mode == "train" and experiment.augmentation(config).mixes:
             label = tf.TensorSpec((batch_size, num_classes), tf.float32, "label")
         else:
-            label = tf.TensorSpec(
-                (batch_size, height, width) if task.dense_labels else (batch_size,), tf.int32, "label"
-            )
+            label = _label_spec(task.label_kind, batch_size, (height, width), mode)
         mask = tf.TensorSpec((batch_size,), tf.float32, "mask")
         state_bytes = {}
         if mode == "train":
@@ -102,6 +101,17 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
         layers.set_target(previous_target)
     state_bytes = {"weights": _bytes(weight.value for weight in model.weights), **state_bytes}
     return LoweredStep(hlo, model.name, _layer_names(model), state_bytes)
+
+
+def _label_spec(kind, batch_size, image_size, mode):
+    """Returns the specs of a batch of labels, see `convzoo.data.eval_dataset`."""
+    if kind != "boxes":
+        return tf.TensorSpec((batch_size, *(image_size if kind == "map" else ())), tf.int32, "label")
+    shapes = {"boxes": (_BOXES, 4), "classes": (_BOXES,), "count": ()}
+    if mode == "eval":
+        shapes |= {"num_crowds": (), "areas": (_BOXES,), "size": (2,)}
+    dtypes = {name: tf.float32 if name in ("boxes", "areas") else tf.int32 for name in shapes}
+    return {name: tf.TensorSpec((batch_size, *shape), dtypes[name], name) for name, shape in shapes.items()}
 
 
 def lower_step(step: Callable, *specs: tf.TensorSpec) -> bytes:

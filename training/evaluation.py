@@ -48,6 +48,7 @@ class Evaluator:
     ):
         self._model, self._strategy, self._task, self._count_corrupt = model, strategy, task, count_corrupt
         self._compiled = tf.function(self._run)
+        task.prepare_evaluation()
 
     def set_weights(self, weights: dict[str, tf.Variable]) -> None:
         """Assigns `weights`, by path, to the network."""
@@ -113,7 +114,7 @@ class Evaluator:
         return {**totals, "examples": tf.reduce_sum(batch["mask"])}, predictions
 
     def _run(self, iterator, batches):
-        totals = {**self._task.initial_totals(self._model.output_shape[-1]), "examples": tf.zeros([])}
+        totals = {**self._task.initial_totals(self._model.output_shape), "examples": tf.zeros([])}
         dtypes = dict(self._task.prediction_dtypes)
         if dtypes:
             dtypes["mask"] = tf.float32
@@ -191,6 +192,9 @@ class CheckpointEvaluator:
         """
         path, kind, step = checkpoints.load(self._workdir, which, self._model, self._weights)
         metrics = self._evaluator.evaluate(self._source, self._split, batch_size=self._batch_size, **self._settings)
+        for name, values in metrics.items():
+            if isinstance(values, dict):  # by class index
+                metrics[name] = {self._source.class_names[number]: value for number, value in values.items()}
         return {
             "step": step,
             "weights": kind,

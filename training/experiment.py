@@ -17,9 +17,7 @@ from convzoo.tasks import get_task
 
 def open_source(config: ml_collections.ConfigDict) -> data.Source:
     """Opens the data source of the experiment. Raises DataError where it is missing or invalid."""
-    return data.open_source(
-        config.data.source, data_dir=config.data.data_dir, dense_labels=get_task(config).dense_labels
-    )
+    return data.open_source(config.data.source, data_dir=config.data.data_dir, label_kind=get_task(config).label_kind)
 
 
 def config_for_weights(
@@ -62,7 +60,7 @@ def input_settings(config: ml_collections.ConfigDict) -> dict:
     """Returns size and normalization of the network's input, the arguments of `data.eval_transform`.
 
     Values that the config leaves at None are those the network was published with. `crop_fraction` is None for tasks
-    with dense labels, which use whole images.
+    with label maps or boxes, which use whole images.
     """
     info = models.info(config.model.name)
     size = config.model.image_size or info.input_size
@@ -71,7 +69,7 @@ def input_settings(config: ml_collections.ConfigDict) -> dict:
         "image_size": (size, size),
         "mean": tuple(config.data.mean or info.preprocessing.mean),
         "std": tuple(config.data.std or info.preprocessing.std),
-        "crop_fraction": None if get_task(config).dense_labels else crop_fraction,
+        "crop_fraction": crop_fraction if get_task(config).label_kind == "class" else None,
         "interpolation": config.data.interpolation or info.preprocessing.interpolation,
     }
 

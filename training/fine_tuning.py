@@ -13,8 +13,8 @@ import tensorflow as tf
 from convzoo import models
 from convzoo.errors import ConfigError
 from convzoo.files import check_no_pattern
-from convzoo.models import segmentation
-from convzoo.models.weights import CLASSIFIER, SUFFIX
+from convzoo.models.backbone import load_backbone
+from convzoo.models.weights import CLASSIFIER, HEAD_PREFIXES, SUFFIX, head_prefix
 from convzoo.training import checkpoints, optimizers, workdir
 from convzoo.training.experiment import model_arguments
 
@@ -105,7 +105,8 @@ def load(initialization: Initialization, model: keras.Model, num_classes: int, n
     """Loads pretrained weights into `model`.
 
     The classifier keeps its random initialization if `new_classifier` is set or if the weights have another number of
-    classes. In a segmenter, the last layer does, or the whole decoder if the weights belong to a classifier.
+    classes. In a segmenter or detector, the last layers do, or all after the backbone if the weights belong to a
+    classifier.
 
     Args:
         initialization: The weights.
@@ -121,8 +122,9 @@ def load(initialization: Initialization, model: keras.Model, num_classes: int, n
         ModelError: A file does not fit.
     """
     source = initialization.path
-    if source.endswith(SUFFIX) and segmentation.is_segmenter(model):
-        skipped = segmentation.load_backbone(model, source)
+    has_head = head_prefix(model) != CLASSIFIER
+    if source.endswith(SUFFIX) and has_head:
+        skipped = load_backbone(model, source)
     elif source.endswith(SUFFIX):
         new_classifier = new_classifier or initialization.num_classes not in (None, num_classes)
         skipped = models.load_weights(model, source, new_classifier=new_classifier)
@@ -132,7 +134,7 @@ def load(initialization: Initialization, model: keras.Model, num_classes: int, n
         skipped = [
             weight.path for weight in classifier if list(saved.get(f"model/{weight.path}", ())) != list(weight.shape)
         ]
-        if new_classifier or (skipped and not segmentation.is_segmenter(model)):
+        if new_classifier or (skipped and not has_head):
             skipped = [weight.path for weight in classifier]
         kind, step = checkpoints.restore_weights(source, model, skip=skipped)
         source = f"{source} (step {step}, {kind} weights)"
@@ -141,8 +143,8 @@ def load(initialization: Initialization, model: keras.Model, num_classes: int, n
 
 
 def is_classifier(weight: keras.Variable) -> bool:
-    """Returns whether `weight` belongs to the classifier, its routing included, or to the decoder of a segmenter."""
-    return weight.path.startswith((CLASSIFIER, segmentation.HEAD_PREFIX))
+    """Returns whether `weight` belongs to the classifier, its routing included, or follows the backbone."""
+    return weight.path.startswith((CLASSIFIER, *HEAD_PREFIXES.values()))
 
 
 def freeze(model: keras.Model, patterns: tuple[str, ...]) -> dict[str, int]:
@@ -207,7 +209,7 @@ def describe(model: keras.Model, frozen: dict[str, int], backbone_lr_multiplier:
     trained = _num_parameters(model.trainable_weights)
     text = f"training {trained:,} of {trained + sum(frozen.values()):,} parameters"
     if backbone_lr_multiplier != 1.0:
-        classifier = f"{segmentation.HEAD_PREFIX}*" if segmentation.is_segmenter(model) else CLASSIFIER
+        classifier = head_prefix(model) + "*" * (head_prefix(model) != CLASSIFIER)
         text += f", all but {classifier} at {backbone_lr_multiplier:.3g} of the learning rate"
     if frozen:
         more = f" and {len(frozen) - 6} more" if len(frozen) > 6 else ""

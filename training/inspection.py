@@ -1,4 +1,4 @@
-"""What the dynamic layers of a network do with images: region maps of DRConv and routing weights of CondConv."""
+"""What a network does with images: region maps of DRConv, routing weights of CondConv, detections."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,11 +9,13 @@ import tensorflow as tf
 
 from convzoo import data, models
 from convzoo.models.region_masks import masks
-from convzoo.tasks.drawing import draw_label_maps, draw_matrices, first_images
+from convzoo.tasks import Detection
+from convzoo.tasks.drawing import draw_boxes, draw_label_maps, draw_matrices, first_images
 
 NUM_REGION_IMAGES = 16  # images from which the shares of the regions are computed
 NUM_DRAWN = 4  # of these, images drawn in TensorBoard
 NUM_ROUTED_IMAGES = 128  # images from which the statistics of routing weights are computed
+_MIN_SCORE = 0.3  # of a detection that is drawn
 _IMAGES_PER_CALL = 16
 _MAX_CLASSES = 20  # drawn
 _DOMINANT_SHARE = 0.99  # a region with a larger share of the pixels leaves the other regions unused
@@ -141,18 +143,44 @@ class RoutingWeights(_Inspection):
         return Summary(scalars, {"routing": draw_by_class(weights, labels, source)}, routing_messages(weights))
 
 
+class Detections:
+    """Draws the detections of a network.
+
+    Args:
+        model: A detector, built in the strategy's scope.
+        task: Its task.
+    """
+
+    def __init__(self, model: keras.Model, task: Detection):
+        self._model, self._task = model, task
+
+    def summarize(self, source: data.Source, split: str, settings: Mapping[str, Any]) -> Summary:
+        """Draws the first images of a split with true and predicted boxes; `settings` as for `data.eval_dataset`."""
+        images, labels = first_images(source, split, NUM_DRAWN, **settings)
+        boxes = {"truth": labels, "network": detections(self._model, self._task, images)}
+        normalization = {"mean": settings["mean"], "std": settings["std"]}
+        png = draw_boxes(images, boxes, source.class_names, min_score=_MIN_SCORE, **normalization)
+        return Summary({}, {"detections": png}, [])
+
+
+def detections(model: keras.Model, task: Detection, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the detections of normalized images, see `tasks.boxes.detect`."""
+    found = tf.function(lambda batch: task.detect(model(batch, training=False)))(tf.constant(images))
+    return {name: values.numpy() for name, values in found.items()}
+
+
 def draw_by_class(values: Mapping[str, np.ndarray], labels: np.ndarray, source: data.Source) -> bytes:
     """Draws the mean over the images of each class, a panel for each block: the paper's figure 6 for CondConv.
 
     Args:
         values: Routing weights or shares of regions, [images, columns], by block name.
         labels: Labels of the images.
-        source: The data source. Images with dense labels have no class; the mean of all is drawn.
+        source: The data source. Images with other labels than one class have no class; the mean of all is drawn.
 
     Returns:
         A PNG file, with the first classes that the images have.
     """
-    if source.dense_labels:
+    if source.label_kind != "class":
         return draw_matrices({name: block.mean(0, keepdims=True) for name, block in values.items()})
     classes = np.unique(labels)[:_MAX_CLASSES]
     means = {name: np.stack([block[labels == label].mean(0) for label in classes]) for name, block in values.items()}

@@ -16,13 +16,13 @@ from convzoo.configs.schema import validate
 from convzoo.errors import ConfigError, TrainingError, UnavailableError, WriteError, first_line
 from convzoo.files import check_no_pattern
 from convzoo.models.region_masks import masks
-from convzoo.tasks import get_task
+from convzoo.tasks import Detection, get_task
 from convzoo.training import checkpoints, experiment, fine_tuning, workdir
 from convzoo.training.batch_norm import StatisticsAverage, fuse_batch_norm
 from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.devices import Devices
 from convzoo.training.evaluation import Evaluator
-from convzoo.training.inspection import RegionMaps, RoutingWeights
+from convzoo.training.inspection import Detections, RegionMaps, RoutingWeights
 from convzoo.training.intervals import Intervals
 from convzoo.training.memory import check_memory
 from convzoo.training.metrics import MetricsWriter, NoMetricsWriter, ProgressDisplay, read_metrics
@@ -145,6 +145,8 @@ class _Run:
                 self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.has_local_input)
                 inspections = RegionMaps(model, self._strategy), RoutingWeights(model, self._strategy)
                 self._inspections = [inspection for inspection in inspections if inspection.blocks]
+                if isinstance(self._task, Detection):
+                    self._inspections.append(Detections(model, self._task))
                 self._shown_messages = set()
         settings = step_settings(config, self._task, self._devices.num_replicas)
         self._multi_step = MultiStep(
@@ -312,7 +314,8 @@ class _Run:
         metrics = self._evaluator.evaluate(
             self._source, split, batch_size=config.eval_batch_size or config.batch_size, **self._eval_settings
         )
-        self._writer.write(self._step, _grouped("eval", metrics))
+        scalars = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+        self._writer.write(self._step, _grouped("eval", scalars))
         is_best = self._checkpoints.save_if_best(self._step, self._task.best_metric, metrics[self._task.best_metric])
         summary = "  ".join(
             f"{title.removesuffix(' %')} {text}{'%' * title.endswith(' %')}"

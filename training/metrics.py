@@ -154,16 +154,17 @@ class ProgressDisplay:
 
         Args:
             step: Number of steps made.
-            metrics: "loss", further metrics as shares of 1, "learning_rate" and "images_per_second".
+            metrics: "loss", further metrics as shares of 1 or with names that end in "_loss", "learning_rate" and
+                "images_per_second".
             seconds_left: Estimated time to the end of the run.
             input_share: Share of the time spent waiting for input; shown if it is above a tenth.
         """
         if self._messages_only:
             return
-        shares = {*metrics} - {"loss", "learning_rate", "images_per_second"}
+        others = [name for name in metrics if name not in ("loss", "learning_rate", "images_per_second")]
         columns = [
             f"loss {metrics['loss']:.4f}",
-            *(f"{name} {metrics[name]:.2%}" for name in metrics if name in shares),
+            *(f"{name} {metrics[name]:{'.4f' if name.endswith('_loss') else '.2%'}}" for name in others),
             f"learning rate {metrics['learning_rate']:.3g}",
             f"images/s {metrics['images_per_second']:.0f}",
         ]

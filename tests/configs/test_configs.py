@@ -11,6 +11,7 @@ from convzoo import models
 from convzoo.configs import base, lean_resnet_imagenet, schema, seesawnet_imagenet
 from convzoo.configs.variants import variants
 from convzoo.errors import ConfigError
+from convzoo.tasks import get_task
 from convzoo.training.experiment import augmentation, model_arguments
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
@@ -56,7 +57,7 @@ def test_experiment_is_valid_and_builds(name, variant):
     assert config.is_locked
     assert config.model.overrides.is_locked
     schema.validate(config, num_replicas=8)
-    augmentation(config).check(config.task == "segmentation")
+    augmentation(config).check(get_task(config).label_kind)
     assert set(config) == set(base.get_config())
     size = config.model.image_size or models.info(config.model.name).input_size
     assert _output_shape(config.model.name, size, json.dumps(model_arguments(config))) == (None, 10)

@@ -109,9 +109,13 @@ def test_a_padded_crop_is_a_window_of_the_padded_image():
     seen = set()
     for number in range(400):
         found, _ = transforms.train_transform(
-            image, tf.constant([0, number], tf.int64), image_size=(9, 7), interpolation="bicubic",
+            image,
+            tf.constant(0),
+            tf.constant([0, number], tf.int64),
+            image_size=(9, 7),
+            interpolation="bicubic",
             augmentation=augmentation,
-        )  # fmt: skip
+        )
         seen.add(windows[found.numpy().tobytes()])
     assert len(seen) == 49  # one is missed in 400 draws with a chance of 1 in 80
 
@@ -120,9 +124,11 @@ def test_bytes_are_rounded_and_not_cut_off():
     image = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     options = {"image_size": (20, 30), "interpolation": "bicubic"}
     seed = tf.constant([0, 1], tf.int64)
-    floats, _ = transforms.train_transform(image, seed, augmentation=data.Augmentation(**NOTHING), **options)
+    floats, _ = transforms.train_transform(
+        image, tf.constant(0), seed, augmentation=data.Augmentation(**NOTHING), **options
+    )
     mixed = data.Augmentation(**NOTHING, mixup=0.2)
-    found, _ = transforms.train_transform(image, seed, augmentation=mixed, **options)
+    found, _ = transforms.train_transform(image, tf.constant(0), seed, augmentation=mixed, **options)
     assert found.dtype == tf.uint8
     np.testing.assert_array_equal(found, np.clip(np.floor(floats.numpy() + 0.5), 0, 255))
 
@@ -156,14 +162,14 @@ def test_invalid_arguments(source, change, part):
 
 
 @pytest.mark.parametrize("change", [{"mixup": 0.2}, {"auto_augment": True}, {"random_erasing": 0.1}])
-def test_dense_labels_reject_image_only_augmentation(change):
-    shapes = data.open_source("shapes:size=16,examples=8", dense_labels=True)
+def test_label_maps_reject_image_only_augmentation(change):
+    shapes = data.open_source("shapes:size=16,examples=8", label_kind="map")
     with pytest.raises(DataError, match=next(iter(change))):
         batches(shapes, change, 1)
 
 
-def test_color_jitter_with_dense_labels(source):
-    shapes = data.open_source("shapes:size=16,examples=8", dense_labels=True)
+def test_color_jitter_with_label_maps(source):
+    shapes = data.open_source("shapes:size=16,examples=8", label_kind="map")
     plain, jittered = (batches(shapes, {**NOTHING, "color_jitter": (s, s, s)}, 2) for s in (0.0, 0.4))
     for one, other in zip(plain, jittered, strict=True):
         np.testing.assert_array_equal(one["label"], other["label"])

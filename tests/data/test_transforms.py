@@ -159,7 +159,7 @@ def test_crop_that_does_not_fit_takes_the_whole_image():
 def _train(image, seed, **options):
     augmentation = data.Augmentation(**{"crop_area": (0.2, 1.0), **options})
     options = {"image_size": (20, 20), "interpolation": "bicubic", "augmentation": augmentation}
-    return transforms.train_transform(image, tf.constant(seed, tf.int64), **options)[0]
+    return transforms.train_transform(image, tf.constant(0), tf.constant(seed, tf.int64), **options)[0]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -19,12 +19,13 @@ _NETWORKS = {
         {"repeats": (1, 1, 1, 1), "width_coefficient": 0.125},
         {"group_size": 2},
     ),
+    "detection": ("mobilenet_v1_x0_25", {}, {}),
 }
 
 
-@variants("regions", "segmentation")
+@variants("regions", "segmentation", "detection")
 def get_config(variant):
-    """Returns 24 steps of 16 generated images in 3 epochs, with CondConv, with DRConv or for segmentation."""
+    """Returns 24 steps of 16 generated images in 3 epochs, with CondConv or DRConv, segmentation or detection."""
     config = base.get_config()
     config.model.name, config.model.overrides, config.model.operator = _NETWORKS[variant]
     config.model.image_size = 16
@@ -34,13 +35,18 @@ def get_config(variant):
         config.data.source = "shapes:size=16,examples=128"
         config.segmentation.output_stride, config.segmentation.atrous_rates = 8, (1, 2)
         config.segmentation.filters, config.segmentation.low_level_filters = 8, 4
+    if variant == "detection":
+        config.task = "detection"
+        config.model.image_size = 64
+        config.data.source = "shapes_boxes:size=64,examples=128"
+        config.detector.extra_filters = (32,)
     config.data.eval_split = "train[:50]"
     config.batch_size = 16
     config.epochs = 3.0
     config.optimizer.learning_rate = 0.01
     config.schedule.warmup_epochs = 0.5
     config.weight_decay = 1e-4
-    config.label_smoothing = 0.1
+    config.label_smoothing = 0.0 if variant == "detection" else 0.1
     config.ema_decay = 0.9
     config.steps_per_loop = 3
     return config

@@ -141,7 +141,7 @@ def test_keras_file_round_trip(tmp_path):
         ({"input_shape": None}, "input_shape .* None"),
         ({"extra_filters": 64}, "extra_filters .* 64"),
         ({"extra_filters": (64, 0)}, "extra_filters .* 0"),
-        ({"extra_filters": (64, 64)}, r"input_shape=\(64, 64, 3\) .* extra_filters=\(64,\)"),
+        ({"extra_filters": (64, 64)}, r"input_shape=\(64, 64, 3\) .* only 1 extra_filters"),
         ({"operator": models.Lean("5-point", group_size=64), "extra_filters": (100,), "backbone": "resnet18"}, "100"),
         ({"operator": models.CondConv(first_block=None, classifier=True)}, "classifier"),
         ({"lite": 1}, "lite .* 1"),
@@ -162,3 +162,53 @@ def test_invalid_arguments(arguments, value):
 def test_anchors_of_another_model():
     with pytest.raises(ModelError, match="create_detector"):
         models.anchors(models.create_model(SMALL, 3, (32, 32, 3)))
+
+
+def test_size_of_retinanet():
+    """Model Garden reports 34.0 M parameters and 97.0 G multiply-adds for its ResNet-50 at 640 x 640."""
+    model = models.create_detector("resnet50", 90, (640, 640, 3), neck="fpn")
+    size = models.count(model)
+    assert size.params == pytest.approx(34.0e6, rel=0.005)
+    assert size.madds == pytest.approx(97.0e9, rel=0.005)
+    anchors = models.anchors(model)
+    assert anchors.shape == (9 * (80**2 + 40**2 + 20**2 + 10**2 + 5**2), 4)
+    areas = 640**2 * np.prod(anchors[:, 2:] - anchors[:, :2], -1)
+    np.testing.assert_allclose([areas.min(), areas.max()], [32**2, 512**2 * 2 ** (4 / 3)], rtol=1e-4)
+
+
+@pytest.mark.parametrize("lite", [False, True])
+def test_levels_share_the_predictors(lite):
+    settings = {"pyramid_filters": 8, "head_convs": 1, "lite": lite}
+    model = models.create_detector(
+        SMALL, 3, (72, 100, 3), neck="fpn", min_level=2, max_level=6, operator=models.DRConv(regions=2), **settings
+    )
+    assert {layer.name for layer in model.layers if layer.name.startswith("detect_classes_head_conv")} == (
+        {"detect_classes_head_conv", *(["detect_classes_head_conv_depthwise"] if lite else [])}
+    )
+    kinds = {type(layer).__name__ for layer in model.layers if layer.name.startswith("detect")}
+    assert "DRConv2D" not in kinds
+    outputs = model(np.zeros((2, 72, 100, 3), "float32"), training=True)
+    sizes = [(18, 25), (9, 13), (5, 7), (3, 4), (2, 2)]
+    assert outputs["boxes"].shape == (2, 9 * sum(height * width for height, width in sizes), 4)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs["anchors"])[1], models.anchors(model))
+    sides = models.anchors(model)[0, 2:] - models.anchors(model)[0, :2]
+    np.testing.assert_allclose(sides, [16 / 72, 16 / 100], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ({"extra_filters": (64,)}, "extra_filters.* no effect with neck='fpn'"),
+        ({"neck": "ssd", "head_convs": 2}, "head_convs=2 has no effect"),
+        ({"neck": "pan"}, "neck='pan'"),
+        ({"pyramid_filters": 0}, "pyramid_filters .* 0"),
+        ({"head_convs": -1}, "head_convs .* -1"),
+        ({"min_level": 6}, "min_level=6"),
+        ({"max_level": 4}, "max_level=4"),
+        ({"min_level": 1.5}, "min_level .* 1.5"),
+        ({"stem_strides": 1}, "32"),
+    ],
+)
+def test_invalid_arguments_of_a_pyramid(arguments, value):
+    with pytest.raises(ModelError, match=value):
+        models.create_detector(SMALL, 3, (64, 64, 3), **{"neck": "fpn", **arguments})

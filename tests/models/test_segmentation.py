@@ -6,7 +6,7 @@ import pytest
 
 from convzoo import models
 from convzoo.errors import ModelError
-from convzoo.models.segmentation import load_backbone
+from convzoo.models.backbone import load_backbone
 
 pytestmark = pytest.mark.graphs
 

@@ -1,10 +1,12 @@
 """Boxes against straightforward NumPy in float64: offsets, matching and losses, and their gradients."""
 
 import math
+import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.utils import bounding_boxes
 
 from convzoo.models.anchors import grid_anchors, ssd_shapes
 from convzoo.tasks import boxes as box_functions
@@ -150,3 +152,31 @@ def test_matching_and_losses_compile_with_static_shapes():
     total, losses = compute(tf.constant(random_boxes(2, 5)), tf.constant([5, 2]), tf.zeros([2, len(ANCHORS), 3]))
     assert float(total) > 0
     assert losses.shape == (2, len(ANCHORS))
+
+
+def test_torchvision():
+    """Default boxes, IoU, offsets, focal loss and non-maximum suppression; tests/goldens/make_detection.py."""
+    golden = np.load(pathlib.Path(__file__).parents[1] / "goldens" / "torchvision_detection.npz")
+    yxyx = [1, 0, 3, 2]
+    sizes = [(side, side) for side in (20, 10, 5, 3, 2, 1)]
+    theirs, ours = golden["default_boxes"][:, yxyx], grid_anchors(sizes, ssd_shapes(6, reduce_lowest=False))
+    # Their shapes of a position have another order.
+    theirs, ours = (x[np.lexsort(np.round(x, 4).T)] for x in (theirs, ours))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    boxes, others = golden["boxes"][:, yxyx], golden["others"][:, yxyx]
+    np.testing.assert_allclose(bounding_boxes.compute_iou(boxes, others, "yxyx"), golden["iou"], atol=1e-5)
+    np.testing.assert_allclose(box_functions.encode(boxes, others), golden["offsets"][:, yxyx], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        box_functions.focal_loss(tf.constant(golden["targets"]), tf.constant(golden["logits"], tf.float32)),
+        golden["focal"],
+        rtol=1e-4,
+        atol=1e-7,
+    )
+    logits = np.full((1, len(boxes), 3), -30.0, "float32")
+    scores = golden["scores"]
+    logits[0, np.arange(len(boxes)), golden["classes"]] = np.log(scores / (1 - scores))
+    found = box_functions.detect(tf.constant(boxes[np.newaxis]), tf.constant(logits), iou_threshold=0.5)
+    kept = golden["kept"]
+    assert found["count"][0] == len(kept)
+    np.testing.assert_array_equal(found["boxes"][0, : len(kept)], boxes[kept])
+    np.testing.assert_array_equal(found["classes"][0, : len(kept)], golden["classes"][kept])

@@ -64,7 +64,7 @@ def test_mean_iou_is_computed_over_all_pixels_of_the_split():
     task = Segmentation()
     batches = [_labels_and_logits(seed) for seed in range(3)]
     mask = np.array([1, 0, 1], "float32")
-    totals = task.initial_totals(5)
+    totals = task.initial_totals((None, 5, 6, 5))
     for labels, logits in batches:
         for name, value in task.eval_totals(tf.constant(labels), tf.constant(logits), tf.constant(mask)).items():
             totals[name] += value
@@ -173,7 +173,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_source_without_dense_labels_is_refused():
+def test_source_without_label_maps_is_refused():
     config = tiny.get_config()
     config.task = "segmentation"
     with pytest.raises(DataError, match="fake"):

@@ -39,7 +39,7 @@ class BoxTask(Task):
     def train_metrics(self, labels, outputs):
         return {"box_error": self._errors(labels, outputs)}
 
-    def initial_totals(self, num_classes):
+    def initial_totals(self, output_shape):
         return {"loss": tf.zeros([])}
 
     def eval_totals(self, labels, outputs, mask):
@@ -55,7 +55,7 @@ class BoxTask(Task):
     def summary(self, metrics):
         return {"median error": f"{metrics['median_error']:.3f}"}
 
-    def export_outputs(self, outputs, image_size):
+    def export_outputs(self, outputs, image_sizes):
         return outputs
 
 

@@ -30,7 +30,7 @@ def blocks():
         ["black", "red", "green", "blue"],
         {"train": 7, "test": 3},
         lambda row: {"image": tf.gather(images_of, row), "label": tf.gather(labels_of, row)},
-        dense_labels=True,
+        label_kind="map",
     )
 
 
@@ -39,12 +39,12 @@ def nearest_color(images):
 
 
 def test_shapes():
-    source = data.open_source("shapes:size=40,examples=12", dense_labels=True)
+    source = data.open_source("shapes:size=40,examples=12", label_kind="map")
     assert (source.splits, source.class_names) == (
         {"train": 12, "test": 3},
         ["background", "disc", "square", "triangle"],
     )
-    assert source.dense_labels
+    assert source.label_kind == "map"
     train, again = (list(source.dataset("train").as_numpy_iterator()) for _ in range(2))
     test = list(source.dataset("test").as_numpy_iterator())
     seen = set()
@@ -149,7 +149,7 @@ def test_tfds_segmentation(tmp_path, monkeypatch):
     monkeypatch.setitem(
         tfds_source._SEGMENTATION, "convzoo_test_masks", ("segmentation_mask", 1, ("pet", "background", "border"))
     )
-    source = data.open_source("tfds:convzoo_test_masks", str(tmp_path), dense_labels=True)
+    source = data.open_source("tfds:convzoo_test_masks", str(tmp_path), label_kind="map")
     assert source.class_names == ["pet", "background", "border"]
     for example in source.dataset("train").as_numpy_iterator():
         assert example["label"][0, 0] == data.IGNORED
@@ -168,18 +168,18 @@ def test_oxford_pets_features(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spec", "maps", "message"),
+    ("spec", "kind", "message"),
     [
-        ("shapes", False, "'shapes' has one label per pixel; available: digits, fake"),
-        ("digits", True, "'digits' .*; available: shapes, tfds"),
-        ("forms", True, "source 'forms': 'forms' is unknown; available: shapes, tfds"),
-        ("shapes:sides=3", True, "source 'shapes:sides=3': 'sides=3' is not one of size=N, examples=N"),
-        ("tfds:cifar10", True, "'cifar10' .*; available: oxford_iiit_pet"),
+        ("shapes", "class", "'shapes' has one label per pixel, not one label per image; available: digits, fake"),
+        ("digits", "map", "'digits' .*; available: shapes, tfds"),
+        ("forms", "map", "source 'forms': 'forms' is unknown; available: shapes, tfds"),
+        ("shapes:sides=3", "map", "source 'shapes:sides=3': 'sides=3' is not one of size=N, examples=N"),
+        ("tfds:cifar10", "map", "'cifar10' .*; available: oxford_iiit_pet"),
     ],
 )
-def test_sources_that_are_not(spec, maps, message):
+def test_sources_that_are_not(spec, kind, message):
     with pytest.raises(DataError, match=message) as error:
-        data.open_source(spec, dense_labels=maps)
+        data.open_source(spec, label_kind=kind)
     assert "\n" not in str(error.value)
 
 
@@ -203,7 +203,7 @@ def test_an_image_with_a_label_map_is_not_rotated(for_training):
         ["black", "white"],
         {"train": 1},
         lambda row: {"image": tf.constant(content.getvalue()), "label": labels},
-        dense_labels=True,
+        label_kind="map",
     )
     settings = {"image_size": (24, 36), "interpolation": "bilinear", **PLAIN}
     if for_training:
