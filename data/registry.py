@@ -92,8 +92,8 @@ def class_names(spec, data_dir=None, label_kind="class"):
         1000
     """
     opener, rest = _opener(spec, label_kind)
-    if opener is open_tfds:
-        return tfds_class_names(spec, rest, _default_folder(data_dir))
+    if opener in (open_tfds, open_tfds_detection):
+        return tfds_class_names(spec, rest, _default_folder(data_dir), label_kind)
     return open_source(spec, data_dir, label_kind).class_names
 
 

@@ -41,8 +41,8 @@ def open_tfds(spec, name, data_dir):
     return TfdsSource(spec, prepared_builder(spec, lambda: tfds.builder(name, data_dir=data_dir)))
 
 
-def tfds_class_names(spec, name, data_dir):
-    """Returns the class names of a TFDS dataset of labeled images.
+def tfds_class_names(spec, name, data_dir, label_kind="class"):
+    """Returns the class names of a TFDS dataset of labeled images or of one with boxes.
 
     The dataset is prepared only if its metadata has no names: some datasets read them from their downloads, and until
     then number their classes. Arguments and errors as for `open_tfds`.
@@ -51,7 +51,11 @@ def tfds_class_names(spec, name, data_dir):
         >>> tfds_class_names("tfds:imagenet2012", "imagenet2012", None)[:2]
         ['n01440764', 'n01443537']
     """
-    names = _image_and_label(spec, make_builder(spec, lambda: tfds.builder(name, data_dir=data_dir)))[2]
+    builder = make_builder(spec, lambda: tfds.builder(name, data_dir=data_dir))
+    if label_kind == "boxes":
+        _description(spec, name, _DETECTION, "detection")
+        return builder.info.features["objects"]["label"].names
+    names = _image_and_label(spec, builder)[2]
     if names == [str(number) for number in range(len(names))]:
         return open_tfds(spec, name, data_dir).class_names
     return names

@@ -12,6 +12,7 @@ from convzoo.models import (  # noqa: F401  imported to register their networks
 from convzoo.models.conversion import convert
 from convzoo.models.count import LayerCount, ModelCount, count
 from convzoo.models.detection import anchors, create_detector
+from convzoo.models.detector_info import DetectorInfo, detector_info, list_detectors
 from convzoo.models.experts import expert_similarity, routing_weights
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.operators import CondConv, DRConv, Lean, Operator, Static, UnevenGroups
@@ -23,6 +24,7 @@ from convzoo.models.weights import load_weights, read_metadata, save_weights
 __all__ = [
     "CondConv",
     "DRConv",
+    "DetectorInfo",
     "LayerCount",
     "Lean",
     "ModelCount",
@@ -39,8 +41,10 @@ __all__ = [
     "create_detector",
     "create_model",
     "create_segmenter",
+    "detector_info",
     "expert_similarity",
     "info",
+    "list_detectors",
     "list_models",
     "load_weights",
     "read_metadata",

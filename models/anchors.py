@@ -152,7 +152,9 @@ class Anchors(keras.layers.Layer):
         self.anchors = grid_anchors(feature_sizes, shapes)
 
     def call(self, inputs):
-        return ops.broadcast_to(self.anchors[np.newaxis], (ops.shape(inputs)[0], *self.anchors.shape))
+        # Both choices are the same. TensorFlow would store a broadcast as one large constant in a step for TPUs.
+        is_positive = ops.reshape(inputs, (ops.shape(inputs)[0], -1, 1))[:, :1] > 0
+        return ops.where(is_positive, self.anchors, self.anchors)
 
     def compute_output_shape(self, inputs_shape):
         return (inputs_shape[0], *self.anchors.shape)

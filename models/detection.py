@@ -12,6 +12,7 @@ from keras import layers
 from convzoo.errors import ModelError, first_line
 from convzoo.models.anchors import Anchors, pyramid_shapes, ssd_shapes
 from convzoo.models.builder import NetworkBuilder
+from convzoo.models.detector_info import DetectorInfo, detector_info, list_detectors
 from convzoo.models.dilation import strides_of
 from convzoo.models.feature_pyramid import FeaturePyramid
 from convzoo.models.operators import Operator, Static
@@ -31,9 +32,9 @@ _PREFIX = HEAD_PREFIXES[DETECTOR]
 
 
 def create_detector(
-    backbone: str,
-    num_classes: int,
-    input_shape: tuple[int, int, int] = (300, 300, 3),
+    name: str,
+    num_classes: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
     weights: str | os.PathLike | None = None,
     *,
     operator: Operator | dict | None = None,
@@ -47,6 +48,8 @@ def create_detector(
     **overrides,
 ) -> keras.Model:
     """Builds a single-shot detector, which predicts classes and a box at every anchor.
+
+    `name` is a published detector, which has its own settings, or a backbone, whose detector has the settings below.
 
     With `neck="ssd"` the feature maps are the backbone's last ones at strides 16 and 32, and one more for each of
     `extra_filters`: a 1x1 convolution to half of the channels and a 3x3 convolution with stride 2. Each map has two
@@ -65,9 +68,9 @@ def create_detector(
     the overrides or the registered network set them; padding is TensorFlow's "same".
 
     Args:
-        backbone: One of `list_models()`.
-        num_classes: Number of classes. Each class has its own sigmoid; there is no background class.
-        input_shape: Height, width and channels.
+        name: One of `list_detectors()` or of `list_models()`.
+        num_classes: Number of classes. Each class has its own sigmoid; there is no background class. None: 90.
+        input_shape: Height, width and channels. None: the published size, for a backbone 300x300, and 3 channels.
         weights: A `.weights.h5` file of the backbone, as for `create_model`; its classifier is not loaded.
         operator: As for `create_model`.
         neck: "ssd" or "fpn".
@@ -91,10 +94,16 @@ def create_detector(
 
     Example:
         >>> from convzoo import models
-        >>> model = models.create_detector("mobilenet_v1_x0_25", num_classes=90)
+        >>> model = models.create_detector("ssd300_mobilenet_v1_x0_5")
         >>> model.output["classes"].shape, models.anchors(model).shape
         ((None, 1917, 90), (1917, 4))
+        >>> settings = {"neck": "fpn", "pyramid_filters": 64, "head_convs": 2, "lite": True}
+        >>> model = models.create_detector("shufflenet_v2_drconv_x0_5", 20, (320, 320, 3), **settings)
     """
+    published = detector_info(name) if name in list_detectors() else DetectorInfo(name, name, "")
+    backbone, overrides = published.backbone, {**published.settings, **overrides}
+    num_classes = published.num_classes if num_classes is None else num_classes
+    input_shape = (published.input_size, published.input_size, 3) if input_shape is None else input_shape
     settings = _settings(
         neck,
         extra_filters=extra_filters,
@@ -278,6 +287,6 @@ def _check(num_classes, input_shape, settings, lite, overrides):
         )
     if not isinstance(lite, bool):
         raise ModelError(f"lite must be True or False, not {lite!r}")
-    for key in ("features", "include_top", "name"):
+    for key in ("features", "include_top"):
         if key in overrides:
             raise ModelError(f"{key} cannot be overridden in a detector; remove it")

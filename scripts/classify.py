@@ -44,6 +44,8 @@ def main():
         with tf.io.gfile.GFile(os.path.join(options.saved_model, "assets", "labels.txt")) as file:
             # str.splitlines would also split at characters that a name may contain, such as U+2028.
             labels = file.read().removesuffix("\n").split("\n")
+        if "boxes" in classify.structured_outputs:
+            stop(f"SavedModel {options.saved_model!r} detects objects; call its signatures instead")
         num_classes = classify.structured_outputs["probabilities"].shape[-1]
     except (KeyError, UnicodeDecodeError, tf.errors.OpError):
         stop(f"SavedModel {options.saved_model!r} has no class names; give a folder that export_saved_model.py wrote")

@@ -52,7 +52,7 @@ EXAMPLES = flags.DEFINE_integer("examples", None, "Training examples. Default: t
 OUTPUT = flags.DEFINE_string("output", None, "JSON file for all results.")
 
 # Classes and training examples of data that need not be on this machine.
-_DATA_SIZES = {"tfds:imagenet2012": (1000, 1_281_167)}
+_DATA_SIZES = {"tfds:imagenet2012": (1000, 1_281_167), "tfds:coco/2017": (80, 118_287)}
 _MAX_LAYERS = 40
 _ESTIMATES = {
     "cost_analysis_seconds": "cost analysis",

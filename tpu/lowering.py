@@ -114,19 +114,19 @@ def _label_spec(kind, batch_size, image_size, mode):
     return {name: tf.TensorSpec((batch_size, *shape), dtypes[name], name) for name, shape in shapes.items()}
 
 
-def lower_step(step: Callable, *specs: tf.TensorSpec) -> bytes:
+def lower_step(step: Callable, *specs: tf.TensorSpec | dict[str, tf.TensorSpec]) -> bytes:
     """Lowers a function of tensors to a serialized HLO module.
 
     Args:
         step: A function of tensors; it may capture variables.
-        *specs: Static shapes and dtypes of its arguments.
+        *specs: Static shapes and dtypes of its arguments, some of which may be dicts of tensors.
 
     Raises:
         NotForTPUError: XLA cannot lower the function.
     """
-    function = tf.function(step, jit_compile=True)
+    function = tf.function(lambda *tensors: step(*tf.nest.pack_sequence_as(specs, tensors)), jit_compile=True)
     try:
-        return function.experimental_get_compiler_ir(*specs)(stage="hlo_serialized")
+        return function.experimental_get_compiler_ir(*tf.nest.flatten(specs))(stage="hlo_serialized")
     except LOWERING_ERRORS as error:
         raise NotForTPUError(describe_lowering_error(error)) from error
 

@@ -14,7 +14,7 @@ SMALL = "mobilenet_v1_x0_25"
 
 
 # Multiply-adds in millions: arithmetic from the published configuration, with 90 classes and background. The parameters
-# are those of docs/models.md.
+# are those of docs/detection.md.
 @pytest.mark.parametrize(
     ("backbone", "params", "madds"),
     [
@@ -27,7 +27,7 @@ SMALL = "mobilenet_v1_x0_25"
     ],
 )
 def test_size_of_ssd300(backbone, params, madds):
-    model = models.create_detector(backbone, num_classes=91)
+    model = models.create_detector(f"ssd300_{backbone}", num_classes=91)
     counted = models.count(model)
     assert counted.madds / 1e6 == pytest.approx(madds, rel=1e-3)
     assert counted.params == params
@@ -138,30 +138,42 @@ def test_keras_file_round_trip(tmp_path):
         ({"num_classes": 0}, "num_classes .* 0"),
         ({"input_shape": (None, 64, 3)}, "input_shape .* None"),
         ({"input_shape": (64, 64)}, "300, 300, 3"),
-        ({"input_shape": None}, "input_shape .* None"),
         ({"extra_filters": 64}, "extra_filters .* 64"),
         ({"extra_filters": (64, 0)}, "extra_filters .* 0"),
         ({"extra_filters": (64, 64)}, r"input_shape=\(64, 64, 3\) .* only 1 extra_filters"),
-        ({"operator": models.Lean("5-point", group_size=64), "extra_filters": (100,), "backbone": "resnet18"}, "100"),
+        ({"operator": models.Lean("5-point", group_size=64), "extra_filters": (100,), "name": "resnet18"}, "100"),
         ({"operator": models.CondConv(first_block=None, classifier=True)}, "classifier"),
         ({"lite": 1}, "lite .* 1"),
         ({"features": True}, "features"),
-        ({"name": "x"}, "name"),
-        ({"backbone": "no_network"}, "no_network"),
-        ({"backbone": "resnet18_cifar"}, "16"),
+        ({"name": "no_network"}, "no_network"),
+        ({"name": "resnet18_cifar"}, "16"),
         ({"stem_strides": 1}, "32"),
     ],
 )
 def test_invalid_arguments(arguments, value):
     with pytest.raises(ModelError, match=value):
         models.create_detector(
-            **{"backbone": SMALL, "num_classes": 3, "input_shape": (64, 64, 3), "extra_filters": (), **arguments}
+            **{"name": SMALL, "num_classes": 3, "input_shape": (64, 64, 3), "extra_filters": (), **arguments}
         )
 
 
 def test_anchors_of_another_model():
     with pytest.raises(ModelError, match="create_detector"):
         models.anchors(models.create_model(SMALL, 3, (32, 32, 3)))
+
+
+def test_published_detectors():
+    names = models.list_detectors()
+    assert len(names) == 6
+    for name in names:
+        info = models.detector_info(name)
+        assert (info.name, info.num_classes) == (name, 90)
+        assert bool(info.source) == (info.reported is not None)
+    model = models.create_detector("ssd300_mobilenet_v1_x0_5")
+    assert (model.input_shape, model.output["classes"].shape) == ((None, 300, 300, 3), (None, 1917, 90))
+    assert model.get_layer("stem_bn").momentum == 0.97
+    with pytest.raises(ModelError, match="ssd300_mobilenet_v1_x1_0"):
+        models.detector_info("ssd301")
 
 
 def test_size_of_retinanet():

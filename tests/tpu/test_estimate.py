@@ -222,6 +222,15 @@ def test_unsupported_op_is_named(monkeypatch, compute, what, message):
 
 
 @pytest.mark.needs_xla_cpu
+@pytest.mark.parametrize("what", ["train", "eval"])
+@pytest.mark.parametrize("class_loss", ["focal", "hard_negative"])
+def test_steps_of_a_detector_are_lowered(what, class_loss):
+    config = tiny.get_config("detection")
+    config.detection.class_loss = class_loss
+    assert len(lower(config, 3, 4, what).hlo) > 10_000
+
+
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("what", ["train", "eval", "serve"])
 def test_a_step_is_lowered_for_a_tpu(what, monkeypatch):
     built, build_model = [], experiment.build_model
