@@ -15,6 +15,7 @@ from convzoo.training.metrics import read_metrics
 RECORD_FILE, TABLE_FILE = "study.json", "table.md"
 FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
 _RATE = "train/images_per_second"
+_TOP1 = {"name": "top1", "title": "top-1"}  # metric of the rows of older records
 
 
 class Study:
@@ -24,10 +25,10 @@ class Study:
         workdir: Folder of the study, local or gs://.
         about: What all runs have in common: "checkpoint", "split", "command", "machine".
         rows: One dictionary for each row of the table: "name", "folder", "flags" of train.py, "config", "params",
-            "madds".
+            "madds", and the "metric" that is compared: its "name" among the results of eval.py, and its "title".
         runs: All started runs, by "FOLDER/seed_K": "row", "seed", "status", "commands", and "seconds" of training for
             each attempt. A finished run also has "versions", "images_per_second" of training, and the results of
-            eval.py, such as "top1" and "top5" as shares of 1. A failed run has "output", its last lines. Runs of rows
+            eval.py, metrics such as "top1" as shares of 1. A failed run has "output", its last lines. Runs of rows
             that the latest command leaves out stay here; the table does not show them.
 
     Raises:
@@ -63,14 +64,16 @@ class Study:
         """Returns the results of a row's finished runs.
 
         Returns:
-            "top1", a list in percent; "images_per_second", the median or None; "params" and "madds" of the network.
+            "values" of the metric, a list in percent; "images_per_second", the median or None; "params" and "madds" of
+            the network.
         """
+        metric = row.get("metric", _TOP1)["name"]
         finished = self.runs_with(FINISHED, row)
         rates = [run["images_per_second"] for run in finished if run.get("images_per_second")]
         return {
             "params": row["params"],
             "madds": row["madds"],
-            "top1": [100 * run["top1"] for run in finished],
+            "values": [100 * run[metric] for run in finished],
             "images_per_second": statistics.median(rates) if rates else None,
         }
 
@@ -79,6 +82,11 @@ class Study:
         record = {"about": self.about, "rows": self.rows, "runs": self.runs}
         write_text(os.path.join(self.workdir, RECORD_FILE), json.dumps(record, indent=2) + "\n")
         write_text(os.path.join(self.workdir, TABLE_FILE), self.table())
+
+    @property
+    def metric_title(self) -> str:
+        """Name of the metric that the rows are compared by, such as "top-1"."""
+        return self.rows[0].get("metric", _TOP1)["title"] if self.rows else _TOP1["title"]
 
     def table(self) -> str:
         """Returns the table in Markdown, followed by a line about its origin and a line for each failed run."""
@@ -91,8 +99,8 @@ class Study:
         lines = [
             table,
             "",
-            f"Top-1 on `{about['split']}` of each run's {about['checkpoint']} checkpoint{best}: mean ± sample standard "
-            f"deviation over the seeds. Images/s and minutes are those of training. "
+            f"{self.metric_title} on `{about['split']}` of each run's {about['checkpoint']} checkpoint{best}: mean ± "
+            f"sample standard deviation over the seeds. Images/s and minutes are those of training. "
             f"TensorFlow {', '.join(sorted(versions)) or '-'}. `{about['command']}`",
         ]
         for row in self.rows:
@@ -102,14 +110,14 @@ class Study:
 
     def _cells(self, row):
         results, runs = self.results(row), self.runs_with(FINISHED, row)
-        top1, rate = results["top1"], results["images_per_second"]
+        values, rate = results["values"], results["images_per_second"]
         return {
             "row": row["name"],
             "parameters": f"{row['params']:,}",
             "multiply-adds": quantity(row["madds"]),
-            "top-1 %": _mean_and_deviation(top1),
-            "worst to best": f"{min(top1):.2f} to {max(top1):.2f}" if top1 else "",
-            "runs": str(len(top1)),
+            f"{self.metric_title} %": _mean_and_deviation(values),
+            "worst to best": f"{min(values):.2f} to {max(values):.2f}" if values else "",
+            "runs": str(len(values)),
             "images/s": f"{rate:,.0f}" if rate else "",
             "minutes per run": f"{statistics.mean(sum(run['seconds']) for run in runs) / 60:.1f}" if runs else "",
             "flags of `train.py`": f"`{row['flags']}`",

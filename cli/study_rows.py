@@ -61,17 +61,18 @@ def make_row(name: str, path: str, fields: Sequence[str], known_rows: Sequence[d
     from convzoo.cli import program
     from convzoo.configs.schema import validate
     from convzoo.models import count
+    from convzoo.tasks import get_task
     from convzoo.training import experiment
 
     config = program.read_config(path, fields)
     validate(config, num_replicas=1)
-    if config.task != "classification":
-        raise ConfigError(f"{path}: a study compares top-1, which config.task={config.task!r} does not have")
+    task = get_task(config)
     row = {
         "name": name,
         "folder": re.sub(r"[^\w.-]+", "_", name),
         "flags": shlex.join([f"--config={path}", *(f"--{field}" for field in fields)]),
         "config": json.loads(json.dumps(config.to_dict())),
+        "metric": {"name": task.best_metric, "title": task.best_metric_title},
     }
     for known in known_rows:
         if known["config"] == row["config"]:  # building a large network is slow

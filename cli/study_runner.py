@@ -143,7 +143,8 @@ class StudyRunner:
             return
         versions = json.loads(read_text(os.path.join(workdir, CONFIG_FILE)))
         metrics = json.loads(read_text(evaluation))
-        run.update({name: metrics[name] for name in ("top1", "top5", "loss", "step", "weights", "examples")})
+        run.update({name: value for name, value in metrics.items() if isinstance(value, float)})
+        run.update({name: metrics[name] for name in ("step", "weights", "examples")})
         run["images_per_second"] = training_rate(workdir)
         run.update(status=FINISHED, versions={name: versions[name] for name in ("convzoo", "keras", "tensorflow")})
 
@@ -194,7 +195,10 @@ class StudyRunner:
     def _outcome(self, run):
         if run["status"] == FINISHED:
             minutes = sum(run["seconds"]) / 60
-            return f"top-1 {run['top1']:.2%} on {self._study.about['split']}, {minutes:.1f} minutes of training"
+            row = next(row for row in self._study.rows if row["name"] == run["row"])
+            metric = row["metric"]
+            result = f"{metric['title']} {run[metric['name']]:.2%} on {self._study.about['split']}"
+            return f"{result}, {minutes:.1f} minutes of training"
         return f"failed: {run['output'][-1]}"
 
     def _remaining(self, rows):

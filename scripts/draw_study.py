@@ -1,4 +1,4 @@
-r"""Plots the top-1 accuracy of each row of a study over its cost.
+r"""Plots the metric, such as the top-1 accuracy, of each row of a study over its cost.
 
     python scripts/draw_study.py --workdir=runs/studies/experts --output=experts.png
     python scripts/draw_study.py --workdir=runs/studies/experts --across=images_per_second --output=experts.png
@@ -33,11 +33,11 @@ def main():
     points = {}
     for row in study.rows:
         results = study.results(row)
-        if results["top1"] and results[COST.value]:
-            points[row["name"]] = (results[COST.value], results["top1"])
+        if results["values"] and results[COST.value]:
+            points[row["name"]] = (results[COST.value], results["values"])
     if not points:
         raise ConfigError(f"the study in --workdir={WORKDIR.value} has no finished run with {_LABELS[COST.value]}")
-    png = plot_accuracy(points, _LABELS[COST.value], f"top-1 on {study.about['split']}, %")
+    png = plot_accuracy(points, _LABELS[COST.value], f"{study.metric_title} on {study.about['split']}, %")
     write_png(OUTPUT.value, png)
     print(f"{len(points)} rows: written to {OUTPUT.value}")
 

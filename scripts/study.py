@@ -113,6 +113,8 @@ def _set_rows(study):
             )
     rows = [_make_row(study, *row) for row in expand_rows(CONFIG.value, SET.value, OVERRIDE.value)]
     check_unique(row["name"] for row in rows)
+    if len(metrics := {row["metric"]["title"] for row in rows}) > 1:
+        raise ConfigError(f"the rows have different metrics ({', '.join(sorted(metrics))}); compare rows of one task")
     check_unique(row["folder"] for row in rows)
     # --markers does not belong to the experiment, so the recorded command leaves it out.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

@@ -9,7 +9,7 @@ from convzoo.tasks.task import Task, cross_entropy, percent
 class Classification(Task):
     """Predicts one class per image from logits [batch, classes], with softmax cross-entropy as its loss."""
 
-    best_metric = "top1"
+    best_metric, best_metric_title = "top1", "top-1"
 
     def build_model(self, config, num_classes, input_shape, overrides):
         return models.create_model(config.model.name, num_classes, input_shape, **overrides)

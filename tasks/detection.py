@@ -46,6 +46,7 @@ class Detection(Task):
 
     label_kind: ClassVar = "boxes"
     best_metric: ClassVar = "map"
+    best_metric_title: ClassVar = "mAP"
     train_metric_names: ClassVar = ("accuracy", "class_loss", "box_loss")
     prediction_dtypes: ClassVar = {
         **{f"true_{name}": tf.float32 if name in ("boxes", "areas") else tf.int32 for name in _TRUTH},

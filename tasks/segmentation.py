@@ -16,7 +16,7 @@ class Segmentation(Task):
     """
 
     label_kind = "map"
-    best_metric = "miou"
+    best_metric, best_metric_title = "miou", "mean IoU"
 
     def build_model(self, config, num_classes, input_shape, overrides):
         return models.create_segmenter(

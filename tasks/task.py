@@ -23,12 +23,14 @@ class Task(abc.ABC):
     Attributes:
         label_kind: What the label of an image is.
         best_metric: Name of the metric that selects the best checkpoint; higher is better.
+        best_metric_title: Its name in tables, such as "top-1".
         train_metric_names: Keys of `train_metrics`.
         prediction_dtypes: Name and dtype of each tensor of `eval_predictions`.
     """
 
     label_kind: data.LabelKind = "class"
     best_metric: str
+    best_metric_title: str
     train_metric_names: tuple[str, ...] = ("accuracy",)
     prediction_dtypes: dict[str, tf.DType] = {}  # noqa: RUF012  never modified
 

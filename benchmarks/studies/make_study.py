@@ -51,7 +51,7 @@ def make(study: TunedStudy) -> None:
         markdown.write_between(flags.FLAGS.markers, marker, text)
     if flags.FLAGS.plot:
         results = {row["name"]: final.results(row) for row in final.rows}
-        points = {name: (value["madds"], value["top1"]) for name, value in results.items() if value["top1"]}
+        points = {name: (value["madds"], value["values"]) for name, value in results.items() if value["values"]}
         write_png(flags.FLAGS.plot, plots.plot_accuracy(points, "multiply-adds", "top-1, %"))
 
 
@@ -205,8 +205,8 @@ def table(study: TunedStudy, final: Study, values: dict) -> str:
     baselines = {row.name: row.baseline for row in study.rows}
     cells = []
     for name, result in results.items():
-        top1, rates = result["top1"], values["rates"].get(name, {})
-        baseline = results.get(baselines.get(name, ""), {}).get("top1", [])
+        top1, rates = result["values"], values["rates"].get(name, {})
+        baseline = results.get(baselines.get(name, ""), {}).get("values", [])
         cells.append(
             {
                 "row": name,

@@ -44,5 +44,6 @@ def test_program_usage_errors(workdir, tmp_path):
     config.epochs = 0.5
     train(config, str(plain), connect(devices="cpu"))
     assert "config.task='classification'" in usage_error(run("scripts/draw_segmentation.py", f"--workdir={plain}"))
-    line = usage_error(run("scripts/study.py", f"--config={TINY}:segmentation", f"--workdir={tmp_path / 'study'}"))
-    assert "config.task='segmentation'" in line
+    rows = (f"--config={TINY}:segmentation", f"--config={TINY}")
+    line = usage_error(run("scripts/study.py", *rows, f"--workdir={tmp_path / 'study'}"))
+    assert "different metrics (mean IoU, top-1)" in line
