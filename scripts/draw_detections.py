@@ -23,7 +23,7 @@ def main():
     from convzoo.tasks import get_task
     from convzoo.tasks.drawing import draw_boxes, first_images, write_png
     from convzoo.training import checkpoints, experiment
-    from convzoo.training.inspection import detections
+    from convzoo.training.inspection import Detections
 
     config = program.config_of_checkpoint()
     if config.task != "detection":
@@ -34,7 +34,7 @@ def main():
         checkpoint, *_ = checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
     settings, split = experiment.eval_settings(config), SPLIT.value or config.data.eval_split
     images, labels = first_images(source, split, COUNT.value, **settings)
-    found = detections(model, get_task(config), images)
+    found = Detections(model, devices.strategy, get_task(config))(images)
     png = draw_boxes(
         images,
         {"truth": labels, "network": found},

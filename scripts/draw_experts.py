@@ -40,7 +40,7 @@ def main():
         checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
     routing, regions = RoutingWeights(model, devices.strategy), RegionMaps(model, devices.strategy)
     similarity = expert_similarity(model)
-    names = [*routing.blocks, *regions.blocks, *similarity]
+    names = [*routing.names, *regions.names, *similarity]
     if not names:
         raise ConfigError(
             f"network {config.model.name!r} has neither experts nor regions; use one with CondConv or DRConv"

@@ -1,6 +1,6 @@
 """What a network does with images: region maps of DRConv, routing weights of CondConv, detections."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -38,24 +38,24 @@ class Summary(NamedTuple):
 
 
 class _Inspection:
-    """Computes an output for each inspected block of a network.
+    """Computes several outputs for images.
 
     Args:
-        network: Maps images to a dict with an output for each block, by block name; None if no block is inspected.
+        function: Maps images to a dict of outputs; not called if there are none.
+        names: Names of the outputs, such as those of blocks.
         strategy: The distribution strategy in whose scope the network was built.
 
     Attributes:
-        blocks: Names of the blocks.
+        names: list of str.
     """
 
-    def __init__(self, network: keras.Model | None, strategy: tf.distribute.Strategy):
-        self.blocks = list(network.output) if network else []
-        self._strategy = strategy
-        self._compiled = tf.function(lambda images: strategy.run(network, args=(images,)))
+    def __init__(self, function: Callable, names: Iterable[str], strategy: tf.distribute.Strategy):
+        self.names, self._strategy = list(names), strategy
+        self._compiled = tf.function(lambda images: strategy.run(function, args=(images,)))
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the output of each block for normalized images."""
-        if not self.blocks:
+        """Returns the outputs for normalized images."""
+        if not self.names:
             return {}
         parts = []
         for first in range(0, len(images), _IMAGES_PER_CALL):
@@ -63,9 +63,9 @@ class _Inspection:
             padding = [(0, _IMAGES_PER_CALL - len(part)), *[(0, 0)] * (images.ndim - 1)]  # one shape, compiled once
             outputs = self._compiled(tf.constant(np.pad(part, padding)))
             # Every replica computes the outputs of all images.
-            local = {name: self._strategy.experimental_local_results(outputs[name])[0] for name in self.blocks}
+            local = {name: self._strategy.experimental_local_results(outputs[name])[0] for name in self.names}
             parts.append({name: values[: len(part)] for name, values in local.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.blocks}
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.names}
 
 
 class RegionMaps(_Inspection):
@@ -78,13 +78,14 @@ class RegionMaps(_Inspection):
         strategy: The distribution strategy.
 
     Attributes:
-        blocks: Names of the blocks with a mask.
+        names: Names of the blocks with a mask.
         regions: Number of regions of each of them, by name.
     """
 
     def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy):
         with strategy.scope():
-            super().__init__(models.region_maps(model), strategy)
+            network = models.region_maps(model)
+        super().__init__(network, network.output if network else (), strategy)
         self.regions = {name: mask.regions for name, mask in masks(model).items()}
 
     def shares(self, maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -121,12 +122,13 @@ class RoutingWeights(_Inspection):
         strategy: The distribution strategy.
 
     Attributes:
-        blocks: Names of the blocks with routing weights.
+        names: Names of the blocks with routing weights.
     """
 
     def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy):
         with strategy.scope():
-            super().__init__(models.routing_weights(model), strategy)
+            network = models.routing_weights(model)
+        super().__init__(network, network.output if network else (), strategy)
 
     def summarize(self, source: data.Source, split: str, settings: Mapping[str, Any]) -> Summary:
         """Summarizes the first images of a split; `settings` are arguments of `data.eval_dataset`.
@@ -143,30 +145,30 @@ class RoutingWeights(_Inspection):
         return Summary(scalars, {"routing": draw_by_class(weights, labels, source)}, routing_messages(weights))
 
 
-class Detections:
-    """Draws the detections of a network.
+class Detections(_Inspection):
+    """Computes the detections of a network.
+
+    A call returns "boxes", "scores", "classes" and "count", see `tasks.boxes.detect`.
 
     Args:
         model: A detector, built in the strategy's scope.
-        task: Its task.
+        strategy: The distribution strategy.
+        task: The task.
     """
 
-    def __init__(self, model: keras.Model, task: Detection):
-        self._model, self._task = model, task
+    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, task: Detection):
+        def detect(images):
+            return task.detect(model(images, training=False))
+
+        super().__init__(detect, ("boxes", "scores", "classes", "count"), strategy)
 
     def summarize(self, source: data.Source, split: str, settings: Mapping[str, Any]) -> Summary:
         """Draws the first images of a split with true and predicted boxes; `settings` as for `data.eval_dataset`."""
         images, labels = first_images(source, split, NUM_DRAWN, **settings)
-        boxes = {"truth": labels, "network": detections(self._model, self._task, images)}
+        boxes = {"truth": labels, "network": self(images)}
         normalization = {"mean": settings["mean"], "std": settings["std"]}
         png = draw_boxes(images, boxes, source.class_names, min_score=_MIN_SCORE, **normalization)
         return Summary({}, {"detections": png}, [])
-
-
-def detections(model: keras.Model, task: Detection, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the detections of normalized images, see `tasks.boxes.detect`."""
-    found = tf.function(lambda batch: task.detect(model(batch, training=False)))(tf.constant(images))
-    return {name: values.numpy() for name, values in found.items()}
 
 
 def draw_by_class(values: Mapping[str, np.ndarray], labels: np.ndarray, source: data.Source) -> bytes:

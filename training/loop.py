@@ -143,10 +143,10 @@ class _Run:
             if self._evaluates:
                 model = experiment.build_model(config, num_classes)
                 self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.has_local_input)
-                inspections = RegionMaps(model, self._strategy), RoutingWeights(model, self._strategy)
-                self._inspections = [inspection for inspection in inspections if inspection.blocks]
+                inspections = [RegionMaps(model, self._strategy), RoutingWeights(model, self._strategy)]
                 if isinstance(self._task, Detection):
-                    self._inspections.append(Detections(model, self._task))
+                    inspections.append(Detections(model, self._strategy, self._task))
+                self._inspections = [inspection for inspection in inspections if inspection.names]
                 self._shown_messages = set()
         settings = step_settings(config, self._task, self._devices.num_replicas)
         self._multi_step = MultiStep(
