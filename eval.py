@@ -58,14 +58,15 @@ def main():
             **evaluator.task.summary(result),
         }
         print(tabulate.tabulate([row], headers="keys", disable_numparse=True), flush=True)
-        by_class = {name: values for name, values in result.items() if isinstance(values, dict)}
-        if by_class:
-            rows = [
-                {"class": name, **{key: of[name] for key, of in by_class.items()}}
-                for name in next(iter(by_class.values()))
-            ]
-            print(tabulate.tabulate(rows, headers="keys", floatfmt=".4f"), flush=True)
+        columns = evaluator.task.class_summary(result)
+        if rows := [{"class": name, **{title: of[name] for title, of in columns.items()}} for name in _names(columns)]:
+            print(tabulate.tabulate(rows, headers="keys", disable_numparse=True), flush=True)
         print(f"written to {path}", flush=True)
+
+
+def _names(columns):
+    """Returns the names of the classes in a summary by class."""
+    return list(dict.fromkeys(name for of_title in columns.values() for name in of_title))
 
 
 def _class_names():

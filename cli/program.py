@@ -259,12 +259,36 @@ def define_checkpoint() -> None:
     flags.DEFINE_string("source", None, "With a .weights.h5 file: data source, as config.data.source.")
     flags.DEFINE_string("data_dir", None, "With a .weights.h5 file: folder of TensorFlow Datasets.")
     flags.DEFINE_integer("image_size", None, "With a .weights.h5 file: image size in pixels.", lower_bound=1)
+    flags.DEFINE_multi_string(
+        "override",
+        [],
+        "Override of a field that does not change the training, as config.detection.score_threshold=0.3; repeatable.",
+    )
     flags.DEFINE_enum(
         "weights",
         "auto",
         ["auto", "ema", "raw"],
         "ema: moving average; raw: trained weights; auto: moving average if the checkpoint has one.",
     )
+
+
+def load_checkpoint(config: ConfigDict, devices):
+    """Opens the data of a run or file of weights, and loads the weights that the flags of `define_checkpoint` select.
+
+    Returns:
+        The data source, the network, and the path of the checkpoint.
+    """
+    from convzoo.training import checkpoints, experiment
+    from convzoo.training.workdir import verify_classes
+
+    values = flags.FLAGS
+    source = experiment.open_source(config)
+    if values.workdir:
+        verify_classes(values.workdir, source.class_names)
+    with devices.strategy.scope():
+        model = experiment.build_model(config, source.num_classes)
+        path, *_ = checkpoints.load(values.workdir, values.checkpoint, model, values.weights)
+    return source, model, path
 
 
 def config_of_checkpoint(needs_source: bool = True) -> ConfigDict:
@@ -282,6 +306,8 @@ def config_of_checkpoint(needs_source: bool = True) -> ConfigDict:
             raise ConfigError(
                 f"--workdir={values.workdir} and --checkpoint={values.checkpoint} exclude each other; use one"
             )
+        if values.override:
+            raise ConfigError(f"--override={values.override[0]} applies to a run, not to a {SUFFIX} file; leave it out")
         if needs_source:
             require("source")
         return experiment.config_for_weights(values.checkpoint, values.source, values.data_dir, values.image_size)
@@ -289,7 +315,27 @@ def config_of_checkpoint(needs_source: bool = True) -> ConfigDict:
         if values[name].value is not None:
             raise ConfigError(f"--{name} applies to a {SUFFIX} file, and a run has it in its config; leave it out")
     require("workdir")
-    return workdir.load_config(values.workdir)
+    return _with_overrides(workdir.load_config(values.workdir), values.override)
+
+
+def _with_overrides(config, overrides):
+    """Returns the config of a run with other values of fields that do not change its training."""
+    from convzoo.configs import schema
+
+    known = schema.fields_that_may_change()
+    for text in overrides:
+        if text.partition("=")[0].removeprefix("config.") not in known:
+            raise ConfigError(
+                f"--override={text} would change the training; use config.FIELD=VALUE with one of {', '.join(known)}"
+            )
+    if not overrides:
+        return config
+    values = flags.FlagValues()
+    arguments = [sys.argv[0], *(f"--{text}" for text in overrides)]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+    _parse(arguments, values)
+    schema.validate(values.config, num_replicas=1)
+    return values.config
 
 
 def config() -> ConfigDict:

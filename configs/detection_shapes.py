@@ -37,14 +37,14 @@ def get_config(variant):
     config.data.crop_aspect = (0.75, 4 / 3)
 
     config.batch_size = 32
-    config.epochs = 20.0
+    config.epochs = 16.0
     config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 0.1
+    config.optimizer.learning_rate = 1.0
     config.schedule.warmup_epochs = 1.0
     config.weight_decay = 4e-5
     config.clip_norm = 10.0
     config.ema_decay = 0.99
     config.steps_per_loop = 56
-    config.eval_every_epochs = 5.0
-    config.checkpoint_every_epochs = 5.0
+    config.eval_every_epochs = 4.0
+    config.checkpoint_every_epochs = 4.0
     return config

@@ -113,12 +113,12 @@ class Detection(_Section):
     """Factor of the boxes' loss."""
     match_threshold: _PositiveFraction = 0.5
     """Lowest IoU of an anchor with the object that it has to predict."""
-    nms_threshold: _PositiveFraction = 0.6
+    nms_threshold: _MayChange[_PositiveFraction] = 0.6
     """Largest IoU of two detections of a class."""
-    score_threshold: _Fraction = 1e-8
+    score_threshold: _MayChange[_Fraction] = 1e-8
     """Detections have a larger score."""
-    max_detections: _PositiveInt = 100
-    """Largest number of detections of an image."""
+    max_detections: _MayChange[Annotated[int, Field(ge=1, le=1000)]] = 100
+    """Largest number of detections of an image. The metrics of COCO count at most 100 of each class."""
 
 
 class Init(_Section):
@@ -319,6 +319,13 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
         raise ConfigError(
             f"config.label_smoothing={experiment.label_smoothing} has no effect with config.task='detection'; use 0.0"
         )
+    detection, defaults = experiment.detection, Detection()
+    for name in ("focal_alpha", "focal_gamma"):
+        if detection.class_loss != "focal" and getattr(detection, name) != getattr(defaults, name):
+            raise ConfigError(
+                f"config.detection.{name}={getattr(detection, name)} has no effect with "
+                f"config.detection.class_loss={detection.class_loss!r}; remove it"
+            )
     for name in ("batch_size", "eval_batch_size"):
         size = getattr(experiment, name)
         if size is not None and size % num_replicas:

@@ -1,12 +1,13 @@
 """`coco:`: images with boxes in the JSON format of COCO (https://cocodataset.org/#format-data)."""
 
 import collections
-import json
-import math
 import os
+from typing import Annotated, Literal
 
 import numpy as np
+import pydantic
 import tensorflow as tf
+from pydantic import Field
 
 from convzoo.data.source import IndexedSource, on_host
 from convzoo.errors import DataError, first_line
@@ -16,13 +17,51 @@ _LAYOUT = (
     "coco:/path/images,/path/annotations.json"
 )
 _PREFIX, _SUFFIX = "instances_", ".json"
+_LONGEST_VALUE = 80
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+
+
+_Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class _Image(_Strict):
+    id: int
+    file_name: _Name
+    height: _Side
+    width: _Side
+
+
+class _Category(_Strict):
+    id: int
+    name: _Name
+
+
+class _Annotation(_Strict):
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]  # left, top, width, height in pixels
+    area: float | None = None
+    iscrowd: bool | Literal[0, 1] = False
+
+
+class _Annotations(_Strict):
+    """The contents of an annotation file."""
+
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
 
 
 def open_coco(spec, location, data_dir):
     """Opens `coco:/path`, with a split for each annotation file, or `coco:IMAGES,ANNOTATIONS.json`.
 
     Classes are the categories by increasing id; ids may have gaps. Boxes are clipped to the image. Boxes that lack an
-    area inside the image, or have a number that is not finite, are left out and counted in `notes`.
+    area inside the image, or have a number that is not finite, are left out and counted in `notes`. In a folder, an
+    annotation file without a folder of images has no split.
 
     Args:
         spec: The whole source string.
@@ -33,12 +72,18 @@ def open_coco(spec, location, data_dir):
         IndexedSource of boxes. With one annotation file, its split is called train.
 
     Raises:
-        DataError: A file is missing or has another format, or an annotation names an unknown image or category.
+        DataError: A file is missing or has another format, ids or names of categories are not unique, or an annotation
+            names an unknown image or category.
     """
     del data_dir
-    folder, comma, file = location.partition(",")
-    files = {"train": (folder, file)} if comma else _annotation_files(spec, folder)
-    parts = {split: _Annotations(spec, split, *paths) for split, paths in files.items()}
+    if not location:
+        raise DataError(f"source {spec!r} has no folder; use {_LAYOUT}")
+    images, comma, file = location.rpartition(",")
+    if comma and not tf.io.gfile.isdir(location):
+        files, notes = {"train": (images, os.path.expanduser(file))}, []
+    else:
+        files, notes = _annotation_files(spec, location)
+    parts = {split: _Part(spec, split, *paths) for split, paths in files.items()}
     categories = next(iter(parts.values())).categories
     for split, part in parts.items():
         if part.categories != categories:
@@ -73,28 +118,36 @@ def open_coco(spec, location, data_dir):
         read_row,
         label_kind="boxes",
         row_name=paths.__getitem__,
-        notes=[note for part in parts.values() for note in part.notes],
+        notes=[*notes, *(note for part in parts.values() for note in part.notes)],
         max_boxes=max(1, *counts),
     )
 
 
 def _annotation_files(spec, folder):
-    """Returns (folder of images, annotation file) of each split of a folder in COCO's layout."""
+    """Returns (folder of images, annotation file) of each split of a folder in COCO's layout, and notes."""
     annotations = os.path.join(folder, "annotations")
     if not tf.io.gfile.isdir(annotations):
         raise DataError(f"source {spec!r}: folder {annotations!r} does not exist; the layout is {_LAYOUT}")
-    files = {}
+    files, notes = {}, []
     for name in sorted(tf.io.gfile.listdir(annotations)):
         if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
             split = name[len(_PREFIX) : -len(_SUFFIX)]
-            files[split] = (os.path.join(folder, split), os.path.join(annotations, name))
+            images = os.path.join(folder, split)
+            if tf.io.gfile.isdir(images):
+                files[split] = (images, os.path.join(annotations, name))
+            else:
+                notes.append(f"no split {split}, because its folder of images {images!r} does not exist")
     if not files:
-        raise DataError(f"source {spec!r}: {annotations!r} has no {_PREFIX}SPLIT{_SUFFIX}; the layout is {_LAYOUT}")
-    return files
+        missing = f"; {notes[0]}" if notes else ""
+        raise DataError(
+            f"source {spec!r}: {annotations!r} has no {_PREFIX}SPLIT{_SUFFIX} with a folder of images{missing}; the "
+            f"layout is {_LAYOUT}"
+        )
+    return files, notes
 
 
-class _Annotations:
-    """The contents of one annotation file.
+class _Part:
+    """The images of one annotation file.
 
     Attributes:
         categories: dict of category id to name.
@@ -106,53 +159,75 @@ class _Annotations:
     def __init__(self, spec, split, images_folder, path):
         if not tf.io.gfile.isdir(images_folder):
             raise DataError(f"source {spec!r}: folder {images_folder!r} does not exist; the layout is {_LAYOUT}")
-        try:
-            with tf.io.gfile.GFile(path) as file:
-                content = json.load(file)
-            self.categories = {int(category["id"]): str(category["name"]) for category in content["categories"]}
-            images = {int(image["id"]): image for image in content["images"]}
-            sizes = {number: (float(image["height"]), float(image["width"])) for number, image in images.items()}
-            self.paths = [os.path.join(images_folder, str(images[number]["file_name"])) for number in sorted(images)]
-            rows = {number: [] for number in sorted(images)}
-            ignored = collections.Counter()
-            for annotation in content["annotations"]:
-                image, category = int(annotation["image_id"]), int(annotation["category_id"])
-                if image not in images or category not in self.categories:
-                    unknown = f"image_id {image}" if image not in images else f"category_id {category}"
+        content = _read(spec, path)
+        images = _by_unique(spec, path, "image id", ((image.id, image) for image in content.images))
+        self.categories = _by_unique(spec, path, "category id", ((x.id, x.name) for x in content.categories))
+        _by_unique(spec, path, "category name", ((name, name) for name in self.categories.values()))
+        self.paths = [os.path.join(images_folder, image.file_name) for image in images.values()]
+        rows = {number: [] for number in images}
+        problems = collections.Counter()
+        for index, annotation in enumerate(content.annotations):
+            for field, known in (("image_id", images), ("category_id", self.categories)):
+                if getattr(annotation, field) not in known:
                     raise DataError(
-                        f"source {spec!r}: annotation {annotation.get('id')!r} of {path!r} has the unknown {unknown}; "
-                        "correct or remove it"
+                        f"source {spec!r}: annotations[{index}] of {path!r} has the unknown {field} "
+                        f"{getattr(annotation, field)}; correct or remove it"
                     )
-                box = _box(*annotation["bbox"], *sizes[image])
-                if isinstance(box, str):
-                    ignored[box] += 1
-                    continue
-                area = float(annotation.get("area", annotation["bbox"][2] * annotation["bbox"][3]))
-                rows[image].append((*box, category, area, bool(annotation.get("iscrowd", 0))))
-        except (tf.errors.OpError, OSError) as error:
-            raise DataError(
-                f"source {spec!r}: cannot read {path!r} ({first_line(error)}); the layout is {_LAYOUT}"
-            ) from error
-        except DataError:
-            raise
-        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-            raise DataError(
-                f"source {spec!r}: {path!r} is not an annotation file of COCO's object detection ({first_line(error)})"
-            ) from error
+            image = images[annotation.image_id]
+            box = _box(annotation.bbox, image)
+            if isinstance(box, str):
+                problems[f"left out {{}} {box}"] += 1
+                continue
+            area = annotation.area
+            if area is not None and not 0 <= area < np.inf:
+                problems["{} areas are negative or not finite; those of the boxes take their place"] += 1
+                area = None
+            if area is None:
+                area = (box[2] - box[0]) * image.height * (box[3] - box[1]) * image.width
+            rows[annotation.image_id].append((*box, annotation.category_id, area, bool(annotation.iscrowd)))
         self.rows = list(rows.values())
-        self.notes = [f"ignored in {split}: {number} {kind}" for kind, number in ignored.items()]
-        if without := sum(not image for image in self.rows):
-            self.notes.append(f"{split} has {without} images without boxes")
+        self.notes = [f"{split}: {text.format(number)}" for text, number in problems.items()]
+        without = sum(not any(not is_crowd for *_, is_crowd in image) for image in self.rows)
+        if without:
+            self.notes.append(f"{split}: {without} of {len(self.rows)} images have no object")
 
 
-def _box(left, top, width, height, image_height, image_width):
+def _read(spec, path):
+    """Returns the contents of an annotation file."""
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return _Annotations.model_validate_json(file.read())
+    except (tf.errors.OpError, OSError) as error:
+        raise DataError(
+            f"source {spec!r}: cannot read {path!r} ({first_line(error)}); the layout is {_LAYOUT}"
+        ) from error
+    except pydantic.ValidationError as error:
+        found = error.errors()[0]
+        names = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"])
+        value = "" if found["type"] in ("missing", "json_invalid") else f"={found['input']!r}"[:_LONGEST_VALUE]
+        raise DataError(
+            f"source {spec!r}: {path!r} is not an annotation file of COCO's object detection: "
+            f"{''.join(names).lstrip('.')}{value} {found['msg']}; correct it"
+        ) from error
+
+
+def _by_unique(spec, path, kind, pairs):
+    """Returns a dict of the pairs, ordered by key. Raises DataError if a key occurs twice."""
+    values = {}
+    for key, value in pairs:
+        if key in values:
+            raise DataError(f"source {spec!r}: {path!r} has the {kind} {key!r} twice; make them different")
+        values[key] = value
+    return dict(sorted(values.items()))
+
+
+def _box(bbox, image):
     """Returns (top, left, bottom, right) in units of the image's sides, or why the box is left out."""
-    if not all(map(math.isfinite, (left, top, width, height))):
+    left, top, width, height = bbox
+    if not np.all(np.isfinite(bbox)):
         return "boxes with NaN or infinite numbers"
     if width <= 0 or height <= 0:
         return "boxes without an area"
-    corners = (top / image_height, left / image_width, (top + height) / image_height, (left + width) / image_width)
-    top, left, bottom, right = (min(max(corner, 0.0), 1.0) for corner in corners)
-    if bottom <= top or right <= left:
-        return "boxes outside their image"
-    return top, left, bottom, right
+    corners = np.array([top, left, top + height, left + width]) / np.tile([image.height, image.width], 2)
+    top, left, bottom, right = np.clip(corners, 0.0, 1.0).astype(np.float32).tolist()
+    return (top, left, bottom, right) if bottom > top and right > left else "boxes without an area inside their image"

@@ -133,15 +133,21 @@ def stored_size(encoded):
     return tf.minimum(size, 2**32 - size)  # BMP has a negative height if the top row comes first
 
 
-def image_size(encoded):
-    """Returns height and width of an image in pixels, upright, as a viewer shows it: int32 [2].
+def image_size(encoded, rotate=True):
+    """Returns height and width of an image in pixels, also of one that `decode_image` reduces: int32 [2].
 
     Args:
         encoded: string [], of a format of `decode_image`.
+        rotate: Whether the Exif orientation of a JPEG file is applied.
     """
+
+    def jpeg_size():
+        shape = tf.io.extract_jpeg_shape(encoded)
+        return (_turned_shape(shape, exif_orientation(encoded)) if rotate else shape)[:2]
+
     return tf.cond(
         tf.io.is_jpeg(encoded),
-        lambda: _turned_shape(tf.io.extract_jpeg_shape(encoded), exif_orientation(encoded))[:2],
+        jpeg_size,
         lambda: tf.cast(stored_size(encoded), tf.int32),
     )
 

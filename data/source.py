@@ -229,6 +229,9 @@ class IndexedSource(Source):
             return super().describe_ordered_example(split, position)
         return self._row_name(int(self._rows(split)[position]))
 
+    def read_ordered_example(self, split, position):
+        return tf.data.Dataset.from_tensors(self._rows(split)[position]).map(self._read_row)
+
     def _rows(self, split):
         """Returns the row numbers of a split in their fixed order, int64 [num_examples] array."""
         return np.concatenate(

@@ -7,9 +7,8 @@ they hold no Python state.
 
 import tensorflow as tf
 
-from convzoo.data import labels, mixing, transforms
+from convzoo.data import decoding, labels, mixing, transforms
 from convzoo.data.corrupt import NOT_CORRUPT
-from convzoo.data.decoding import decode_image
 
 
 def repeat(dataset, repeats):
@@ -92,8 +91,8 @@ def preprocess(dataset, *, image_size, max_boxes=None, **settings):
     def preprocess_one(number, example):
         image, label = example["image"], example["label"]
         kind = labels.kind_of(label)
-        image = decode_image(image, rotate=kind == "class") if image.dtype == tf.string else image
-        size = tf.shape(image)[:2]
+        size = decoding.image_size(image, rotate=False) if image.dtype == tf.string else tf.shape(image)[:2]
+        image = decoding.decode_image(image, rotate=kind == "class") if image.dtype == tf.string else image
         if kind == "boxes" and "areas" not in label:
             sides = (label["boxes"][:, 2:] - label["boxes"][:, :2]) * tf.cast(size, tf.float32)
             label = {**label, "areas": tf.reduce_prod(sides, -1)}

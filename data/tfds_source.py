@@ -14,7 +14,7 @@ _TFRECORD = tfds.core.FileFormat.TFRECORD
 _SEGMENTATION = {"oxford_iiit_pet": ("segmentation_mask", 1, ("pet", "background", "border"))}
 # Detection datasets: the feature of each box that marks those which do not count, the feature with areas, and the
 # largest number of boxes of an image, with a margin.
-_DETECTION = {"coco": ("is_crowd", "area", 128), "voc": ("is_difficult", None, 64)}
+_DETECTION = {"coco": ("is_crowd", "area", 100), "voc": ("is_difficult", None, 64)}
 
 
 def open_tfds(spec, name, data_dir):

@@ -2,6 +2,7 @@
 
 from convzoo.models import (  # noqa: F401  imported to register their networks
     efficientnet,
+    face_networks,
     mnasnet,
     mobilenet_v1,
     mobilenet_v2,

@@ -30,6 +30,8 @@ from convzoo.errors import ModelError
 from convzoo.models.operators import Operator, Part, PartLayers, Static
 from convzoo.models.weights import CLASSIFIER
 
+_PRELU_SLOPE = 0.25  # initial, as in PyTorch
+
 
 def _conv_initializer():
     """Untruncated normal with standard deviation sqrt(2 / fan_out), as published for EfficientNet.
@@ -43,7 +45,7 @@ class NetworkBuilder:
     """Creates the named layers of one network from shared settings, and the model that consists of them.
 
     Args:
-        activation: Activation after normalization, for example "silu", "relu" or "relu6".
+        activation: Activation after normalization, for example "silu", "relu", "relu6" or "prelu".
         padding: "same" pads as TensorFlow does, with the odd row of zeros after an image of even size; "symmetric" pads
             as PyTorch does, equally on both sides. They differ for strides of 2 and even sizes.
         bn_momentum, bn_epsilon: Settings of every batch normalization.
@@ -165,7 +167,11 @@ class NetworkBuilder:
         return self.activate(x, name) if activation else x
 
     def activate(self, x, name):
-        """Applies the network's activation."""
+        """Applies the network's activation; "prelu" has a slope for each channel."""
+        if self.activation == "prelu":
+            return layers.PReLU(
+                keras.initializers.Constant(_PRELU_SLOPE), shared_axes=[1, 2], name=f"{name}_activation"
+            )(x)
         return layers.Activation(self.activation, name=f"{name}_activation")(x)
 
     def max_pool(self, x, name):

@@ -121,8 +121,9 @@ def _madds(layer) -> int:
     return 0
 
 
-@_madds.register
-def _(layer: keras.layers.BatchNormalization) -> int:
+@_madds.register(keras.layers.BatchNormalization)
+@_madds.register(keras.layers.PReLU)
+def _(layer) -> int:
     return 0
 
 

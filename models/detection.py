@@ -205,7 +205,7 @@ def _add_extra_maps(net, maps, extra_filters, lite, input_shape):
         # oneDNN's bfloat16 gradient of a strided convolution of one pixel is not finite.
         if min(maps[-1].shape[1:3]) == 1:
             raise ModelError(
-                f"input_shape={input_shape} leaves no pixel for extra_filters[{index}]; use a larger image or only "
+                f"input_shape={input_shape} leaves no pixel for extra_filters[{index}]; use a larger image or at most "
                 f"{index} extra_filters"
             )
         filters = max(_MIN_FILTERS, filters)
@@ -259,7 +259,7 @@ def _settings(neck, **given):
             "max_level": MAX_LEVEL,
         },
     }
-    if neck not in defaults:
+    if not isinstance(neck, str) or neck not in defaults:
         raise ModelError(f"neck={neck!r} is unknown; choose {' or '.join(defaults)}")
     for key, value in given.items():
         if value is not None and key not in defaults[neck]:

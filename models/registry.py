@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from convzoo.errors import ModelError, first_line
+from convzoo.models.detector_info import detector_info, list_detectors
 from convzoo.models.info import ModelInfo
 from convzoo.models.operators import Operator, Static, change, operators_with
 from convzoo.models.weights import load_weights, read_metadata
@@ -198,6 +199,11 @@ def _entry(name: str) -> _Entry:
     if not isinstance(name, str) or name not in _ENTRIES:
         if not isinstance(name, str):
             raise ModelError(f"a network is called by its name, see list_models(), not {name!r}")
+        if name in list_detectors():
+            raise ModelError(
+                f"{name} is a detector; use create_detector, or in a config config.task='detection' with its backbone "
+                f"{detector_info(name).backbone} and overrides {detector_info(name).settings}"
+            )
         raise ModelError(f"unknown network {name!r}; {_nearest(name, list(_ENTRIES))}")
     return _ENTRIES[name]
 

@@ -83,7 +83,7 @@ def seesawnet(
             if strides != 1:
                 net.add_reduction(x)
             block = net.block(x, f"block{index}", filters)
-            x = _inverted_residual(block, x, f"block{index}", expansion, filters, strides, expand_activation, se_ratio)
+            x = inverted_residual(block, x, f"block{index}", expansion, filters, strides, expand_activation, se_ratio)
             index += 1
     net.add_reduction(x)
     filters = round_filters(HEAD_FILTERS, max(1.0, width_coefficient))
@@ -91,7 +91,8 @@ def seesawnet(
     return net.model(images, x, name, num_classes, include_top, features, dropout_rate)
 
 
-def _inverted_residual(block, x, name, expansion, filters, strides, expand_activation, se_ratio):
+def inverted_residual(block, x, name, expansion, filters, strides, expand_activation, se_ratio):
+    """Returns the output of an inverted residual whose point-wise convolutions may be grouped."""
     inputs, width = x, expansion * x.shape[-1]
     x = block.norm(block.conv(x, f"{name}_expand_conv", width), f"{name}_expand", activation=expand_activation)
     x = block.mix(x, name)

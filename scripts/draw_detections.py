@@ -22,16 +22,13 @@ def main():
     devices = program.connect()
     from convzoo.tasks import get_task
     from convzoo.tasks.drawing import draw_boxes, first_images, write_png
-    from convzoo.training import checkpoints, experiment
+    from convzoo.training import experiment
     from convzoo.training.inspection import Detections
 
     config = program.config_of_checkpoint()
     if config.task != "detection":
         raise ConfigError(f"config.task={config.task!r} has no boxes; use a detector")
-    source = experiment.open_source(config)
-    with devices.strategy.scope():
-        model = experiment.build_model(config, source.num_classes)
-        checkpoint, *_ = checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
+    source, model, checkpoint = program.load_checkpoint(config, devices)
     settings, split = experiment.eval_settings(config), SPLIT.value or config.data.eval_split
     images, labels = first_images(source, split, COUNT.value, **settings)
     found = Detections(model, devices.strategy, get_task(config))(images)

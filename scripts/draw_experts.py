@@ -30,14 +30,11 @@ def main():
     devices = program.connect()
     from convzoo.models import expert_similarity
     from convzoo.tasks.drawing import draw_matrices, first_images, write_png
-    from convzoo.training import checkpoints, experiment
+    from convzoo.training import experiment
     from convzoo.training.inspection import RegionMaps, RoutingWeights, draw_by_class, routing_messages
 
     config = program.config_of_checkpoint()
-    source = experiment.open_source(config)
-    with devices.strategy.scope():
-        model = experiment.build_model(config, source.num_classes)
-        checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
+    source, model, _ = program.load_checkpoint(config, devices)
     routing, regions = RoutingWeights(model, devices.strategy), RegionMaps(model, devices.strategy)
     similarity = expert_similarity(model)
     names = [*routing.names, *regions.names, *similarity]

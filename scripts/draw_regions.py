@@ -29,16 +29,13 @@ def main():
     import tabulate
 
     from convzoo.tasks.drawing import draw_label_maps, first_images, write_png
-    from convzoo.training import checkpoints, experiment
+    from convzoo.training import experiment
     from convzoo.training.inspection import RegionMaps
 
     if IMAGE.value and (SPLIT.value or flags.FLAGS["count"].present):
         raise ConfigError("--image replaces the split; leave out --split and --count")
     config = program.config_of_checkpoint()
-    source = experiment.open_source(config)
-    with devices.strategy.scope():
-        model = experiment.build_model(config, source.num_classes)
-        checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
+    source, model, _ = program.load_checkpoint(config, devices)
     region_maps = RegionMaps(model, devices.strategy)
     if not region_maps.regions:
         raise ConfigError(f"network {config.model.name!r} has no region maps; use one with region-aware convolutions")

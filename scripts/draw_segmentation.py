@@ -22,15 +22,12 @@ def main():
     import tensorflow as tf
 
     from convzoo.tasks.drawing import draw_label_maps, first_images, write_png
-    from convzoo.training import checkpoints, experiment
+    from convzoo.training import experiment
 
     config = program.config_of_checkpoint()
     if config.task != "segmentation":
         raise ConfigError(f"config.task={config.task!r} has no label maps; use a segmentation network")
-    source = experiment.open_source(config)
-    with devices.strategy.scope():
-        model = experiment.build_model(config, source.num_classes)
-        checkpoint, *_ = checkpoints.load(flags.FLAGS.workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
+    source, model, checkpoint = program.load_checkpoint(config, devices)
     settings, split = experiment.eval_settings(config), SPLIT.value or config.data.eval_split
     images, labels = first_images(source, split, COUNT.value, **settings)
     predictions = tf.argmax(tf.function(model)(images, training=False), -1).numpy()

@@ -20,8 +20,9 @@ class Detection(Task):
     """Predicts classes and offsets for every anchor of a network of `models.create_detector`.
 
     The loss of a batch is the sum of the classes' loss over anchors and of the offsets' Huber loss, averaged over four
-    coordinates, over anchors that match an object, divided by the number of these anchors in the replica's batch. The
-    metrics are those of COCO (`average_precision`) of the detections over the whole split.
+    coordinates, over anchors that match an object, divided by the number of these anchors. The batch is the part of it
+    that a replica processes at once; with gradient accumulation, each part has its own divisor. The metrics are those
+    of COCO (`average_precision`) of the detections over the whole split.
 
     Attributes:
         class_loss: "focal", or "hard_negative" for the original SSD's choice of anchors with sigmoid cross-entropy.
@@ -147,6 +148,9 @@ class Detection(Task):
             },
             "loss": f"{metrics['loss']:.4f}",
         }
+
+    def class_summary(self, metrics):
+        return {"mAP %": {name: percent(value) for name, value in metrics["class_map"].items()}}
 
     def export_outputs(self, outputs, image_sizes):
         found = self.detect(outputs)

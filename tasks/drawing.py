@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from convzoo import data
-from convzoo.errors import ConfigError, first_line
+from convzoo.errors import ConfigError, DataError, first_line
 from convzoo.files import write_output
 
 _DPI = 80
@@ -29,19 +29,27 @@ def first_images(source: data.Source, split: str, count: int, **settings) -> tup
     Args:
         source: The data source.
         split: A split or slice such as "test" or "train[90%:]".
-        count: Number of images; corrupt images are left out, and a short split gives fewer.
+        count: Number of images; corrupt images are left out, and a short split gives fewer, but at least one.
         **settings: Further arguments of `data.eval_dataset`.
 
     Returns:
         float32 [images, height, width, 3], and labels as in `data.eval_dataset`, arrays [images, ...].
 
     Raises:
-        DataError: Too many images are corrupt.
+        DataError: Too many images are corrupt, or all of them.
     """
+    parts, found = [], 0
     with data.reraise_data_errors():
-        batch = next(iter(data.eval_dataset(source, split, batch_size=count, **settings)))
-    is_example = batch["mask"].numpy() > 0
-    return tf.nest.map_structure(lambda tensor: tensor.numpy()[is_example], (batch["image"], batch["label"]))
+        for batch in data.eval_dataset(source, split, batch_size=count, **settings):
+            mask = batch["mask"].numpy() > 0
+            part = tf.nest.map_structure(lambda x, mask=mask: x.numpy()[mask], (batch["image"], batch["label"]))
+            parts.append(part)
+            found += np.count_nonzero(mask)
+            if found >= count:
+                break
+    if not found:
+        raise DataError(f"no image of {split} of {source.spec} can be read; check the files")
+    return tf.nest.map_structure(lambda *of_parts: np.concatenate(of_parts)[:count], *parts)
 
 
 def draw_label_maps(

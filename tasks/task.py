@@ -100,6 +100,10 @@ class Task(abc.ABC):
     def summary(self, metrics: dict[str, float]) -> dict[str, str]:
         """Formats the metrics for a table: column title to text."""
 
+    def class_summary(self, metrics: dict[str, Any]) -> dict[str, dict[str, str]]:
+        """Formats the metrics of each class: column title to class name to text. None by default."""
+        return {}
+
     @abc.abstractmethod
     def export_outputs(self, outputs, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the outputs of an exported model by name.

@@ -320,6 +320,7 @@ class _Run:
         summary = "  ".join(
             f"{title.removesuffix(' %')} {text}{'%' * title.endswith(' %')}"
             for title, text in self._task.summary(metrics).items()
+            if text
         )
         self._progress.message(
             f"step {self._step}  evaluated on {split} ({metrics['examples']} examples, "

@@ -34,7 +34,8 @@ def check_memory(
     """
     size = experiment.input_settings(config)["image_size"][0]
     batch_size = config.batch_size if trains else 0
-    numbers = [*_numbers(config.model.overrides.to_dict()), *_numbers(config.model.operator.to_dict()), 0]
+    numbers = [*_numbers(config.model.overrides.to_dict()), *_numbers(config.model.operator.to_dict())]
+    numbers += [*_numbers(config.detector.to_dict()), *_numbers(config.segmentation.to_dict()), 0]
     is_usual = max(numbers) <= _USUAL_NUMBER and size <= _USUAL_SIZE and num_classes <= _USUAL_CLASSES
     if is_usual and max(batch_size, eval_batch_size or 0) <= _USUAL_BATCH:
         return

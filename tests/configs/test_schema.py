@@ -53,7 +53,7 @@ def _with(field, value, variant=""):
         ("detection.match_threshold", (0.0, 1.1)),
         ("detection.nms_threshold", (0.0, 1.1)),
         ("detection.score_threshold", (-0.1, 1.1)),
-        ("detection.max_detections", (0, 2.5)),
+        ("detection.max_detections", (0, 1001, 2.5)),
         ("init.weights", ("", 1)),
         ("init.new_classifier", (0,)),
         ("init.freeze", ((), "stem_*", (1,), ("",))),

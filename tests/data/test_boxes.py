@@ -213,10 +213,10 @@ def test_coco(coco):
     source = data.open_source(f"coco:{folder}", label_kind="boxes")
     assert (source.class_names, source.splits, source.max_boxes) == (["car", "kite"], {"val": 4}, 2)
     assert source.notes == [
-        "ignored in val: 1 boxes without an area",
-        "ignored in val: 1 boxes outside their image",
-        "ignored in val: 1 boxes with NaN or infinite numbers",
-        "val has 2 images without boxes",
+        "val: left out 1 boxes without an area",
+        "val: left out 1 boxes without an area inside their image",
+        "val: left out 1 boxes with NaN or infinite numbers",
+        "val: 3 of 4 images have no object",
     ]
     examples = list(source.dataset("val").as_numpy_iterator())
     # Images are sorted by id.
@@ -242,6 +242,7 @@ def test_a_missing_image_counts_as_corrupt(coco):
     settings = {"image_size": (16, 16), "batch_size": 4, "crop_fraction": None, **PLAIN}
     batch = next(iter(data.eval_dataset(source, "val", max_corrupt_fraction=1.0, **settings)))
     assert batch["mask"].numpy().tolist() == [1, 1, 0, 1]
+    data.check_images(source, "val")  # reads each sampled image alone
     with pytest.raises(DataError, match=r"1\.png"), data.reraise_data_errors():
         list(data.eval_dataset(source, "val", **settings))
 
@@ -251,12 +252,18 @@ def test_a_missing_image_counts_as_corrupt(coco):
     [
         ({"annotations": [{"id": 4, "image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "unknown image_id 99"),
         ({"annotations": [{"id": 4, "image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1]}]}, "unknown category_id 5"),
-        ({"annotations": [{"id": 4, "image_id": 7, "category_id": 3, "bbox": [0, 0]}]}, "not an annotation file"),
-        ({"annotations": [{"id": 4, "image_id": 7, "category_id": 3}]}, "not an annotation file .*bbox"),
-        ({"images": [{"id": 1, "file_name": "a.png"}]}, "not an annotation file .*height"),
-        ({"images": []}, "unknown image_id|0 images"),
+        ({"annotations": [{"id": 4, "image_id": 7, "category_id": 3, "bbox": [0, 0]}]}, r"annotations\[0\]\.bbox"),
+        ({"annotations": [{"id": 4, "image_id": 7, "category_id": 3}]}, r"annotations\[0\]\.bbox Field required"),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "iscrowd": "0"}]}, "iscrowd"),
+        ({"annotations": [{"image_id": 7.5, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, r"image_id=7\.5"),
+        ({"images": [{"id": 1, "file_name": "a.png"}]}, r"images\[0\]\.height Field required"),
+        ({"images": [{"id": 1, "file_name": "a.png", "height": 0, "width": 5}]}, r"height=0"),
+        ({"images": [{"id": 1, "file_name": "a.png", "height": 5, "width": 5}] * 2}, "image id 1 twice"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id 1 twice"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "category name 'a' twice"),
+        ({"images": []}, "unknown image_id"),
         ({"images": [], "annotations": []}, "0 images"),
-        ({"categories": None}, "not an annotation file"),
+        ({"categories": None}, "categories=None"),
     ],
 )
 def test_invalid_annotations(coco, changes, message):
@@ -264,6 +271,33 @@ def test_invalid_annotations(coco, changes, message):
         data.open_source(f"coco:{coco(**changes)}", label_kind="boxes")
     assert "\n" not in str(error.value)
     assert "instances_val.json" in str(error.value) or "0 images" in str(error.value)
+
+
+def test_areas(coco):
+    """Without an area, or with one that is none, the clipped box has one."""
+    box = {"image_id": 7, "category_id": 3, "bbox": [-1e6, -1e6, 3e6, 3e6]}
+    annotations = [box, {**box, "area": None}, {**box, "area": -5.0}, {**box, "area": float("nan")}, {**box, "area": 7}]
+    source = data.open_source(f"coco:{coco(annotations=annotations)}", label_kind="boxes")
+    label = list(source.dataset("val").as_numpy_iterator())[3]["label"]
+    assert label["areas"].tolist() == [2400, 2400, 2400, 2400, 7]
+    assert "val: 2 areas are negative or not finite; those of the boxes take their place" in source.notes
+
+
+def test_a_split_without_images_is_left_out(coco):
+    folder = coco()
+    annotations = folder / "annotations" / "instances_val.json"
+    (folder / "annotations" / "instances_train.json").write_text(annotations.read_text())
+    source = data.open_source(f"coco:{folder}", label_kind="boxes")
+    assert list(source.splits) == ["val"]
+    assert "no split train" in source.notes[0]
+
+
+def test_a_folder_with_a_comma(coco, tmp_path):
+    folder = coco()
+    (tmp_path / "a,b").mkdir()
+    for name in ("val", "annotations"):
+        (folder / name).rename(tmp_path / "a,b" / name)
+    assert data.open_source(f"coco:{tmp_path}/a,b", label_kind="boxes").splits == {"val": 4}
 
 
 def test_missing_files(coco, tmp_path):
@@ -274,7 +308,8 @@ def test_missing_files(coco, tmp_path):
         (f"coco:{folder}/val,{folder}/no.json", "cannot read"),
         (f"coco:{folder}/no,{folder}/annotations/instances_val.json", "does not exist"),
         (f"coco:{folder}/val,{folder}/annotations/broken.json", "not an annotation file"),
-        (f"coco:{folder}/val,{folder}/annotations", "annotations"),
+        (f"coco:{folder}/val,{folder}/annotations", "cannot read"),
+        ("coco:", "no folder"),
         ("digits", "one label per image, not boxes"),
         ("tfds:mnist", "not a known detection dataset; available: coco, voc"),
     ):

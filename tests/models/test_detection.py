@@ -140,7 +140,7 @@ def test_keras_file_round_trip(tmp_path):
         ({"input_shape": (64, 64)}, "300, 300, 3"),
         ({"extra_filters": 64}, "extra_filters .* 64"),
         ({"extra_filters": (64, 0)}, "extra_filters .* 0"),
-        ({"extra_filters": (64, 64)}, r"input_shape=\(64, 64, 3\) .* only 1 extra_filters"),
+        ({"extra_filters": (64, 64)}, r"input_shape=\(64, 64, 3\) .* at most 1 extra_filters"),
         ({"operator": models.Lean("5-point", group_size=64), "extra_filters": (100,), "name": "resnet18"}, "100"),
         ({"operator": models.CondConv(first_block=None, classifier=True)}, "classifier"),
         ({"lite": 1}, "lite .* 1"),

@@ -28,7 +28,7 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     output = tmp_path / "result.json"
     result = run("eval.py", f"--workdir={workdir}", "--checkpoint=best", "--split=test", f"--output={output}")
     assert result.returncode == 0, result.stderr
-    for title in ("mAP %", "mAP@0.5 %", "class_map", "triangle"):
+    for title in ("mAP %", "mAP@0.5 %", "class ", "triangle"):
         assert title in result.stdout
     assert set(json.loads(output.read_text())["class_map"]) == {"disc", "square", "triangle"}
     drawing = tmp_path / "new" / "drawing.png"
@@ -39,7 +39,12 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     two = _size(drawing)
     assert run(*command, "--count=9").returncode == 0
     assert _size(drawing)[0] > two[0]
-    result = run("scripts/export_saved_model.py", f"--workdir={workdir}")
+    override = "--override=config.detection.max_detections=7"
+    result = run("scripts/export_saved_model.py", f"--workdir={workdir}", override)
+    served = tf.saved_model.load(f"{workdir}/saved_model").signatures["images"]
+    assert served(images=tf.zeros([1, 40, 60, 3], tf.uint8))["scores"].shape == (1, 7)
+    line = usage_error(run("eval.py", f"--workdir={workdir}", "--override=config.detection.focal_alpha=0.5"))
+    assert "would change the training" in line
     assert result.returncode == 0, result.stderr
     line = usage_error(run("scripts/classify.py", f"--saved_model={workdir}/saved_model", drawing))
     assert "detects objects" in line
@@ -66,6 +71,8 @@ def test_program_usage_errors(tmp_path):
         ("--config.label_smoothing=0.1", "label_smoothing=0.1"),
         ("--config.data.mixup=0.2", "mixup=0.2 needs one label per image"),
         ("--config.data.crop_fraction=0.5", "crop_fraction=0.5"),
+        ("--config.model.name=ssd300_mobilenet_v1_x0_5", "is a detector; use create_detector"),
+        ("--config.detector.extra_filters=(1000000,)", "GB of memory"),
         ("--config.detector.head_convs=2", "head_convs=2 has no effect with neck='ssd'"),
         ("--config.detector.extra_filters=(32,32,32)", "input_shape=(64, 64, 3) leaves no pixel"),
     ):
