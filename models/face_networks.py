@@ -20,7 +20,7 @@ from convzoo.models.mbconv import round_filters
 from convzoo.models.operators import DRConv, Operator, UnevenGroups
 from convzoo.models.papers import DRCONV
 from convzoo.models.registry import register_model
-from convzoo.models.seesawnet import inverted_residual
+from convzoo.models.seesawnet import inverted_residuals
 
 STEM_FILTERS, HEAD_FILTERS = 64, 512
 # Expansion ratio, output channels, number of blocks and strides of the first block, per stage.
@@ -68,17 +68,7 @@ def face_network(
     filters = round_filters(STEM_FILTERS, width_coefficient)
     x = net.norm(net.stem(images).conv(images, "stem_conv", filters, 3, stem_strides), "stem")
     x = net.norm(net.depthwise(x, "stem_depthwise_conv", 3), "stem_depthwise")
-    index = 0
-    for expansion, stage_filters, count, stage_strides in stages:
-        filters = round_filters(stage_filters, width_coefficient)
-        for repeat in range(count):
-            strides = stage_strides if repeat == 0 else 1
-            if strides != 1:
-                net.add_reduction(x)
-            block = net.block(x, f"block{index}", filters)
-            x = inverted_residual(block, x, f"block{index}", expansion, filters, strides, True, se_ratio)
-            index += 1
-    net.add_reduction(x)
+    x = inverted_residuals(net, x, stages, width_coefficient, expand_activation=True, se_ratio=se_ratio)
     x = net.norm(net.head(x).conv(x, "head_conv", round_filters(HEAD_FILTERS, width_coefficient)), "head")
     size = tuple(x.shape[1:3])
     if None in size:

@@ -75,6 +75,20 @@ def seesawnet(
     images = keras.Input(input_shape, name="images")
     filters = round_filters(stem_filters, width_coefficient)
     x = net.norm(net.stem(images).conv(images, "stem_conv", filters, 3, stem_strides), "stem")
+    x = inverted_residuals(net, x, stages, width_coefficient, expand_activation, se_ratio)
+    filters = round_filters(HEAD_FILTERS, max(1.0, width_coefficient))
+    x = net.norm(net.head(x).conv(x, "head_conv", filters), "head")
+    return net.model(images, x, name, num_classes, include_top, features, dropout_rate)
+
+
+def inverted_residuals(net, x, stages, width_coefficient, expand_activation, se_ratio):
+    """Returns the output of stages of inverted residuals, whose point-wise convolutions may be grouped.
+
+    Args:
+        net: The NetworkBuilder.
+        x: Input of the first block.
+        stages, width_coefficient, expand_activation, se_ratio: As for `seesawnet`.
+    """
     index = 0
     for expansion, stage_filters, count, stage_strides in stages:
         filters = round_filters(stage_filters, width_coefficient)
@@ -83,16 +97,13 @@ def seesawnet(
             if strides != 1:
                 net.add_reduction(x)
             block = net.block(x, f"block{index}", filters)
-            x = inverted_residual(block, x, f"block{index}", expansion, filters, strides, expand_activation, se_ratio)
+            x = _inverted_residual(block, x, f"block{index}", expansion, filters, strides, expand_activation, se_ratio)
             index += 1
     net.add_reduction(x)
-    filters = round_filters(HEAD_FILTERS, max(1.0, width_coefficient))
-    x = net.norm(net.head(x).conv(x, "head_conv", filters), "head")
-    return net.model(images, x, name, num_classes, include_top, features, dropout_rate)
+    return x
 
 
-def inverted_residual(block, x, name, expansion, filters, strides, expand_activation, se_ratio):
-    """Returns the output of an inverted residual whose point-wise convolutions may be grouped."""
+def _inverted_residual(block, x, name, expansion, filters, strides, expand_activation, se_ratio):
     inputs, width = x, expansion * x.shape[-1]
     x = block.norm(block.conv(x, f"{name}_expand_conv", width), f"{name}_expand", activation=expand_activation)
     x = block.mix(x, name)
