@@ -18,6 +18,7 @@ PACKAGES = ("layers", "models", "data", "porting", "tasks", "training", "serving
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # Public names without an example, and why.
 NO_EXAMPLE = {
+    "models.DetectorInfo": "a record that the example of detector_info returns",
     "models.LayerCount": "a record that the example of count returns",
     "models.ModelCount": "a record that the example of count returns",
     "models.Operator": "abstract; its subclasses have examples",
