@@ -145,11 +145,8 @@ def image_size(encoded, rotate=True):
         shape = tf.io.extract_jpeg_shape(encoded)
         return (_turned_shape(shape, exif_orientation(encoded)) if rotate else shape)[:2]
 
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        jpeg_size,
-        lambda: tf.cast(stored_size(encoded), tf.int32),
-    )
+    size = tf.cond(tf.io.is_jpeg(encoded), jpeg_size, lambda: tf.cast(stored_size(encoded), tf.int32))
+    return tf.ensure_shape(size, [2])
 
 
 def exif_orientation(encoded):
