@@ -19,7 +19,7 @@ _NETWORKS = {
         {"repeats": (1, 1, 1, 1), "width_coefficient": 0.125},
         {"group_size": 2},
     ),
-    "detection": ("mobilenet_v1_x0_25", {}, {}),
+    "detection": ("mobilenet_v1_x0_25", {"blocks": ((8, 2), (8, 2), (16, 2), (16, 2))}, {}),
 }
 
 
