@@ -33,7 +33,9 @@ class RelabeledSource(Source):
 
     def __init__(self, source: Source, class_names: Sequence[str]):
         if source.label_kind != "class":
-            raise DataError(f"{source.spec!r} has not one label per image, which alone can be matched by class names")
+            raise DataError(
+                f"{source.spec!r} has maps or boxes, which cannot be matched by class names; leave the names out"
+            )
         super().__init__(source.spec, class_names, source.splits, notes=source.notes)
         positions = {name: position for position, name in enumerate(class_names)}
         if unknown := [name for name in source.class_names if name not in positions]:

@@ -11,7 +11,7 @@ _DEFAULTS = {"size": 64, "examples": 2048}
 _SHAPES_PER_IMAGE = 3  # later shapes cover earlier ones
 _BOXES_DEFAULTS = {"size": 128, "examples": 4096}
 _MAX_BOXES = 6  # of an image
-_SIDES = (0.05, 0.8)  # of a box, in units of the image's side
+_SIDES = (0.05, 0.8)  # of a shape, in units of the image's side
 _MIN_VISIBLE = 0.5  # share of its pixels; other shapes cover the rest
 _NOISE = 40.0  # maximum absolute value, in gray levels
 
@@ -46,8 +46,10 @@ def open_shapes(spec, options, data_dir):
 def open_shapes_boxes(spec, options, data_dir):
     """Opens `shapes_boxes` or `shapes_boxes:size=128,examples=4096`: the same images on every machine.
 
-    An image has one to six shapes, the small ones in front. The sides of their boxes are evenly distributed from 5 % to
-    80 % of the image's side. A box encloses its whole shape within the image, and at least half of that is visible.
+    An image has one to six shapes, the small ones in front. Their sizes are evenly distributed from 5 % to 80 % of the
+    image's side; sides of boxes are up to a tenth smaller or larger, and parts outside the image are cut off. A box
+    encloses its whole shape within the image, and at least half of that is visible. In images of a few pixels, a shape
+    can be too small for any pixel and is left out.
 
     Args:
         spec: The whole source string.
@@ -116,7 +118,8 @@ def _draw_boxes(row, size):
     inside, kinds = tf.boolean_mask(inside, is_object), tf.boolean_mask(kinds[:, 0, 0], is_object)
     colors = _color(tf.boolean_mask(samples[:-1, 4:], is_object))
     # The number of the frontmost shape at each pixel, from 1; 0 for the background.
-    front = tf.reduce_max(tf.where(inside, tf.range(1, tf.size(kinds) + 1)[:, tf.newaxis, tf.newaxis], 0), 0)
+    numbers = tf.where(inside, tf.range(1, tf.size(kinds) + 1)[:, tf.newaxis, tf.newaxis], 0)
+    front = tf.maximum(tf.reduce_max(numbers, 0), 0)  # the maximum of no shapes is negative
     image = tf.gather(tf.concat([tf.fill([1, 3], 128.0), colors], 0), front)
     ends = [_ends(tf.reduce_any(inside, axis)) for axis in (2, 1)]
     boxes = tf.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], -1) / size
@@ -132,7 +135,7 @@ def _ends(is_covered):
 
 
 def _seeds(source, row):
-    """Returns the seeds of the pixels and of the shapes of an image; `source` tells the two sources apart."""
+    """Returns the seeds of the pixels and of the shapes of an image; 0 and 1 for `source` give different images."""
     return tf.unstack(tf.random.split(tf.stack([tf.constant(source, tf.int64), row]), 2))
 
 

@@ -91,11 +91,12 @@ def preprocess(dataset, *, image_size, max_boxes=None, **settings):
     def preprocess_one(number, example):
         image, label = example["image"], example["label"]
         kind = labels.kind_of(label)
-        size = decoding.image_size(image, rotate=False) if image.dtype == tf.string else tf.shape(image)[:2]
+        if kind == "boxes":
+            size = decoding.image_size(image, rotate=False) if image.dtype == tf.string else tf.shape(image)[:2]
+            if "areas" not in label:
+                sides = (label["boxes"][:, 2:] - label["boxes"][:, :2]) * tf.cast(size, tf.float32)
+                label = {**label, "areas": tf.reduce_prod(sides, -1)}
         image = decoding.decode_image(image, rotate=kind == "class") if image.dtype == tf.string else image
-        if kind == "boxes" and "areas" not in label:
-            sides = (label["boxes"][:, 2:] - label["boxes"][:, :2]) * tf.cast(size, tf.float32)
-            label = {**label, "areas": tf.reduce_prod(sides, -1)}
         image = transforms.eval_transform(image, image_size=image_size, **settings)
         element = _element(image, labels.resize(label, image_size), image_size, max_boxes)
         if kind == "boxes":

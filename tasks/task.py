@@ -110,12 +110,12 @@ class Task(abc.ABC):
 
         Args:
             outputs: Outputs of the network, float32.
-            image_sizes: Height and width of each image in pixels before preprocessing, int32 [batch, 2]. For label
-                maps they are all the same.
+            image_sizes: Height and width of each image in pixels before preprocessing, int32 [batch, 2]; all equal for
+                label maps.
         """
 
     def export_raw_outputs(self, outputs, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the outputs of the exported model without steps that a TPU serves slowly; none by default.
+        """Returns the outputs of the exported model without post-processing, for serving on TPUs; none by default.
 
         Arguments as in `export_outputs`.
         """

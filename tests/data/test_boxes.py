@@ -90,6 +90,13 @@ def test_boxes_of_generated_shapes_are_tight():
     assert checked > 10
 
 
+def test_shapes_too_small_for_a_pixel_are_left_out():
+    source = data.open_source("shapes_boxes:size=4,examples=200", label_kind="boxes")
+    counts = [len(example["label"]["boxes"]) for example in source.dataset("train").as_numpy_iterator()]
+    assert min(counts) == 0
+    assert max(counts) > 1
+
+
 def test_training_labels_are_objects_in_their_places(blocks):
     batches = data.train_dataset(
         blocks,
