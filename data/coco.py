@@ -9,6 +9,7 @@ import pydantic
 import tensorflow as tf
 from pydantic import Field
 
+from convzoo.data import decoding
 from convzoo.data.source import IndexedSource, on_host
 from convzoo.errors import DataError, first_line
 
@@ -60,8 +61,9 @@ def open_coco(spec, location, data_dir):
     """Opens `coco:/path`, with a split for each annotation file, or `coco:IMAGES,ANNOTATIONS.json`.
 
     Classes are the categories by increasing id; ids may have gaps. Boxes are clipped to the image. Boxes that lack an
-    area inside the image, or have a number that is not finite, are left out and counted in `notes`. In a folder, an
-    annotation file without a folder of images has no split.
+    area inside the image, or have a number that is not finite, are left out and counted in `notes`. An image file of
+    another size than its annotation states counts as corrupt. In a folder, an annotation file without a folder of
+    images has no split.
 
     Args:
         spec: The whole source string.
@@ -99,6 +101,7 @@ def open_coco(spec, location, data_dir):
     table = np.array([box for image in rows for box in image], np.float64).reshape(-1, 7)
     offsets = on_host(np.cumsum([0, *counts]))
     path_tensor = on_host(paths)
+    sizes = on_host([size for part in parts.values() for size in part.sizes])
     columns = {
         "boxes": on_host(table[:, :4].astype(np.float32)),
         "classes": on_host(np.searchsorted(ids, table[:, 4]).astype(np.int64)),
@@ -109,7 +112,9 @@ def open_coco(spec, location, data_dir):
     def read_row(row):
         start, stop = offsets[row], offsets[row + 1]
         label = {name: values[start:stop] for name, values in columns.items()}
-        return {"image": tf.io.read_file(tf.gather(path_tensor, row)), "label": label}
+        image = tf.io.read_file(tf.gather(path_tensor, row))
+        with tf.control_dependencies([_assert_size(image, tf.gather(sizes, row))]):
+            return {"image": tf.identity(image), "label": label}
 
     return IndexedSource(
         spec,
@@ -121,6 +126,15 @@ def open_coco(spec, location, data_dir):
         notes=[*notes, *(note for part in parts.values() for note in part.notes)],
         max_boxes=max(1, *counts),
     )
+
+
+def _assert_size(image, annotated):
+    """Asserts that an encoded image has the annotated height and width, float [2], as stored, without rotation."""
+    size = decoding.image_size(image, rotate=False)
+    is_same = tf.reduce_all(tf.abs(tf.cast(size, tf.float32) - annotated) < 1.0)
+    is_known = decoding.has_known_format(image)  # if not, decoding says so
+    message = ["height and width of the image are", size, "but those of its annotation", annotated]
+    return tf.raw_ops.Assert(condition=is_same | tf.logical_not(is_known), data=message)
 
 
 def _annotation_files(spec, folder):
@@ -152,6 +166,7 @@ class _Part:
     Attributes:
         categories: dict of category id to name.
         paths: list of the images' paths, by image id.
+        sizes: list of their annotated heights and widths in pixels.
         rows: list, for each image, of rows (top, left, bottom, right, category id, area in pixels, is_crowd).
         notes: list of str.
     """
@@ -164,6 +179,7 @@ class _Part:
         self.categories = _by_unique(spec, path, "category id", ((x.id, x.name) for x in content.categories))
         _by_unique(spec, path, "category name", ((name, name) for name in self.categories.values()))
         self.paths = [os.path.join(images_folder, image.file_name) for image in images.values()]
+        self.sizes = [(image.height, image.width) for image in images.values()]
         rows = {number: [] for number in images}
         problems = collections.Counter()
         for index, annotation in enumerate(content.annotations):

@@ -176,7 +176,7 @@ class CheckpointEvaluator:
         self._settings = experiment.eval_settings(config)
         self.task = get_task(config)
         if devices.kind == "cpu":
-            check_memory(config, self._source.num_classes, eval_batch_size=self._batch_size)
+            check_memory(config, self._source, eval_batch_size=self._batch_size)
         with devices.strategy.scope():
             self._model = experiment.build_model(config, self._source.num_classes)
         self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.has_local_input)

@@ -128,7 +128,7 @@ class _Run:
             tf.config.experimental.enable_op_determinism()
         if self._devices.kind == "cpu" and self._devices.num_workers == 1:
             eval_batch_size = (config.eval_batch_size or config.batch_size) if self._evaluates else None
-            check_memory(config, num_classes, eval_batch_size=eval_batch_size, trains=True)
+            check_memory(config, self._source, eval_batch_size=eval_batch_size, trains=True)
         keras.utils.set_random_seed(config.seed)
         self._check_input()
         with self._strategy.scope():

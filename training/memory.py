@@ -8,36 +8,38 @@ import keras
 import ml_collections
 import numpy as np
 
+from convzoo import data
 from convzoo.errors import ConfigError
 from convzoo.training import experiment
 
 _FLOAT_BYTES = 4
 # Below these no network of the zoo comes near the memory of a machine, and building it twice would only cost time.
-_USUAL_SIZE, _USUAL_BATCH, _USUAL_CLASSES, _USUAL_NUMBER = 1024, 4096, 100_000, 1024
+_USUAL_SIZE, _USUAL_BATCH, _USUAL_CLASSES, _USUAL_NUMBER, _USUAL_BOXES = 1024, 4096, 100_000, 1024, 512
 
 
 def check_memory(
-    config: ml_collections.ConfigDict, num_classes: int, *, eval_batch_size: int | None = None, trains: bool = False
+    config: ml_collections.ConfigDict, source: data.Source, *, eval_batch_size: int | None = None, trains: bool = False
 ) -> None:
     """Raises ConfigError if the experiment cannot fit into the memory of this machine, whose CPU computes.
 
     Call it before anything is built: it may clear Keras's session, with the names and random seeds in it.
 
-    The estimate is a lower bound. It counts weights and what the optimizer keeps for each, one batch of images, and in
-    training the outputs of the layers with weights, which the backward pass needs.
+    The estimate is a lower bound. It counts weights and what the optimizer keeps for each, one batch of images, the
+    overlaps of its boxes with all anchors, and in training the outputs of the layers with weights, which the backward
+    pass needs.
 
     Args:
         config: The experiment.
-        num_classes: Number of classes of the data.
+        source: The data.
         eval_batch_size: Examples of an evaluation step; None without evaluation.
         trains: Whether the network is trained.
     """
-    size = experiment.input_settings(config)["image_size"][0]
-    batch_size = config.batch_size if trains else 0
+    size, num_classes = experiment.input_settings(config)["image_size"][0], source.num_classes
+    batch_size, max_boxes = config.batch_size if trains else 0, source.max_boxes or 0
     numbers = [*_numbers(config.model.overrides.to_dict()), *_numbers(config.model.operator.to_dict())]
     numbers += [*_numbers(config.detector.to_dict()), *_numbers(config.segmentation.to_dict()), 0]
     is_usual = max(numbers) <= _USUAL_NUMBER and size <= _USUAL_SIZE and num_classes <= _USUAL_CLASSES
-    if is_usual and max(batch_size, eval_batch_size or 0) <= _USUAL_BATCH:
+    if is_usual and max_boxes <= _USUAL_BOXES and max(batch_size, eval_batch_size or 0) <= _USUAL_BATCH:
         return
     with keras.StatelessScope(initialize_variables=False):  # weights have shapes, but neither values nor memory
         model = experiment.build_model(config, num_classes)
@@ -47,12 +49,18 @@ def check_memory(
     copies = 3 if trains else 1  # in training also gradients and momenta
     copies += bool(trains and config.ema_decay) + bool(trains and eval_batch_size)
     step_size = batch_size / config.gradient_accumulation_steps
+    largest_step = max(step_size, eval_batch_size or 0)
+    num_anchors = model.output["anchors"].shape[1] if max_boxes else 0
     parts = {
         f"{num_weights:,} weights{' with optimizer' if trains else ''}": num_weights * copies * _FLOAT_BYTES,
         f"batches of {max(batch_size, eval_batch_size or 0):,} images of {size} x {size} pixels": _FLOAT_BYTES
         * max(batch_size, eval_batch_size or 0)
         * size**2
         * 3,
+        f"overlaps of {num_anchors:,} anchors with up to {max_boxes:,} boxes of an image": _FLOAT_BYTES
+        * largest_step
+        * num_anchors
+        * max_boxes,
         "the layers' outputs": max(
             sum(outputs) * step_size * (2 if config.precision == "mixed_bfloat16" else _FLOAT_BYTES),
             max(outputs, default=0) * (eval_batch_size or 0) * _FLOAT_BYTES,
@@ -60,7 +68,7 @@ def check_memory(
     }
     needed, available = sum(parts.values()), _memory_bytes()
     if needed > available:
-        listed = ", ".join(f"{amount / 1e9:,.1f} GB for {what}" for what, amount in parts.items())
+        listed = ", ".join(f"{amount / 1e9:,.1f} GB for {what}" for what, amount in parts.items() if amount)
         raise ConfigError(
             f"{config.model.name} needs at least {needed / 1e9:,.1f} GB of memory and this machine has "
             f"{available / 1e9:,.1f} GB: {listed}; reduce the largest"

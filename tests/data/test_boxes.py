@@ -254,6 +254,18 @@ def test_a_missing_image_counts_as_corrupt(coco):
         list(data.eval_dataset(source, "val", **settings))
 
 
+def test_an_image_of_another_size_counts_as_corrupt(coco):
+    folder = coco()
+    (folder / "val" / "2.png").write_bytes(tf.io.encode_png(np.zeros((60, 40, 3), np.uint8)).numpy())
+    source = data.open_source(f"coco:{folder}", label_kind="boxes")
+    settings = {"image_size": (16, 16), "batch_size": 4, "crop_fraction": None, **PLAIN}
+    batch = next(iter(data.eval_dataset(source, "val", max_corrupt_fraction=1.0, **settings)))
+    assert batch["mask"].numpy().tolist() == [1, 0, 1, 1]
+    message = r"2\.png.*\[60 40\].*\[40 60\]"
+    with pytest.raises(DataError, match=message), data.reraise_data_errors():
+        list(data.eval_dataset(source, "val", **settings))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

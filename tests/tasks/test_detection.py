@@ -18,6 +18,7 @@ from convzoo.training import checkpoints, experiment
 from convzoo.training.devices import connect
 from convzoo.training.evaluation import CheckpointEvaluator, Evaluator
 from convzoo.training.loop import train
+from convzoo.training.memory import check_memory
 from convzoo.training.metrics import read_metrics
 from convzoo.training.workdir import load_config
 
@@ -373,6 +374,15 @@ def test_backbone_weights_start_a_detector(tmp_path):
     name = "stem_conv"
     start, now = (net.get_layer(name).get_weights()[0] for net in (classifier, model))
     assert np.abs(start - now).max() < 0.2 * np.abs(start).max()
+
+
+def test_too_many_boxes_for_the_memory():
+    config = tiny.get_config("detection")
+    source = experiment.open_source(config)
+    check_memory(config, source, trains=True)
+    source.max_boxes = 10**9
+    with pytest.raises(ConfigError, match="with up to 1,000,000,000 boxes of an image"):
+        check_memory(config, source, trains=True)
 
 
 def test_missing_pycocotools(monkeypatch):
