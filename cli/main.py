@@ -38,6 +38,7 @@ _PROGRAMS = {
     "prepare-emoji": "convzoo.scripts.prepare_emoji",
     "tpu-compile": "convzoo.scripts.tpu_compile",
     "tpu-status": "convzoo.scripts.tpu_status",
+    "verify": "convzoo.scripts.verify",
 }
 
 

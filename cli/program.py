@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import inspect
 import os
 import re
 import signal
@@ -32,7 +33,7 @@ _FILE_SYSTEM_ERRORS = (
 )
 
 
-def run(main: Callable[[], None], description: str | None = None) -> None:
+def run(main: Callable[..., None], description: str | None = None) -> None:
     """Parses the flags, runs `main` and exits with a status that says how it ended.
 
     A UserError, of `main` or of the flags, is printed as one line and exits with its `exit_status`. An interrupted
@@ -40,7 +41,8 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
     the program and keep their traceback.
 
     Args:
-        main: The program.
+        main: The program. If it has a parameter, it receives the list of arguments that are no flags; otherwise there
+            must be none.
         description: What --help shows above the flags; None for the docstring of the running script.
     """
     if any(argument in ("--help", "-help", "-h", "--helpshort") for argument in sys.argv[1:]):
@@ -53,13 +55,14 @@ def run(main: Callable[[], None], description: str | None = None) -> None:
     def call_main(arguments):
         if os.environ["KERAS_BACKEND"] != "tensorflow":
             raise ConfigError(f"KERAS_BACKEND={os.environ['KERAS_BACKEND']} is not tensorflow; unset it")
-        if len(arguments) > 1:
+        takes_arguments = bool(inspect.signature(main).parameters)
+        if len(arguments) > 1 and not takes_arguments:
             raise ConfigError(f"unexpected argument {arguments[1]!r}; write options as --name=value (see --help)")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets logs every file that it opens
         with startup.without_log_messages():
             importlib.import_module("tensorflow").config.list_physical_devices()  # looks for GPUs
-        main()
+        main(*([arguments[1:]] if takes_arguments else ()))
         sys.stdout.flush()  # here, where an error has a message
 
     try:

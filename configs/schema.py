@@ -40,6 +40,7 @@ _Positive = Annotated[float, Field(gt=0)]
 _NonNegative = Annotated[float, Field(ge=0)]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 _LrMultiplier = _Tuple[tuple[_Text, _Positive]]
+_WeightDecayMultiplier = _Tuple[tuple[_Text, _NonNegative]]
 _PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 _BelowOne = Annotated[float, Field(ge=0, le=0.999)]
 _Decay = Annotated[float, Field(ge=0, le=0.9999)]
@@ -121,6 +122,30 @@ class Detection(_Section):
     """Largest number of detections of an image. The metrics of COCO count at most 100 of each class."""
 
 
+class Verification(_Section):
+    """Network, loss and pairs of verification (`convzoo.tasks.Verification`); other tasks ignore it."""
+
+    embedding_size: _PositiveInt | None = None
+    """Numbers of an embedding, from a linear layer after the pooling. None: no such layer."""
+    loss: Literal["arcface", "cosface", "softmax"] = "arcface"
+    """Softmax cross-entropy of scaled cosines: with a margin on the angle, with one on the cosine, or without."""
+    margin: Annotated[float, Field(gt=0, lt=3)] | None = None
+    """arcface and cosface: the margin. None: 0.5 radians and 0.35."""
+    scale: _Positive = 64.0
+    """Factor of the cosines."""
+    pairs: _MayChange[_Text | None] = None
+    """Images and pairs of evaluation: `pairs:IMAGES,PAIRS.txt` in LFW's format, or a source of which pairs are
+    generated; `data.eval_split` is a split of it. None: pairs of `data.source`."""
+    num_pairs: _MayChange[Annotated[int, Field(ge=2, le=10_000_000)]] = 6000
+    """Number of generated pairs, half of them of one identity."""
+    num_folds: _MayChange[Annotated[int, Field(ge=1, le=1000)]] = 10
+    """Folds of generated pairs."""
+    pair_seed: _MayChange[Annotated[int, Field(ge=0, le=2**31 - 1)]] = 0
+    """Seed of generated pairs."""
+    mirror: _MayChange[bool] = True
+    """Evaluate and export the sum of the embeddings of an image and its mirror image."""
+
+
 class Init(_Section):
     """Initialization of a new run. A run that has checkpoints resumes from them instead."""
 
@@ -140,8 +165,9 @@ class Data(_Section):
     """Input pipeline: source, splits, augmentation of training images, preprocessing."""
 
     source: _Text
-    """`digits`, `fake`, `idx:FOLDER`, `folder:FOLDER`, `tfds:NAME` or `tfrecord:FOLDER`; for segmentation `shapes` or
-    `tfds:NAME`; for detection `shapes_boxes`, `coco:FOLDER`, `coco:IMAGES,ANNOTATIONS.json` or `tfds:NAME`."""
+    """`digits`, `fake`, `glyphs`, `idx:FOLDER`, `folder:FOLDER`, `tfds:NAME` or `tfrecord:FOLDER`; for segmentation
+    `shapes` or `tfds:NAME`; for detection `shapes_boxes`, `coco:FOLDER`, `coco:IMAGES,ANNOTATIONS.json` or
+    `tfds:NAME`."""
     data_dir: _MayChange[_Text | None] = None
     """Folder of TensorFlow Datasets (`tfds`, `digits`) and of the record counts of `tfrecord`. None: the environment
     variable TFDS_DATA_DIR, else `~/tensorflow_datasets`."""
@@ -233,12 +259,14 @@ class Experiment(_Section):
     """Seed of weights, dropout, the order of examples and augmentation."""
     deterministic: bool = False
     """Compute the same bits from the same config on the same machine, interrupted or not. Slower, one device only."""
-    task: Literal["classification", "segmentation", "detection"] = "classification"
-    """Classification predicts a label per image, segmentation a label per pixel, detection boxes with a label each."""
+    task: Literal["classification", "segmentation", "detection", "verification"] = "classification"
+    """Classification predicts a label per image, segmentation a label per pixel, detection boxes with a label each,
+    verification whether two images show one identity."""
     model: Model
     segmentation: Segmentation
     detector: Detector
     detection: Detection
+    verification: Verification
     init: Init
     data: Data
     batch_size: _PositiveInt
@@ -266,6 +294,9 @@ class Experiment(_Section):
     weight_decay_on: _NotEmpty[Literal["kernels", "biases", "batch_norm"]] = ("kernels", "biases")
     """What decays: scales and offsets of BatchNorm are `batch_norm`, all other biases are `biases`, and all other
     weights are `kernels`."""
+    weight_decay_multipliers: _Tuple[tuple[_WeightDecayMultiplier, ...]] = ()
+    """Pairs of a shell pattern of weights and a factor on their weight decay, such as `(("embed_classes/*", 10.0),)`. A
+    weight that several patterns match gets the product."""
     optimizer: Optimizer
     schedule: Schedule
     ema_decay: Annotated[float, Field(ge=0, le=0.999999)] | None = None
@@ -310,7 +341,7 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
             f"config.schedule.warmup_epochs={schedule.warmup_epochs} is longer than the training "
             f"(config.epochs={experiment.epochs}); use fewer"
         )
-    if experiment.task != "classification" and crop_fraction is not None:
+    if experiment.task in ("segmentation", "detection") and crop_fraction is not None:
         raise ConfigError(
             f"config.data.crop_fraction={crop_fraction} does not fit config.task={experiment.task!r}, which evaluates "
             "whole images; use None"
@@ -326,6 +357,8 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
                 f"config.detection.{name}={getattr(detection, name)} has no effect with "
                 f"config.detection.class_loss={detection.class_loss!r}; remove it"
             )
+    if experiment.task == "verification":
+        _check_verification(experiment)
     for name in ("batch_size", "eval_batch_size"):
         size = getattr(experiment, name)
         if size is not None and size % num_replicas:
@@ -346,6 +379,18 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
     if experiment.deterministic and num_replicas > 1:
         raise ConfigError(
             f"config.deterministic=True does not support {num_replicas} replicas; use one device or False"
+        )
+
+
+def _check_verification(experiment: Experiment) -> None:
+    for name in ("mixup", "cutmix"):
+        if (value := getattr(experiment.data, name)) is not None:
+            raise ConfigError(f"config.data.{name}={value} mixes identities, which verification tells apart; use None")
+    settings = experiment.verification
+    if settings.loss == "softmax" and settings.margin is not None:
+        raise ConfigError(
+            f"config.verification.margin={settings.margin} has no effect with config.verification.loss='softmax'; use "
+            "None"
         )
 
 

@@ -12,10 +12,11 @@ Example:
 from convzoo.data.augmentation import Augmentation
 from convzoo.data.corrupt import reraise_data_errors
 from convzoo.data.decoding import MAX_PIXELS, decode_image
+from convzoo.data.pairs import PairedSource, Pairs
 from convzoo.data.pipeline import check_images, eval_dataset, num_eval_batches, train_dataset
-from convzoo.data.registry import class_names, open_source
+from convzoo.data.registry import class_names, open_paired_source, open_source
 from convzoo.data.relabeled import RelabeledSource
-from convzoo.data.report import describe_splits
+from convzoo.data.report import describe_pairs, describe_splits
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
 from convzoo.data.source import IGNORED, LabelKind, Source
 from convzoo.data.transforms import eval_transform
@@ -25,16 +26,20 @@ __all__ = [
     "MAX_PIXELS",
     "Augmentation",
     "LabelKind",
+    "PairedSource",
+    "Pairs",
     "RelabeledSource",
     "Source",
     "check_images",
     "check_servers",
     "class_names",
     "decode_image",
+    "describe_pairs",
     "describe_splits",
     "eval_dataset",
     "eval_transform",
     "num_eval_batches",
+    "open_paired_source",
     "open_source",
     "reraise_data_errors",
     "train_dataset",

@@ -1,7 +1,9 @@
 """`coco:`: images with boxes in the JSON format of COCO (https://cocodataset.org/#format-data)."""
 
+import codecs
 import collections
 import os
+import re
 from typing import Annotated, Literal
 
 import numpy as np
@@ -89,13 +91,15 @@ def open_coco(spec, location, data_dir):
     categories = next(iter(parts.values())).categories
     for split, part in parts.items():
         if part.categories != categories:
+            first = next(iter(files.values()))[1]
+            number, name = next(iter(dict(part.categories.items() ^ categories.items()).items()))
             raise DataError(
-                f"source {spec!r}: the categories of {files[split][1]!r} differ from those of the first annotation file"
+                f"source {spec!r}: only one of {first!r} and {files[split][1]!r} has the category {number}, {name!r}; "
+                "give all annotation files the same categories"
             )
-    ids = sorted(categories)
     paths = [path for part in parts.values() for path in part.paths]
-    if not ids or not paths:
-        raise DataError(f"source {spec!r} has {len(ids)} categories and {len(paths)} images; both are needed")
+    if not categories or not paths:
+        raise DataError(f"source {spec!r} has {len(categories)} categories and {len(paths)} images; both are needed")
     rows = [image for part in parts.values() for image in part.rows]
     counts = [len(image) for image in rows]
     table = np.array([box for image in rows for box in image], np.float64).reshape(-1, 7)
@@ -104,7 +108,7 @@ def open_coco(spec, location, data_dir):
     sizes = on_host([size for part in parts.values() for size in part.sizes])
     columns = {
         "boxes": on_host(table[:, :4].astype(np.float32)),
-        "classes": on_host(np.searchsorted(ids, table[:, 4]).astype(np.int64)),
+        "classes": on_host(table[:, 4].astype(np.int64)),
         "areas": on_host(table[:, 5].astype(np.float32)),
         "is_crowd": on_host(table[:, 6].astype(bool)),
     }
@@ -118,7 +122,7 @@ def open_coco(spec, location, data_dir):
 
     return IndexedSource(
         spec,
-        [categories[number] for number in ids],
+        list(categories.values()),
         {split: len(part.paths) for split, part in parts.items()},
         read_row,
         label_kind="boxes",
@@ -147,7 +151,9 @@ def _annotation_files(spec, folder):
         if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
             split = name[len(_PREFIX) : -len(_SUFFIX)]
             images = os.path.join(folder, split)
-            if tf.io.gfile.isdir(images):
+            if not re.fullmatch(r"\w[\w.-]*", split):
+                notes.append(f"no split of {name}, because {split!r} is no name of a split; use letters and digits")
+            elif tf.io.gfile.isdir(images):
                 files[split] = (images, os.path.join(annotations, name))
             else:
                 notes.append(f"no split {split}, because its folder of images {images!r} does not exist")
@@ -167,7 +173,7 @@ class _Part:
         categories: dict of category id to name.
         paths: list of the images' paths, by image id.
         sizes: list of their annotated heights and widths in pixels.
-        rows: list, for each image, of rows (top, left, bottom, right, category id, area in pixels, is_crowd).
+        rows: list, for each image, of rows (top, left, bottom, right, class index, area in pixels, is_crowd).
         notes: list of str.
     """
 
@@ -180,6 +186,7 @@ class _Part:
         _by_unique(spec, path, "category name", ((name, name) for name in self.categories.values()))
         self.paths = [os.path.join(images_folder, image.file_name) for image in images.values()]
         self.sizes = [(image.height, image.width) for image in images.values()]
+        class_of = {number: index for index, number in enumerate(self.categories)}
         rows = {number: [] for number in images}
         problems = collections.Counter()
         for index, annotation in enumerate(content.annotations):
@@ -195,14 +202,17 @@ class _Part:
                 problems[f"left out {{}} {box}"] += 1
                 continue
             area = annotation.area
-            if area is not None and not 0 <= area < np.inf:
-                problems["{} areas are negative or not finite; those of the boxes take their place"] += 1
+            if area is not None and not 0 <= area <= image.height * image.width:
+                problems["{} areas are not from 0 to the image's; those of the boxes take their place"] += 1
                 area = None
             if area is None:
                 area = (box[2] - box[0]) * image.height * (box[3] - box[1]) * image.width
-            rows[annotation.image_id].append((*box, annotation.category_id, area, bool(annotation.iscrowd)))
+            row = (*box, class_of[annotation.category_id], area, bool(annotation.iscrowd))
+            rows[annotation.image_id].append(row)
         self.rows = list(rows.values())
         self.notes = [f"{split}: {text.format(number)}" for text, number in problems.items()]
+        if repeated := len(self.paths) - len({*self.paths}):
+            self.notes.append(f"{split}: {repeated} of {len(self.paths)} images are files that another image has too")
         without = sum(not any(not is_crowd for *_, is_crowd in image) for image in self.rows)
         if without:
             self.notes.append(f"{split}: {without} of {len(self.rows)} images have no object")
@@ -212,18 +222,21 @@ def _read(spec, path):
     """Returns the contents of an annotation file."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            return _Annotations.model_validate_json(file.read())
+            return _Annotations.model_validate_json(file.read().removeprefix(codecs.BOM_UTF8))
     except (tf.errors.OpError, OSError) as error:
         raise DataError(
             f"source {spec!r}: cannot read {path!r} ({first_line(error)}); the layout is {_LAYOUT}"
         ) from error
     except pydantic.ValidationError as error:
         found = error.errors()[0]
-        names = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"])
+        # The name of a variant of a type follows the name of its field.
+        loc = [part for part in found["loc"] if part not in ("bool", "literal[0,1]")]
+        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
         value = "" if found["type"] in ("missing", "json_invalid") else f"={found['input']!r}"[:_LONGEST_VALUE]
+        message = "use 0 or 1" if len(loc) < len(found["loc"]) else found["msg"]
         raise DataError(
             f"source {spec!r}: {path!r} is not an annotation file of COCO's object detection: "
-            f"{''.join(names).lstrip('.')}{value} {found['msg']}; correct it"
+            f"{name or 'the content'}{value}: {message}; correct it"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -70,26 +71,28 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def open_digits(spec, options, data_dir):
-    """Opens `digits`, which is prepared on first use, and keeps it in memory (115 KB).
+    """Opens `digits` or `digits:classes=0-6`, which is prepared on first use, and keeps it in memory (115 KB).
 
     Args:
         spec: The whole source string.
-        options: The part after the colon; must be empty.
+        options: The part after the colon: `classes=FIRST-LAST` leaves out the other digits.
         data_dir: Folder in which TFDS stores its datasets, or None for its default.
 
     Returns:
-        IndexedSource with splits train (1,438) and test (359).
+        IndexedSource with splits train (1,438 images of all digits) and test (359).
 
     Raises:
-        DataError: There are options, or the folder cannot be written.
+        DataError: The options are invalid, or the folder cannot be written.
 
     Example:
         >>> from convzoo import data
         >>> data.open_source("digits").splits
         {'train': 1438, 'test': 359}
     """
-    if options:
-        raise DataError(f"source {spec!r}: digits has no options; use digits")
+    match = re.fullmatch(r"classes=(\d)-(\d)", options or "classes=0-9")
+    if match is None or match[1] > match[2]:
+        raise DataError(f"source {spec!r}: {options!r} is not classes=FIRST-LAST; use for example digits:classes=0-6")
+    first, last = map(int, match.groups())
     # Preparing takes a tenth of a second; the page that TFDS prints about it would hide the program's own output.
     with contextlib.redirect_stdout(io.StringIO()):
         tfds.disable_progress_bar()
@@ -100,5 +103,7 @@ def open_digits(spec, options, data_dir):
     arrays = {}
     for split in ("train", "test"):
         examples = list(tfds.as_numpy(builder.as_dataset(split=split)))
-        arrays[split] = (np.stack([e["image"] for e in examples]), np.array([e["label"] for e in examples]))
-    return array_source(spec, builder.info.features["label"].names, arrays)
+        examples = [example for example in examples if first <= example["label"] <= last]
+        labels = np.array([example["label"] for example in examples]) - first
+        arrays[split] = (np.stack([example["image"] for example in examples]), labels)
+    return array_source(spec, builder.info.features["label"].names[first : last + 1], arrays)

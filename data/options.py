@@ -2,7 +2,7 @@
 
 from convzoo.errors import DataError
 
-_LARGEST = {"classes": 1_000_000, "size": 8192, "examples": 1_000_000_000}
+_LARGEST = {"classes": 1_000_000, "first": 1_000_000_000, "size": 8192, "examples": 1_000_000_000}
 
 
 def parse_options(spec, text, defaults):

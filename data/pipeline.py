@@ -177,7 +177,7 @@ def eval_dataset(
         [1 0 0 0] [1. 0. 0. 0.]
     """
     _check(image_size, mean, std, batch_size, shard, interpolation, max_corrupt_fraction)
-    if source.label_kind == "class":
+    if source.label_kind in ("class", "number"):
         check_setting("crop_fraction", crop_fraction, above=0, high=1)
     elif crop_fraction is not None:
         raise DataError(f"crop_fraction={crop_fraction!r} would drop labeled parts of {source.spec!r}; use None")

@@ -6,8 +6,10 @@ from convzoo.data.coco import open_coco
 from convzoo.data.digits import open_digits
 from convzoo.data.fake import open_fake
 from convzoo.data.folder import open_folder
+from convzoo.data.glyphs import open_glyphs
 from convzoo.data.idx import open_idx
 from convzoo.data.imagenet_tfrecord import open_tfrecord
+from convzoo.data.pairs import PairedSource, open_pairs
 from convzoo.data.shapes import open_shapes, open_shapes_boxes
 from convzoo.data.tfds_source import open_tfds, open_tfds_detection, open_tfds_segmentation, tfds_class_names
 from convzoo.errors import DataError
@@ -18,6 +20,7 @@ _KINDS = {
         "digits": open_digits,
         "fake": open_fake,
         "folder": open_folder,
+        "glyphs": open_glyphs,
         "idx": open_idx,
         "tfds": open_tfds,
         "tfrecord": open_tfrecord,
@@ -26,6 +29,7 @@ _KINDS = {
     "boxes": {"coco": open_coco, "shapes_boxes": open_shapes_boxes, "tfds": open_tfds_detection},
 }
 _LABELS = {"class": "one label per image", "map": "one label per pixel", "boxes": "boxes"}
+_PAIRS = "pairs:"
 
 
 def open_source(spec, data_dir=None, label_kind="class"):
@@ -35,11 +39,12 @@ def open_source(spec, data_dir=None, label_kind="class"):
 
     | spec | data |
     |---|---|
-    | `digits` | scikit-learn's 1,797 digits, 8x8; needs no network |
+    | `digits`, `digits:classes=0-6` | scikit-learn's 1,797 digits, 8x8; needs no network |
     | `tfds:NAME`, `tfds:NAME/CONFIG:VERSION` | TensorFlow Datasets; prepared on first use |
     | `folder:/path` | images /path/SPLIT/CLASS/image.jpg |
     | `tfrecord:/path`, `tfrecord:gs://bucket/path/train-*` | ImageNet's classic train-00000-of-01024, ... |
     | `idx:/path` | a folder in the format of MNIST |
+    | `glyphs`, `glyphs:classes=256,first=1,size=32,examples=16` | generated drawings of a few strokes |
     | `fake`, `fake:classes=10,size=32,examples=256` | noise |
 
     With `label_kind="map"`, one label per pixel:
@@ -79,6 +84,32 @@ def open_source(spec, data_dir=None, label_kind="class"):
     """
     opener, rest = _opener(spec, label_kind)
     return opener(spec, os.path.expanduser(rest), _default_folder(data_dir))
+
+
+def open_paired_source(spec, data_dir=None, **arguments):
+    """Opens images with the pairs that verification compares.
+
+    Args:
+        spec: `pairs:/path/images,/path/pairs.txt`, pairs in LFW's format, or a source with one label per image, of
+            which pairs are generated. scikit-learn's `fetch_lfw_pairs` leaves the images and pairs of LFW in
+            ~/scikit_learn_data/lfw_home: `pairs:LFW_HOME/lfw_funneled,LFW_HOME/pairs.txt`.
+        data_dir: As for `open_source`.
+        **arguments: Further arguments of `PairedSource`, for generated pairs.
+
+    Returns:
+        PairedSource.
+
+    Raises:
+        DataError: As for `open_source`, or the file of pairs is invalid.
+
+    Example:
+        >>> from convzoo import data
+        >>> len(data.open_paired_source("digits", num_pairs=100).pairs("test").first)
+        100
+    """
+    if spec.startswith(_PAIRS):
+        return open_pairs(spec, os.path.expanduser(spec.removeprefix(_PAIRS)), **arguments)
+    return PairedSource(open_source(spec, data_dir), **arguments)
 
 
 def class_names(spec, data_dir=None, label_kind="class"):

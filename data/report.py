@@ -44,6 +44,23 @@ def describe_splits(source, train_split, eval_split=None):
     return lines
 
 
+def describe_pairs(source, split):
+    """Returns lines about the images and pairs that an evaluation uses.
+
+    Args:
+        source: PairedSource.
+        split: str, as for `Source.ranges`.
+
+    Example:
+        >>> from convzoo import data
+        >>> describe_pairs(data.open_paired_source("digits", num_pairs=100), "test")
+        ['test of digits has 359 images, 50 pairs of one identity and 50 of two']
+    """
+    is_same = source.pairs(split).is_same
+    pairs = f"{np.count_nonzero(is_same)} pairs of one identity and {np.count_nonzero(~is_same)} of two"
+    return [f"{split} of {source.spec} has {source.num_examples(split)} images, {pairs}", *source.notes]
+
+
 def _with_similar(name, names):
     """Returns the name, with another one from which it differs only in case or in the encoding of accents."""
     key = _fold(name)

@@ -11,10 +11,12 @@ import tensorflow_datasets as tfds
 from convzoo.errors import DataError, first_line
 
 _PARTS = 10**6
+_LABELS_PER_BATCH = 1024
 # Label of a pixel that neither loss nor metrics count.
 IGNORED = 255
-# What the label of an image is: one class, a map with the class of each pixel, or boxes with a class each.
-LabelKind = Literal["class", "map", "boxes"]
+# What the label of an image is: one class, a map with the class of each pixel, boxes with a class each, or the image's
+# own number.
+LabelKind = Literal["class", "map", "boxes", "number"]
 
 
 class Source(abc.ABC):
@@ -27,7 +29,8 @@ class Source(abc.ABC):
     - "map": uint8 [height, width], in which IGNORED marks pixels without a class;
     - "boxes": a dict of "boxes" float32 [n, 4] (top, left, bottom, right, in units of the image's height and width),
       "classes" int64 [n], "is_crowd" bool [n], boxes that neither training nor metrics count as objects, and optionally
-      "areas" float32 [n], the objects' areas in pixels, for metrics by size.
+      "areas" float32 [n], the objects' areas in pixels, for metrics by size;
+    - "number": int64 [], the position in the split, see `PairedSource`.
 
     Subclasses implement `ordered` and `shuffled`.
 
@@ -94,6 +97,11 @@ class Source(abc.ABC):
         """Returns the number of examples of each class, int [num_classes] array; None if that takes reading them."""
         del split
         return None
+
+    def labels(self, split):
+        """Returns the labels of `dataset(split)`, int64 [examples] array, for "class" labels."""
+        labels = self.dataset(split).map(lambda example: example["label"]).batch(_LABELS_PER_BATCH)
+        return np.concatenate(list(labels.as_numpy_iterator()))
 
     def num_examples(self, split):
         """Returns the number of examples of a split or slice, at least 1. Raises DataError as `ranges` does."""
@@ -194,6 +202,9 @@ class IndexedSource(Source):
         if self._labels is None:
             return None
         return np.bincount(self._labels[self._rows(split)], minlength=self.num_classes)
+
+    def labels(self, split):
+        return super().labels(split) if self._labels is None else self._labels[self._rows(split)]
 
     def ordered(self, split, shard):
         index, count = shard

@@ -5,6 +5,7 @@ from convzoo.layers.channel_shuffle import ChannelShuffle
 from convzoo.layers.channel_split import ChannelSplit
 from convzoo.layers.cond_conv2d import CondConv2D
 from convzoo.layers.cond_dense import CondDense
+from convzoo.layers.cosine_dense import CosineDense
 from convzoo.layers.depthwise_cond_conv2d import DepthwiseCondConv2D
 from convzoo.layers.dr_conv2d import DRConv2D
 from convzoo.layers.expert_routing import ExpertRouting
@@ -19,6 +20,7 @@ __all__ = [
     "ChannelSplit",
     "CondConv2D",
     "CondDense",
+    "CosineDense",
     "DRConv2D",
     "DepthwiseCondConv2D",
     "ExpertRouting",

@@ -14,6 +14,7 @@ from convzoo.models.conversion import convert
 from convzoo.models.count import LayerCount, ModelCount, count
 from convzoo.models.detection import anchors, create_detector
 from convzoo.models.detector_info import DetectorInfo, detector_info, list_detectors
+from convzoo.models.embedding import create_embedder
 from convzoo.models.experts import expert_similarity, routing_weights
 from convzoo.models.info import ModelInfo, Preprocessing, Published, Reported
 from convzoo.models.operators import CondConv, DRConv, Lean, Operator, Static, UnevenGroups
@@ -40,6 +41,7 @@ __all__ = [
     "convert",
     "count",
     "create_detector",
+    "create_embedder",
     "create_model",
     "create_segmenter",
     "detector_info",

@@ -5,6 +5,7 @@ Boxes are float32 [..., 4] of (top, left, bottom, right), in units of the image'
 
 import itertools
 import math
+import numbers
 from collections.abc import Sequence
 
 import keras
@@ -45,7 +46,8 @@ def ssd_shapes(
         For each map a list of (height, width), in units of the image's side.
 
     Raises:
-        ModelError: There are fewer than two maps, or the scales are not 0 < min_scale < max_scale <= 1.
+        ModelError: There are fewer than two maps, the scales are not 0 < min_scale < max_scale <= 1, or a ratio is not
+            positive.
 
     Example:
         >>> [len(shapes) for shapes in ssd_shapes(6)]
@@ -55,6 +57,7 @@ def ssd_shapes(
         raise ModelError(f"SSD needs at least 2 feature maps, not {num_maps}")
     if not 0 < min_scale < max_scale <= 1:
         raise ModelError(f"min_scale={min_scale} and max_scale={max_scale} must satisfy 0 < min_scale < max_scale <= 1")
+    _check_positive("aspect_ratios", aspect_ratios)
     scales = [*np.linspace(min_scale, max_scale, num_maps), 1.0]
     shapes = []
     for scale, next_scale in itertools.pairwise(scales):
@@ -85,10 +88,21 @@ def pyramid_shapes(
     Returns:
         For each map a list of (height, width), in units of the image's height and width.
 
+    Raises:
+        ModelError: A number is not positive.
+
     Example:
         >>> pyramid_shapes([8], (64, 64), octaves=2, aspect_ratios=(1.0,))
         [[(0.5, 0.5), (0.7071067811865476, 0.7071067811865476)]]
     """
+    for name, values in (
+        ("strides", strides),
+        ("image_size", image_size),
+        ("scale", (scale,)),
+        ("octaves", (octaves,)),
+        ("aspect_ratios", aspect_ratios),
+    ):
+        _check_positive(name, values)
     height, width = image_size
     shapes = []
     for stride in strides:
@@ -96,6 +110,12 @@ def pyramid_shapes(
         in_pixels = [_height_and_width(side, ratio) for side in sides for ratio in aspect_ratios]
         shapes.append([(shape[0] / height, shape[1] / width) for shape in in_pixels])
     return shapes
+
+
+def _check_positive(name, values):
+    for value in values:
+        if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+            raise ModelError(f"{name} must be positive numbers, not {value!r}")
 
 
 def _height_and_width(scale, ratio):

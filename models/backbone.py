@@ -1,14 +1,14 @@
-"""Weights of classifiers in the backbones of segmenters and detectors."""
+"""Weights of classifiers in the backbones of segmenters, detectors and embedders."""
 
 import keras
 
 from convzoo.errors import ModelError
 from convzoo.models.registry import create_model
-from convzoo.models.weights import HEAD_PREFIXES, head_prefix, read_metadata
+from convzoo.models.weights import EMBEDDER, HEAD_PREFIXES, head_prefix, read_metadata
 
 
 def load_backbone(model: keras.Model, path: str) -> list[str]:
-    """Loads a `.weights.h5` file into the backbone of a segmenter or detector.
+    """Loads a `.weights.h5` file into the backbone of a segmenter, detector or embedder.
 
     It loads all of it, or nothing when an error is raised.
 
@@ -31,7 +31,8 @@ def load_backbone(model: keras.Model, path: str) -> list[str]:
         raise ModelError(f"weights {path!r} have no metadata that names their network; write them with save_weights")
     backbone = create_model(name, None, model.input_shape[1:], path, features=True)
     target = {weight.path: weight for weight in model.weights if not weight.path.startswith(prefix)}
-    features = {key: x for key, x in backbone.output.items() if key != "head"}
+    # An embedder also has the convolution between the last block and the pooling.
+    features = {key: x for key, x in backbone.output.items() if key != "head" or model.name.endswith(EMBEDDER)}
     stored = {weight.path: weight for weight in keras.Model(backbone.input, features).weights}
     if {path: weight.shape for path, weight in target.items()} != {path: w.shape for path, w in stored.items()}:
         raise ModelError(

@@ -22,7 +22,7 @@ from convzoo.models.weights import DETECTOR, HEAD_PREFIXES
 # Output channels of the feature maps after the backbone's, for its full width.
 EXTRA_FILTERS = (512, 256, 256, 128)
 PYRAMID_FILTERS, HEAD_CONVS = 256, 4  # of RetinaNet
-_MIN_FILTERS = 16
+_MIN_FILTERS, _LARGEST = 16, 65_536
 MIN_LEVEL, MAX_LEVEL = 3, 7
 _HIGHEST_LEVEL = 10
 _BACKBONE_LEVEL = 5  # the coarsest map of a backbone; level n has stride 2^n
@@ -180,9 +180,9 @@ def anchors(model: keras.Model) -> np.ndarray:
         >>> models.anchors(models.create_detector("mobilenet_v1_x0_25", num_classes=3)).shape
         (1917, 4)
     """
-    found = [layer.anchors for layer in model.layers if isinstance(layer, Anchors)]
+    found = [layer.anchors for layer in getattr(model, "layers", ()) if isinstance(layer, Anchors)]
     if not found:
-        raise ModelError(f"{model.name} is not a detector; build one with create_detector")
+        raise ModelError(f"{getattr(model, 'name', model)!r} is not a detector; build one with create_detector")
     return found[0]
 
 
@@ -277,8 +277,8 @@ def _check(num_classes, input_shape, settings, lite, overrides):
             raise ModelError(f"{key} must be a tuple such as {examples[key]}, not {value!r}")
         low = 0 if key == "head_convs" else 1
         for item in value:
-            if not isinstance(item, numbers.Integral) or isinstance(item, bool) or item < low:
-                raise ModelError(f"{key} must be integers of at least {low}, not {item!r}")
+            if not isinstance(item, numbers.Integral) or isinstance(item, bool) or not low <= item <= _LARGEST:
+                raise ModelError(f"{key} must be integers from {low} to {_LARGEST}, not {item!r}")
     low, high = settings.get("min_level", MIN_LEVEL), settings.get("max_level", MAX_LEVEL)
     if not (low <= _BACKBONE_LEVEL <= high <= _HIGHEST_LEVEL):
         raise ModelError(

@@ -204,7 +204,7 @@ def _entry(name: str) -> _Entry:
                 f"{name} is a detector; use create_detector, or in a config config.task='detection' with its backbone "
                 f"{detector_info(name).backbone} and overrides {detector_info(name).settings}"
             )
-        raise ModelError(f"unknown network {name!r}; {_nearest(name, list(_ENTRIES))}")
+        raise ModelError(f"unknown network {name!r}; {_nearest(name, [*_ENTRIES, *list_detectors()])}")
     return _ENTRIES[name]
 
 

@@ -15,10 +15,10 @@ from convzoo.models.operators import Operator, to_fields
 SUFFIX = ".weights.h5"
 # Name of the classifier layer, and prefix of the layers that belong to it ("head_dense_routing").
 CLASSIFIER = "head_dense"
-# Suffixes of the names of segmenters and detectors, which start with their backbone's.
-SEGMENTER, DETECTOR = "_segmenter", "_detector"
+# Suffixes of the names of segmenters, detectors and embedders, which start with their backbone's.
+SEGMENTER, DETECTOR, EMBEDDER = "_segmenter", "_detector", "_embedder"
 # Prefix of the names of all layers after their backbone.
-HEAD_PREFIXES = {SEGMENTER: "segment_", DETECTOR: "detect_"}
+HEAD_PREFIXES = {SEGMENTER: "segment_", DETECTOR: "detect_", EMBEDDER: "embed_"}
 _ATTRIBUTE = "convzoo"
 _MAX_CHARACTERS = 320
 
@@ -43,7 +43,7 @@ def save_weights(
 
     Raises:
         ModelError: The path has another suffix or cannot be written, an override is not JSON, or the model is a
-            segmenter or a detector.
+            segmenter, a detector or an embedder.
 
     Example:
         >>> from convzoo import models
@@ -53,7 +53,7 @@ def save_weights(
         (None, 10)
     """
     check_path(path)
-    if model.name.endswith((SEGMENTER, DETECTOR)):
+    if model.name.endswith(tuple(HEAD_PREFIXES)):
         raise ModelError(
             f"{model.name} is no network of create_model, which could not rebuild it; use keras.Model.save"
         )

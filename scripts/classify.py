@@ -46,6 +46,8 @@ def main():
             labels = file.read().removesuffix("\n").split("\n")
         if "boxes" in classify.structured_outputs:
             stop(f"SavedModel {options.saved_model!r} detects objects; call its signatures instead")
+        if "embeddings" in classify.structured_outputs:
+            stop(f"SavedModel {options.saved_model!r} compares images; use verify.py")
         num_classes = classify.structured_outputs["probabilities"].shape[-1]
     except (KeyError, UnicodeDecodeError, tf.errors.OpError):
         stop(f"SavedModel {options.saved_model!r} has no class names; give a folder that export_saved_model.py wrote")

@@ -17,7 +17,9 @@ from convzoo.errors import ConfigError, first_line
 
 program.define_checkpoint()
 SPLIT = flags.DEFINE_string("split", None, "Split, such as test or train[:10%]. Default: config.data.eval_split.")
-COUNT = flags.DEFINE_integer("count", 4, "Number of images, from the start of the split.", lower_bound=1)
+COUNT = flags.DEFINE_integer(
+    "count", 4, "Number of images, from the start of the split.", lower_bound=1, upper_bound=64
+)
 IMAGE = flags.DEFINE_multi_string("image", [], "Image file to draw instead of a split; repeatable.")
 BLOCKS = flags.DEFINE_string("blocks", "*", "Shell pattern of the blocks to draw, such as block[0-3].")
 OUTPUT = flags.DEFINE_string("output", "regions.png", "PNG file to write.")

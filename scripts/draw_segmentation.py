@@ -12,7 +12,9 @@ from convzoo.errors import ConfigError
 
 program.define_checkpoint()
 SPLIT = flags.DEFINE_string("split", None, "Split, such as test or train[:10%]. Default: config.data.eval_split.")
-COUNT = flags.DEFINE_integer("count", 4, "Number of images, from the start of the split.", lower_bound=1)
+COUNT = flags.DEFINE_integer(
+    "count", 4, "Number of images, from the start of the split.", lower_bound=1, upper_bound=64
+)
 OUTPUT = flags.DEFINE_string("output", "segmentation.png", "PNG file to write.")
 program.define_devices()
 

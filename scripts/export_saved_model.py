@@ -62,6 +62,9 @@ def _class_names(config, task):
     from convzoo import data, models
     from convzoo.training import workdir
 
+    # Class names of verification are the identities of training, whose data need not be here.
+    if config.task == "verification" and (names := workdir.load_classes(flags.FLAGS.workdir)):
+        return names
     if CLASS_NAMES.value is None:
         return data.class_names(config.data.source, config.data.data_dir, task.label_kind)
     for name in ("workdir", "source"):

@@ -15,7 +15,7 @@ from ml_collections import config_flags
 from convzoo.cli import program
 
 config_flags.DEFINE_config_file("config", None, "The experiment, as configs/quickstart.py or FILE:VARIANT.")
-COUNT = flags.DEFINE_integer("count", 16, "Number of images.", lower_bound=1)
+COUNT = flags.DEFINE_integer("count", 16, "Number of images.", lower_bound=1, upper_bound=128)
 EPOCH = flags.DEFINE_integer("epoch", 0, "Epoch whose first images are drawn, from 0.", lower_bound=0)
 OUTPUT = flags.DEFINE_string("output", "batch.png", "PNG file to write.")
 

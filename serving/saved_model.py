@@ -41,7 +41,9 @@ def export_saved_model(
     (float32 [batch, max_detections, 4]: top, left, bottom, right in pixels of the image), "scores" (float32 [batch,
     max_detections]), "classes" (int32 [batch, max_detections]) and their number "count" (int32 [batch]). A further
     signature `images_raw` has the inputs of `images` and returns the "boxes" (float32 [batch, anchors, 4], in pixels)
-    and "scores" (float32 [batch, anchors, classes]) of all anchors, without non-maximum suppression.
+    and "scores" (float32 [batch, anchors, classes]) of all anchors, without non-maximum suppression. For verification
+    the output is "embeddings" (float32 [batch, size], unit vectors), and a further signature `compare` takes the
+    encoded images "image_bytes_1" and "image_bytes_2" of pairs and returns their "cosines" (float32 [batch]).
 
     Images of another format, of too many pixels or of another size, and floats that are NaN or infinite raise
     InvalidArgumentError, which names their indices in the batch. An empty batch has empty outputs.
@@ -167,8 +169,7 @@ class _ServedModel(tf.Module):
             # Convolutions of oneDNN fail for an empty batch.
             count = tf.shape(inputs)[0]
             inputs = tf.cond(count > 0, lambda: inputs, lambda: tf.zeros([1, *inputs.shape[1:]]))
-            outputs = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), model(inputs, training=False))
-            outputs = export_outputs(outputs, image_sizes[: tf.maximum(count, 1)])
+            outputs = export_outputs(task.predict(model, inputs), image_sizes[: tf.maximum(count, 1)])
             return {name: value[:count] for name, value in outputs.items()}
 
         def from_images(images, export_outputs=task.export_outputs):
@@ -205,9 +206,17 @@ class _ServedModel(tf.Module):
                 lambda images: from_images(images, task.export_raw_outputs), input_signature=[spec]
             )
             raw["images_raw"] = self.images_raw
+        compare = {}
+        if type(task).compare is not Task.compare:
+            specs = [tf.TensorSpec([None], tf.string, f"image_bytes_{number}") for number in (1, 2)]
+            self.compare = tf.function(
+                lambda first, second: task.compare(from_bytes(first), from_bytes(second)), input_signature=specs
+            )
+            compare["compare"] = self.compare
         self.signatures_by_name = {
             "serving_default": self.image_bytes,
             **raw,
+            **compare,
             **{
                 name: self.images.get_concrete_function(tf.TensorSpec([None, None, None, 3], dtype, "images"))
                 for name, dtype in (("images", tf.uint8), ("images_float", tf.float32))

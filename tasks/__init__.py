@@ -8,14 +8,16 @@ from convzoo.tasks.classification import Classification
 from convzoo.tasks.detection import Detection
 from convzoo.tasks.segmentation import Segmentation
 from convzoo.tasks.task import Task
+from convzoo.tasks.verification import Verification
 
-__all__ = ["TASKS", "Classification", "Detection", "Segmentation", "Task", "get_task"]
+__all__ = ["TASKS", "Classification", "Detection", "Segmentation", "Task", "Verification", "get_task"]
 
 # With default settings.
 TASKS: dict[str, Task] = {
     "classification": Classification(),
     "detection": Detection(),
     "segmentation": Segmentation(),
+    "verification": Verification(),
 }
 
 
@@ -28,4 +30,5 @@ def get_task(config: ml_collections.ConfigDict) -> Task:
         'top1'
     """
     task = TASKS[config.task]
-    return dataclasses.replace(task, **config.detection.to_dict()) if isinstance(task, Detection) else task
+    has_settings = isinstance(task, Detection | Verification)
+    return dataclasses.replace(task, **config[config.task].to_dict()) if has_settings else task

@@ -35,7 +35,7 @@ class Classification(Task):
             "top5": tf.reduce_sum(tf.reduce_max(correct, axis=-1) * mask),
         }
 
-    def eval_metrics(self, totals, predictions, num_examples):
+    def eval_metrics(self, totals, predictions, num_examples, source, split):
         return {name: float(value / num_examples) for name, value in totals.items()}
 
     def summary(self, metrics):

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from convzoo import models
+from convzoo.errors import ConfigError
 from convzoo.tasks import boxes
 from convzoo.tasks.average_precision import average_precision, require_pycocotools
 from convzoo.tasks.task import Task, percent
@@ -31,6 +32,9 @@ class Detection(Task):
         match_threshold: Lowest IoU of an anchor with its object, see `boxes.match`.
         nms_threshold, score_threshold, max_detections: See `boxes.detect`.
 
+    Raises:
+        ConfigError: The loss is unknown or the match threshold is not in (0, 1].
+
     Example:
         >>> Detection(focal_gamma=1.5).best_metric
         'map'
@@ -53,6 +57,12 @@ class Detection(Task):
         **{f"true_{name}": tf.float32 if name in ("boxes", "areas") else tf.int32 for name in _TRUTH},
         **{f"found_{name}": tf.float32 if name in ("boxes", "scores") else tf.int32 for name in _FOUND},
     }
+
+    def __post_init__(self):
+        if self.class_loss not in ("focal", "hard_negative"):
+            raise ConfigError(f"class_loss={self.class_loss!r} is unknown; use 'focal' or 'hard_negative'")
+        if not 0 < self.match_threshold <= 1:
+            raise ConfigError(f"match_threshold={self.match_threshold} is not in (0, 1]")
 
     def build_model(self, config, num_classes, input_shape, overrides):
         return models.create_detector(
@@ -127,7 +137,7 @@ class Detection(Task):
             max_detections=self.max_detections,
         )
 
-    def eval_metrics(self, totals, predictions, num_examples):
+    def eval_metrics(self, totals, predictions, num_examples, source, split):
         truths = {name: predictions[f"true_{name}"] for name in _TRUTH}
         found = {name: predictions[f"found_{name}"] for name in _FOUND}
         metrics = average_precision(truths, found)

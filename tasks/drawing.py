@@ -40,7 +40,8 @@ def first_images(source: data.Source, split: str, count: int, **settings) -> tup
     """
     parts, found = [], 0
     with data.reraise_data_errors():
-        for batch in data.eval_dataset(source, split, batch_size=count, **settings):
+        batch_size = min(count, source.num_examples(split))
+        for batch in data.eval_dataset(source, split, batch_size=batch_size, **settings):
             mask = batch["mask"].numpy() > 0
             part = tf.nest.map_structure(lambda x, mask=mask: x.numpy()[mask], (batch["image"], batch["label"]))
             parts.append(part)
@@ -179,7 +180,7 @@ def draw_matrices(matrices: Mapping[str, np.ndarray], row_names: Sequence[str] =
         axis.set_yticks(range(len(row_names)), row_names if index % panels == 0 else [""] * len(row_names))
         axis.tick_params(labelsize=6, length=0)
     figure.colorbar(image, ax=axes, fraction=0.05).ax.tick_params(labelsize=6)
-    return _save(figure)
+    return save_figure(figure)
 
 
 def draw_grid(images: np.ndarray, titles: Sequence[str], *, mean: Sequence[float], std: Sequence[float]) -> bytes:
@@ -245,10 +246,11 @@ def _to_rgb(images, mean, std):
 def _png(figure, axes):
     for axis in axes.flat:
         axis.axis("off")
-    return _save(figure)
+    return save_figure(figure)
 
 
-def _save(figure):
+def save_figure(figure) -> bytes:
+    """Returns a figure of matplotlib as a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
     return file.getvalue()

@@ -47,7 +47,7 @@ class Segmentation(Task):
             "confusion": tf.reduce_sum(confusion, axis=0),
         }
 
-    def eval_metrics(self, totals, predictions, num_examples):
+    def eval_metrics(self, totals, predictions, num_examples, source, split):
         confusion = totals["confusion"]
         intersection = confusion.diagonal()
         union = confusion.sum(0) + confusion.sum(1) - intersection

@@ -16,9 +16,9 @@ class Task(abc.ABC):
 
     Labels and outputs are tensors or nested structures of tensors whose first axis is the batch: class indices, label
     maps, or a dictionary such as padded boxes and their classes. Training calls `losses` and `train_metrics` in every
-    step. Evaluation calls `eval_totals` for every batch and adds the results up on the devices. It also concatenates
-    the tensors of `eval_predictions` over the split, for metrics that are no sums over examples, such as average
-    precision. At the end it calls `eval_metrics` once.
+    step. Evaluation calls `predict` and `eval_totals` for every batch and adds the totals up on the devices. It also
+    concatenates the tensors of `eval_predictions` over the split, for metrics that are no sums over examples, such as
+    average precision. At the end it calls `eval_metrics` once.
 
     Attributes:
         label_kind: What the label of an image is.
@@ -65,6 +65,24 @@ class Task(abc.ABC):
     def train_metrics(self, labels, outputs) -> dict[str, tf.Tensor]:
         """Returns the metrics that training reports with the loss, float32 [batch] each. Arguments as in `losses`."""
 
+    def open_eval_source(self, spec: str, data_dir: str | None = None) -> data.Source | None:
+        """Opens the source of the images of evaluation, if it is another one than that of training.
+
+        Args:
+            spec: `config.data.source`, the source of training.
+            data_dir: `config.data.data_dir`.
+        """
+        return None
+
+    def predict(self, model: keras.Model, images: tf.Tensor):
+        """Returns the outputs of a network in evaluation and export, float32; by default those for the images alone.
+
+        Args:
+            model: The network.
+            images: Normalized images, float [batch, height, width, 3].
+        """
+        return tf.nest.map_structure(lambda tensor: tf.cast(tensor, tf.float32), model(images, training=False))
+
     def prepare_evaluation(self) -> None:  # noqa: B027  optional
         """Raises ConfigError if a library that `eval_metrics` needs is missing."""
 
@@ -86,15 +104,33 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def eval_metrics(
-        self, totals: dict[str, np.ndarray], predictions: dict[str, np.ndarray], num_examples: int
+        self,
+        totals: dict[str, np.ndarray],
+        predictions: dict[str, np.ndarray],
+        num_examples: int,
+        source: data.Source,
+        split: str,
     ) -> dict[str, float | dict[int, float]]:
-        """Returns the metrics of a split, "loss" and `best_metric` among them; some may be a dict by class index.
+        """Returns the metrics of a split, `best_metric` among them; some may be a dict by class index.
 
         Args:
             totals: `eval_totals`, summed over all batches.
             predictions: `eval_predictions` [examples, ...] of all examples, without padding.
             num_examples: Number of examples that counted.
+            source, split: What was evaluated.
         """
+
+    def eval_drawings(
+        self, predictions: dict[str, np.ndarray], source: data.Source, split: str, settings: dict[str, Any]
+    ) -> dict[str, bytes]:
+        """Returns drawings of an evaluation: name to PNG file. None by default.
+
+        Args:
+            predictions: As for `eval_metrics`.
+            source, split: What was evaluated.
+            settings: Arguments of `data.eval_transform`.
+        """
+        return {}
 
     @abc.abstractmethod
     def summary(self, metrics: dict[str, float]) -> dict[str, str]:
@@ -118,6 +154,14 @@ class Task(abc.ABC):
         """Returns the outputs of the exported model without post-processing, for serving on TPUs; none by default.
 
         Arguments as in `export_outputs`.
+        """
+        return {}
+
+    def compare(self, first: dict[str, tf.Tensor], second: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the outputs of an exported model for pairs of images; no such signature by default.
+
+        Args:
+            first, second: `export_outputs` of the first and of the second images.
         """
         return {}
 

@@ -1,6 +1,7 @@
 """Metrics of a network over every example of a split, each counted exactly once."""
 
 import datetime
+import hashlib
 import json
 import os
 import time
@@ -22,9 +23,10 @@ from convzoo.tasks import Task, get_task
 from convzoo.training import checkpoints, experiment
 from convzoo.training.devices import Devices
 from convzoo.training.memory import check_memory
-from convzoo.training.workdir import verify_classes
+from convzoo.training.workdir import changed_fields, load_classes, verify_classes
 
 EVALUATIONS_FOLDER = "evaluations"
+_LONGEST_CHANGES = 100  # characters of overrides in the name of a file
 _POLL_SECONDS = 1.0  # between two looks for a new checkpoint
 
 
@@ -37,6 +39,9 @@ class Evaluator:
         task: Computes the metrics.
         count_corrupt: Returns whether the input pipeline of an InputContext runs in this process, where corrupt images
             can be counted; see `Devices.has_local_input`.
+
+    Attributes:
+        predictions: `Task.eval_predictions` of the last evaluated split, by name.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Evaluator:
     ):
         self._model, self._strategy, self._task, self._count_corrupt = model, strategy, task, count_corrupt
         self._compiled = tf.function(self._run)
+        self.predictions: dict[str, np.ndarray] = {}
         task.prepare_evaluation()
 
     def set_weights(self, weights: dict[str, tf.Variable]) -> None:
@@ -69,7 +75,7 @@ class Evaluator:
 
         Raises:
             DataError: Too many images are corrupt.
-            TrainingError: The loss is not finite.
+            TrainingError: The outputs are not finite.
         """
 
         def make_dataset(context):
@@ -91,22 +97,21 @@ class Evaluator:
                 lambda tensor: tensor.numpy(), self._compiled(iterator, tf.constant(batches))
             )
         examples = int(totals.pop("examples"))
-        if not np.isfinite(totals["loss"]):
+        if not all(np.isfinite(total).all() for total in totals.values()):
             raise TrainingError(self._not_finite(split))
         is_example = collected.pop("mask", None)
-        predictions = {name: values[is_example > 0] for name, values in collected.items()}
-        return {**self._task.eval_metrics(totals, predictions, examples), "examples": examples}
+        self.predictions = {name: values[is_example > 0] for name, values in collected.items()}
+        metrics = self._task.eval_metrics(totals, self.predictions, examples, source, split)
+        return {**metrics, "examples": examples}
 
     def _not_finite(self, split):
         weight = first_not_finite(self._model)
         cause = f"{weight} has NaN or infinite values" if weight else "the weights are finite, but activations are not"
-        return f"the loss of {self._model.name} on {split} is not finite: {cause}; use another checkpoint"
+        return f"the output of {self._model.name} on {split} is not finite: {cause}; use another checkpoint"
 
     def step(self, batch: dict) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Returns the totals and the collected predictions of a replica's batch {"image", "label", "mask"}."""
-        outputs = tf.nest.map_structure(
-            lambda tensor: tf.cast(tensor, tf.float32), self._model(batch["image"], training=False)
-        )
+        outputs = self._task.predict(self._model, batch["image"])
         totals = self._task.eval_totals(batch["label"], outputs, batch["mask"])
         predictions = self._task.eval_predictions(batch["label"], outputs)
         if predictions:
@@ -167,19 +172,26 @@ class CheckpointEvaluator:
             raise ConfigError(
                 f"batch_size={self._batch_size} is not divisible by {devices.num_replicas} replicas; use a multiple"
             )
-        self._source = experiment.open_source(config)
-        if class_names is not None:
-            self._source = data.RelabeledSource(self._source, class_names)
-        if workdir:
-            verify_classes(workdir, self._source.class_names)
+        self.task = get_task(config)
+        # Images of evaluation that are not those of training do not need these.
+        self._source = self.task.open_eval_source(config.data.source, config.data.data_dir)
+        trained_classes = load_classes(workdir) if workdir and self._source else None
+        if self._source is None:
+            self._source = experiment.open_source(config)
+            if class_names is not None:
+                self._source = data.RelabeledSource(self._source, class_names)
+            if workdir:
+                verify_classes(workdir, self._source.class_names)
+        num_classes = len(trained_classes or self._source.class_names)
         self._source.num_examples(self._split)
         self._settings = experiment.eval_settings(config)
-        self.task = get_task(config)
         if devices.kind == "cpu":
-            check_memory(config, self._source, eval_batch_size=self._batch_size)
+            max_boxes = self._source.max_boxes
+            check_memory(config, num_classes, max_boxes=max_boxes, eval_batch_size=self._batch_size)
         with devices.strategy.scope():
-            self._model = experiment.build_model(config, self._source.num_classes)
+            self._model = experiment.build_model(config, num_classes)
         self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.has_local_input)
+        self._drawings: dict[str, bytes] = {}
 
     def evaluate(self, which: str) -> dict:
         """Evaluates a checkpoint of the run, or the file of weights.
@@ -192,6 +204,8 @@ class CheckpointEvaluator:
         """
         path, kind, step = checkpoints.load(self._workdir, which, self._model, self._weights)
         metrics = self._evaluator.evaluate(self._source, self._split, batch_size=self._batch_size, **self._settings)
+        transform = experiment.input_settings(self._config)
+        self._drawings = self.task.eval_drawings(self._evaluator.predictions, self._source, self._split, transform)
         for name, values in metrics.items():
             if isinstance(values, dict):  # by class index
                 metrics[name] = {self._source.class_names[number]: value for number, value in values.items()}
@@ -201,8 +215,9 @@ class CheckpointEvaluator:
             "split": self._split,
             **metrics,
             "model": self._config.model.name,
-            "source": self._config.data.source,
+            "source": self._source.spec,
             "image_size": self._settings["image_size"][0],
+            "overrides": changed_fields(self._config, self._workdir) if self._workdir else {},
             "checkpoint": path,
             "convzoo": convzoo.__version__,
             "tensorflow": tf.__version__,
@@ -210,14 +225,14 @@ class CheckpointEvaluator:
         }
 
     def write(self, result: dict, path: str | None = None) -> str:
-        """Writes a result of `evaluate` as JSON.
+        """Writes the result of the last `evaluate` as JSON, and drawings of the task as PNG files beside it.
 
         Args:
             result: The result.
             path: The file; by default it is in WORKDIR/evaluations, or beside the file of weights.
 
         Returns:
-            The path of the written file.
+            The path of the JSON file.
 
         Raises:
             ConfigError: It cannot be written.
@@ -228,13 +243,19 @@ class CheckpointEvaluator:
                 source = urllib.parse.quote(result["source"], safe="")
                 path = f"{result['checkpoint'].removesuffix(SUFFIX)}_{source}_{split}.json"
             else:
-                name = f"step_{result['step']:08d}_{result['weights']}_{split}.json"
+                overrides = [f"_{name.split('.')[-1]}={value}" for name, value in result["overrides"].items()]
+                changes = urllib.parse.quote("".join(overrides), safe="=,")
+                if len(changes) > _LONGEST_CHANGES:
+                    changes = f"_{hashlib.sha256(changes.encode()).hexdigest()[:12]}"
+                name = f"step_{result['step']:08d}_{result['weights']}_{split}{changes}.json"
                 run = os.path.dirname(os.path.dirname(os.path.abspath(result["checkpoint"])))
                 if "://" not in self._workdir and run != os.path.abspath(self._workdir):  # of another run
                     name = f"{os.path.basename(run)}_{name}"
                 path = os.path.join(self._workdir, EVALUATIONS_FOLDER, name)
         try:
             write_output(path, (json.dumps(result, indent=2) + "\n").encode())
+            for name, png in self._drawings.items():
+                write_output(f"{path.removesuffix('.json')}_{name}.png", png)
         except (tf.errors.OpError, OSError) as error:
             raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
         return path
@@ -251,7 +272,8 @@ class CheckpointEvaluator:
         Raises:
             ConfigError: No new checkpoint appeared in time.
         """
-        steps_per_epoch = self._source.num_examples(self._config.data.train_split) / self._config.batch_size
+        source = experiment.open_source(self._config)
+        steps_per_epoch = source.num_examples(self._config.data.train_split) / self._config.batch_size
         last_step = experiment.total_steps(self._config, steps_per_epoch)
         evaluated = None
         while evaluated is None or evaluated["step"] < last_step:

@@ -20,6 +20,11 @@ def open_source(config: ml_collections.ConfigDict) -> data.Source:
     return data.open_source(config.data.source, data_dir=config.data.data_dir, label_kind=get_task(config).label_kind)
 
 
+def open_eval_source(config: ml_collections.ConfigDict, source: data.Source) -> data.Source:
+    """Returns the source of the images of evaluation; `source` is the one of training. Errors as for `open_source`."""
+    return get_task(config).open_eval_source(config.data.source, config.data.data_dir) or source
+
+
 def config_for_weights(
     path: str, source: str | None, data_dir: str | None = None, image_size: int | None = None
 ) -> ml_collections.ConfigDict:
@@ -63,7 +68,9 @@ def input_settings(config: ml_collections.ConfigDict) -> dict:
     with label maps or boxes, which use whole images.
     """
     info = models.info(config.model.name)
-    size = config.model.image_size or info.input_size
+    # A detector's own default is larger than that of its backbone.
+    default = models.DetectorInfo.input_size if config.task == "detection" else info.input_size
+    size = config.model.image_size or default
     crop_fraction = config.data.crop_fraction or info.preprocessing.crop_fraction
     return {
         "image_size": (size, size),

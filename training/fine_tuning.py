@@ -5,6 +5,7 @@ import difflib
 import fnmatch
 import math
 import os
+from collections.abc import Iterable
 
 import keras
 import ml_collections
@@ -183,14 +184,29 @@ def scale_learning_rates(
     Raises:
         ConfigError: A pattern matches no trainable weight.
     """
-    weights = {weight.path: weight for weight in model.trainable_weights}
-    for pattern, multiplier in config.optimizer.lr_multipliers:
-        matched = _matches(
-            pattern, list(weights), "config.optimizer.lr_multipliers", f"trainable weight of {model.name}"
-        )
-        optimizer.scale_learning_rate([weights[path] for path in matched], multiplier)
-    backbone = [weight for weight in weights.values() if not is_classifier(weight)]
+    factors = multipliers(model, config.optimizer.lr_multipliers, "config.optimizer.lr_multipliers")
+    for weight in model.trainable_weights:
+        optimizer.scale_learning_rate([weight], factors[weight.path])
+    backbone = [weight for weight in model.trainable_weights if not is_classifier(weight)]
     optimizer.scale_learning_rate(backbone, config.init.backbone_lr_multiplier)
+
+
+def multipliers(model: keras.Model, pairs: Iterable[tuple[str, float]], field: str) -> dict[str, float]:
+    """Returns the product of the factors of all patterns that match a trainable weight, by path.
+
+    Args:
+        model: The network.
+        pairs: Shell patterns of paths, and their factors.
+        field: Name of the config's field, for messages.
+
+    Raises:
+        ConfigError: A pattern matches no trainable weight.
+    """
+    factors = {weight.path: 1.0 for weight in model.trainable_weights}
+    for pattern, factor in pairs:
+        for path in _matches(pattern, list(factors), field, f"trainable weight of {model.name}"):
+            factors[path] *= factor
+    return factors
 
 
 def _matches(pattern, names, field, kind):

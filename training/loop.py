@@ -106,6 +106,7 @@ class _Run:
         self._strategy = devices.strategy
         self._task = get_task(config)
         self._source = experiment.open_source(config)
+        self._eval_source = experiment.open_eval_source(config, self._source)
         self._eval_settings = experiment.eval_settings(config)
         self._steps_per_epoch = self._source.num_examples(config.data.train_split) / config.batch_size
         self._total_steps = experiment.total_steps(config, self._steps_per_epoch)
@@ -128,7 +129,8 @@ class _Run:
             tf.config.experimental.enable_op_determinism()
         if self._devices.kind == "cpu" and self._devices.num_workers == 1:
             eval_batch_size = (config.eval_batch_size or config.batch_size) if self._evaluates else None
-            check_memory(config, self._source, eval_batch_size=eval_batch_size, trains=True)
+            max_boxes = self._source.max_boxes
+            check_memory(config, num_classes, max_boxes=max_boxes, eval_batch_size=eval_batch_size, trains=True)
         keras.utils.set_random_seed(config.seed)
         self._check_input()
         with self._strategy.scope():
@@ -165,7 +167,7 @@ class _Run:
         self._train_dataset(tf.distribute.InputContext(num_replicas_in_sync=self._devices.num_replicas), 0)
         data.check_images(self._source, config.data.train_split, config.data.service)
         if self._evaluates:
-            data.eval_dataset(self._source, config.data.eval_split, batch_size=1, **self._eval_settings)
+            data.eval_dataset(self._eval_source, config.data.eval_split, batch_size=1, **self._eval_settings)
 
     def _train_dataset(self, context, first_step):
         config = self._config
@@ -312,7 +314,7 @@ class _Run:
         split, config = self._config.data.eval_split, self._config
         self._evaluator.set_weights(self._state.eval_weights())
         metrics = self._evaluator.evaluate(
-            self._source, split, batch_size=config.eval_batch_size or config.batch_size, **self._eval_settings
+            self._eval_source, split, batch_size=config.eval_batch_size or config.batch_size, **self._eval_settings
         )
         scalars = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
         self._writer.write(self._step, _grouped("eval", scalars))
@@ -326,8 +328,12 @@ class _Run:
             f"step {self._step}  evaluated on {split} ({metrics['examples']} examples, "
             f"{'ema' if self._state.ema else 'raw'} weights): {summary}{'  (best so far)' if is_best else ''}"
         )
+        drawings = self._task.eval_drawings(
+            self._evaluator.predictions, self._eval_source, split, experiment.input_settings(config)
+        )
+        self._writer.write_to_tensorboard(self._step, {}, {f"eval/{name}": png for name, png in drawings.items()})
         for inspection in self._inspections:
-            summary = inspection.summarize(self._source, split, self._eval_settings)
+            summary = inspection.summarize(self._eval_source, split, self._eval_settings)
             self._writer.write_to_tensorboard(self._step, summary.scalars, summary.images)
             for message in summary.messages:
                 if message not in self._shown_messages:  # at most once, not after every evaluation
@@ -409,7 +415,12 @@ class _Run:
             names += [f"overrides.{name}" for name in overrides]
             self._progress.message(f"config.model: taken from the initial weights: {', '.join(names)}")
         eval_split = config.data.eval_split if self._evaluates else None
-        for message in data.describe_splits(self._source, config.data.train_split, eval_split):
+        if self._eval_source is self._source:
+            messages = data.describe_splits(self._source, config.data.train_split, eval_split)
+        else:
+            messages = data.describe_splits(self._source, config.data.train_split)
+            messages += data.describe_pairs(self._eval_source, eval_split) if eval_split else []
+        for message in messages:
             self._progress.message(message)
 
 

@@ -8,7 +8,6 @@ import keras
 import ml_collections
 import numpy as np
 
-from convzoo import data
 from convzoo.errors import ConfigError
 from convzoo.training import experiment
 
@@ -18,7 +17,12 @@ _USUAL_SIZE, _USUAL_BATCH, _USUAL_CLASSES, _USUAL_NUMBER, _USUAL_BOXES = 1024, 4
 
 
 def check_memory(
-    config: ml_collections.ConfigDict, source: data.Source, *, eval_batch_size: int | None = None, trains: bool = False
+    config: ml_collections.ConfigDict,
+    num_classes: int,
+    *,
+    max_boxes: int | None = None,
+    eval_batch_size: int | None = None,
+    trains: bool = False,
 ) -> None:
     """Raises ConfigError if the experiment cannot fit into the memory of this machine, whose CPU computes.
 
@@ -30,12 +34,13 @@ def check_memory(
 
     Args:
         config: The experiment.
-        source: The data.
+        num_classes: Number of classes of the network.
+        max_boxes: Largest number of boxes of an image; None without boxes.
         eval_batch_size: Examples of an evaluation step; None without evaluation.
         trains: Whether the network is trained.
     """
-    size, num_classes = experiment.input_settings(config)["image_size"][0], source.num_classes
-    batch_size, max_boxes = config.batch_size if trains else 0, source.max_boxes or 0
+    size, max_boxes = experiment.input_settings(config)["image_size"][0], max_boxes or 0
+    batch_size = config.batch_size if trains else 0
     numbers = [*_numbers(config.model.overrides.to_dict()), *_numbers(config.model.operator.to_dict())]
     numbers += [*_numbers(config.detector.to_dict()), *_numbers(config.segmentation.to_dict()), 0]
     is_usual = max(numbers) <= _USUAL_NUMBER and size <= _USUAL_SIZE and num_classes <= _USUAL_CLASSES

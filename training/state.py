@@ -76,6 +76,7 @@ def build_train_state(
     optimizer = make_optimizer(config, schedule)
     optimizer.build(model.trainable_weights)
     fine_tuning.scale_learning_rates(optimizer, model, config)
+    fine_tuning.multipliers(model, config.weight_decay_multipliers, "config.weight_decay_multipliers")  # only checks
     if summary := fine_tuning.describe(model, frozen, config.init.backbone_lr_multiplier):
         log.append(summary)
     ema = MovingAverage(model, config.ema_decay) if config.ema_decay else None

@@ -9,6 +9,7 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo.tasks import Task
+from convzoo.training.fine_tuning import multipliers
 from convzoo.training.norms import norms
 from convzoo.training.state import TrainState
 
@@ -23,6 +24,7 @@ def train_step(
     label_smoothing: float = 0.0,
     weight_decay: float = 0.0,
     weight_decay_on: Collection[str] = ("kernels", "biases"),
+    weight_decay_multipliers: Collection[tuple[str, float]] = (),
     accumulation_steps: int = 1,
     clip_norm: float | None = None,
     log_norms: bool = False,
@@ -43,6 +45,7 @@ def train_step(
         weight_decay: Factor of the penalty.
         weight_decay_on: "batch_norm" covers scales and offsets of BatchNorm, "biases" all other biases, and "kernels"
             the remaining weights.
+        weight_decay_multipliers: Shell patterns of weights and factors on their penalty.
         accumulation_steps: Number of equal parts that the replica's examples are processed in, to save memory.
         clip_norm: Largest global norm of the gradient of the global batch; None for no clipping.
         log_norms: Whether to return `norms` of the update. The gradients are those of the global batch with the
@@ -69,7 +72,8 @@ def train_step(
             sums[name] += tf.reduce_sum(values)
     with tf.name_scope("update"):
         step = tf.identity(state.optimizer.iterations.value)
-        gradients = _add_weight_decay(gradients, state.model, weight_decay / num_replicas, weight_decay_on)
+        decay = weight_decay / num_replicas
+        gradients = _add_weight_decay(gradients, state.model, decay, weight_decay_on, weight_decay_multipliers)
         if log_norms:
             gradients_of_batch = _sum_over_replicas(gradients, num_replicas)
             before = [tf.identity(weight.value) for weight in weights]
@@ -100,6 +104,7 @@ def step_settings(config: ml_collections.ConfigDict, task: Task, num_replicas: i
         "label_smoothing": config.label_smoothing,
         "weight_decay": config.weight_decay,
         "weight_decay_on": config.weight_decay_on,
+        "weight_decay_multipliers": config.weight_decay_multipliers,
         "accumulation_steps": config.gradient_accumulation_steps,
         "clip_norm": config.clip_norm,
         "log_norms": config.log_norms,
@@ -111,18 +116,18 @@ def _part(tensors, index, count):
     return tf.nest.map_structure(lambda tensor: tf.split(tensor, count)[index], tensors)
 
 
-def _add_weight_decay(gradients, model, factor, covered):
+def _add_weight_decay(gradients, model, factor, covered, pairs):
     """Adds `factor` times each decayed weight. The factor is a replica's share: the optimizer sums over replicas."""
     if not factor:
         return gradients
-    kinds = {}
+    kinds, factors = {}, multipliers(model, pairs, "config.weight_decay_multipliers")
     for layer in model.layers:
         is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
         for weight in layer.trainable_weights:
             other = "biases" if weight.name == "bias" or weight.name.endswith("_bias") else "kernels"
             kinds[id(weight)] = "batch_norm" if is_batch_norm else other
     return [
-        gradient + weight.value * factor if kinds[id(weight)] in covered else gradient
+        gradient + weight.value * (factor * factors[weight.path]) if kinds[id(weight)] in covered else gradient
         for gradient, weight in zip(gradients, model.trainable_weights, strict=True)
     ]
 

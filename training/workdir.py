@@ -90,6 +90,12 @@ def load_config(workdir: str) -> ml_collections.ConfigDict:
         raise ConfigError(f"{os.path.join(workdir, CONFIG_FILE)} is not a valid config: {error}") from error
 
 
+def changed_fields(config: ml_collections.ConfigDict, workdir: str) -> dict:
+    """Returns the fields that differ from those of the run in `workdir`, by dotted name, except `data.data_dir`."""
+    saved, current = _flatten(load_config(workdir).to_dict()), _flatten(config.to_dict())
+    return {name: value for name, value in current.items() if saved.get(name) != value and name != "data.data_dir"}
+
+
 def load_initialization(workdir: str) -> dict:
     """Returns what `save_or_verify_config` saved as `initialization`; {} for random initialization or no run."""
     return _read(workdir).get("initialization", {}) if has_config(workdir) else {}

@@ -272,10 +272,13 @@ def test_an_image_of_another_size_counts_as_corrupt(coco):
         ({"annotations": [{"id": 4, "image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "unknown image_id 99"),
         ({"annotations": [{"id": 4, "image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1]}]}, "unknown category_id 5"),
         ({"annotations": [{"id": 4, "image_id": 7, "category_id": 3, "bbox": [0, 0]}]}, r"annotations\[0\]\.bbox"),
-        ({"annotations": [{"id": 4, "image_id": 7, "category_id": 3}]}, r"annotations\[0\]\.bbox Field required"),
-        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "iscrowd": "0"}]}, "iscrowd"),
+        ({"annotations": [{"id": 4, "image_id": 7, "category_id": 3}]}, r"annotations\[0\]\.bbox: Field required"),
+        (
+            {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "iscrowd": None}]},
+            "None: use 0 or 1",
+        ),
         ({"annotations": [{"image_id": 7.5, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, r"image_id=7\.5"),
-        ({"images": [{"id": 1, "file_name": "a.png"}]}, r"images\[0\]\.height Field required"),
+        ({"images": [{"id": 1, "file_name": "a.png"}]}, r"images\[0\]\.height: Field required"),
         ({"images": [{"id": 1, "file_name": "a.png", "height": 0, "width": 5}]}, r"height=0"),
         ({"images": [{"id": 1, "file_name": "a.png", "height": 5, "width": 5}] * 2}, "image id 1 twice"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id 1 twice"),
@@ -296,10 +299,41 @@ def test_areas(coco):
     """Without an area, or with one that is none, the clipped box has one."""
     box = {"image_id": 7, "category_id": 3, "bbox": [-1e6, -1e6, 3e6, 3e6]}
     annotations = [box, {**box, "area": None}, {**box, "area": -5.0}, {**box, "area": float("nan")}, {**box, "area": 7}]
+    annotations.append({**box, "area": 1e39})
     source = data.open_source(f"coco:{coco(annotations=annotations)}", label_kind="boxes")
     label = list(source.dataset("val").as_numpy_iterator())[3]["label"]
-    assert label["areas"].tolist() == [2400, 2400, 2400, 2400, 7]
-    assert "val: 2 areas are negative or not finite; those of the boxes take their place" in source.notes
+    assert label["areas"].tolist() == [2400, 2400, 2400, 2400, 7, 2400]
+    assert "val: 3 areas are not from 0 to the image's; those of the boxes take their place" in source.notes
+
+
+def test_large_ids_and_shared_files(coco):
+    """Identifiers of more than 53 bits, as hashes have them, and two images with one file."""
+    categories = [{"id": 2**70 + 1, "name": "b"}, {"id": 2**70, "name": "a"}]
+    images = [{"id": 2**60 + n, "file_name": "0.png", "height": 40, "width": 60} for n in range(2)]
+    box = {"bbox": [0, 0, 9, 9]}
+    annotations = [{**box, "image_id": 2**60 + n, "category_id": 2**70 + n} for n in range(2)]
+    source = data.open_source(
+        f"coco:{coco(categories=categories, images=images, annotations=annotations)}", label_kind="boxes"
+    )
+    assert source.class_names == ["a", "b"]
+    assert [example["label"]["classes"].tolist() for example in source.dataset("val").as_numpy_iterator()] == [[0], [1]]
+    assert "val: 1 of 2 images are files that another image has too" in source.notes
+
+
+def test_files_of_other_programs(coco):
+    """A byte order mark, a name that is no split, other categories in another file."""
+    folder = coco()
+    annotations = folder / "annotations" / "instances_val.json"
+    text = annotations.read_text()
+    annotations.write_text("\ufeff" + text)
+    (folder / "annotations" / "instances_.json").write_text(text)
+    source = data.open_source(f"coco:{folder}", label_kind="boxes")
+    assert list(source.splits) == ["val"]
+    assert any("no split of instances_.json" in note for note in source.notes)
+    (folder / "test").mkdir()
+    (folder / "annotations" / "instances_test.json").write_text(text.replace("kite", "plane"))
+    with pytest.raises(DataError, match=r"instances_val\.json' has the category 90, '(kite|plane)'"):
+        data.open_source(f"coco:{folder}", label_kind="boxes")
 
 
 def test_a_split_without_images_is_left_out(coco):

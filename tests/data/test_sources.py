@@ -109,7 +109,7 @@ def test_splits_that_cannot_be_read(split, idx_folder):
     [
         ("", ["'' is unknown", "digits, fake, folder, idx, tfds"]),
         ("mnist", ["'mnist' is unknown", "digits, fake, folder, idx, tfds"]),
-        ("digits:8", ["has no options"]),
+        ("digits:8", ["is not classes=FIRST-LAST"]),
         ("fake:color=1", ["'color=1'", "classes=N"]),
         ("fake:size=0", ["'size=0'"]),
         ("fake:size", ["'size'"]),

@@ -19,13 +19,18 @@ _NETWORKS = {
         {"repeats": (1, 1, 1, 1), "width_coefficient": 0.125},
         {"group_size": 2},
     ),
+    "verification": (
+        "mobile_facenet",
+        {"stages": ((2, 8, 1, 2), (2, 16, 1, 2)), "width_coefficient": 0.25, "embedding_filters": 8, "stem_strides": 1},
+        {},
+    ),
     "detection": ("mobilenet_v1_x0_25", {"blocks": ((8, 2), (8, 2), (16, 2), (16, 2))}, {}),
 }
 
 
-@variants("regions", "segmentation", "detection")
+@variants("regions", "segmentation", "detection", "verification")
 def get_config(variant):
-    """Returns 24 steps of 16 generated images in 3 epochs, with CondConv or DRConv, segmentation or detection."""
+    """Returns 24 steps of 16 generated images in 3 epochs, with CondConv or DRConv, or of another task."""
     config = base.get_config()
     config.model.name, config.model.overrides, config.model.operator = _NETWORKS[variant]
     config.model.image_size = 16
@@ -40,7 +45,12 @@ def get_config(variant):
         config.model.image_size = 64
         config.data.source = "shapes_boxes:size=64,examples=128"
         config.detector.extra_filters = (32,)
-    config.data.eval_split = "train[:50]"
+    if variant == "verification":
+        config.task = "verification"
+        config.data.source, config.data.train_split = "digits:classes=0-6", "train[:128]"
+        config.verification.pairs, config.verification.num_pairs = "digits:classes=7-9", 100
+        config.data.flip = False
+    config.data.eval_split = "test" if variant == "verification" else "train[:50]"
     config.batch_size = 16
     config.epochs = 3.0
     config.optimizer.learning_rate = 0.01

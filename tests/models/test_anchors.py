@@ -54,7 +54,13 @@ def test_positions_of_ssd300():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"num_maps": 1}, {"num_maps": 6, "min_scale": 0}, {"num_maps": 6, "max_scale": 2}]
+    "arguments",
+    [
+        {"num_maps": 1},
+        {"num_maps": 6, "min_scale": 0},
+        {"num_maps": 6, "max_scale": 2},
+        {"num_maps": 6, "aspect_ratios": (-1,)},
+    ],
 )
 def test_invalid_scales(arguments):
     with pytest.raises(ModelError):

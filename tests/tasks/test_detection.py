@@ -343,6 +343,15 @@ def test_run_evaluation_and_saved_model_agree(workdir, tmp_path):
     assert set(result["class_map"]) <= {"disc", "square", "triangle"}
     assert json.loads(json.dumps(result))["class_map"] == result["class_map"]
     config = load_config(workdir)
+    # An evaluation with another setting has a file of its own.
+    strict = config.copy_and_resolve_references()
+    strict.detection.max_detections = 1
+    other = CheckpointEvaluator(strict, workdir, connect(devices="cpu"), "train[:50]")
+    strict_result = other.evaluate("newest")
+    assert strict_result["overrides"] == {"detection.max_detections": 1}
+    paths = evaluator.write(result), other.write(strict_result)
+    assert paths[0] != paths[1]
+    assert paths[1].endswith("_max_detections=1.json")
     source = experiment.open_source(config)
     model = experiment.build_model(config, 3, precision="float32")
     checkpoints.load(workdir, "newest", model, "auto")
@@ -376,13 +385,21 @@ def test_backbone_weights_start_a_detector(tmp_path):
     assert np.abs(start - now).max() < 0.2 * np.abs(start).max()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"class_loss": "Focal"}, "'Focal' is unknown"), ({"match_threshold": 0}, "match_threshold=0 is not")],
+)
+def test_invalid_settings(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Detection(**arguments)
+
+
 def test_too_many_boxes_for_the_memory():
     config = tiny.get_config("detection")
     source = experiment.open_source(config)
-    check_memory(config, source, trains=True)
-    source.max_boxes = 10**9
+    check_memory(config, source.num_classes, max_boxes=source.max_boxes, trains=True)
     with pytest.raises(ConfigError, match="with up to 1,000,000,000 boxes of an image"):
-        check_memory(config, source, trains=True)
+        check_memory(config, source.num_classes, max_boxes=10**9, trains=True)
 
 
 def test_missing_pycocotools(monkeypatch):

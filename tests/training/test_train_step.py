@@ -76,6 +76,16 @@ def test_weight_decay_covers_the_named_weights(covered):
         np.testing.assert_allclose(with_decay.numpy(), without.numpy() - decay, atol=1e-6, err_msg=path)
 
 
+def test_weight_decay_multipliers():
+    plain, decayed, batch = _network(), _network(), _batch()
+    before = {weight.path: weight.numpy() for weight in plain.weights}
+    _train_once(plain, batch, weight_decay=0.1)
+    _train_once(decayed, batch, weight_decay=0.1, weight_decay_multipliers=(("*/kernel", 3.0), ("norm/*", 5.0)))
+    for with_more, without in zip(decayed.trainable_weights, plain.trainable_weights, strict=True):
+        more = 0.5 * 0.2 * before[with_more.path] if with_more.path.endswith("kernel") else 0.0
+        np.testing.assert_allclose(with_more.numpy(), without.numpy() - more, atol=1e-6, err_msg=with_more.path)
+
+
 def test_accumulation_equals_the_whole_batch():
     whole, accumulated, batch = _network(), _network(), _batch()
     for model in (whole, accumulated):
