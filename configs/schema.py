@@ -67,8 +67,10 @@ class Model(_Section):
 
 
 class Segmentation(_Section):
-    """Decoder of a segmentation network (`convzoo.models.create_segmenter`); other tasks ignore it."""
+    """Decoder (`convzoo.models.create_segmenter`) and evaluation of segmentation; other tasks ignore it."""
 
+    decoder: Literal["deeplabv3plus", "deeplabv3"] = "deeplabv3plus"
+    """With separable convolutions and finer features of the backbone, or with ordinary ones and without."""
     output_stride: _PositiveInt = 16
     """Pixels between two positions of the backbone's last feature map: 8, 16 or 32."""
     filters: _PositiveInt = 256
@@ -79,6 +81,14 @@ class Segmentation(_Section):
     """Dilation rates of the pyramid. None: derived from the stride of the last feature map."""
     head_dropout_rate: _BelowOne = 0.1
     """Dropout rate before the classifier."""
+    eval_size: _MayChange[_Tuple[tuple[_PositiveInt, _PositiveInt]] | None] = None
+    """Evaluate at the size of each image, of which none is larger than this height and width. With `data.scale_jitter`
+    the network receives the images at that size, else the logits are resized. None: at the size of the network's
+    input."""
+    eval_scales: _MayChange[_NotEmpty[_Positive]] = (1.0,)
+    """Factors on the input size; evaluation averages the probabilities, such as of `(0.5, 0.75, 1.0, 1.25, 1.5)`."""
+    eval_flip: _MayChange[bool] = False
+    """Average the probabilities with those of the mirrored image in evaluation."""
 
 
 class Detector(_Section):
@@ -179,6 +189,10 @@ class Data(_Section):
     """Inception crop: lowest and highest fraction of the image's area. None: no such crop."""
     crop_aspect: _Interval[_Positive] = (3 / 4, 4 / 3)
     """Inception crop: lowest and highest width divided by height."""
+    scale_jitter: _Interval[_Positive] | None = None
+    """segmentation: lowest and highest factor by which an image is enlarged before a random crop of the input size,
+    such as `(0.5, 2.0)`. Evaluation and export do not resize images then. Requires `crop_area` None and
+    `segmentation.eval_size`."""
     crop_padding: _PositiveInt | None = None
     """Pixels of padding before a random crop of the image's size. Requires `crop_area` None."""
     flip: bool = True
@@ -238,7 +252,7 @@ class Optimizer(_Section):
 class Schedule(_Section):
     """The learning rate over time."""
 
-    name: Literal["cosine", "linear", "exponential", "step", "constant"] = "cosine"
+    name: Literal["cosine", "linear", "poly", "exponential", "step", "constant"] = "cosine"
     """Shape of the decay."""
     warmup_epochs: _NonNegative = 0.0
     """Epochs of linear warm-up from 0. The decay starts at step 0 in any case."""
@@ -249,7 +263,9 @@ class Schedule(_Section):
     milestones: Annotated[_NotEmpty[_Positive], AfterValidator(_increasing)] | None = None
     """step: increasing epochs at which the rate decays, such as `(200, 300, 350)`."""
     end_factor: _Fraction = 0.0
-    """cosine and linear: last rate divided by the peak."""
+    """cosine, linear and poly: last rate divided by the peak."""
+    power: _Positive = 0.9
+    """poly: exponent of the remaining share of the training."""
 
 
 class Experiment(_Section):
@@ -357,6 +373,11 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
                 f"config.detection.{name}={getattr(detection, name)} has no effect with "
                 f"config.detection.class_loss={detection.class_loss!r}; remove it"
             )
+    if experiment.data.scale_jitter is not None and experiment.segmentation.eval_size is None:
+        raise ConfigError(
+            f"config.data.scale_jitter={experiment.data.scale_jitter} keeps the scale of images, so evaluation needs "
+            "config.segmentation.eval_size; set it to the largest height and width of an image"
+        )
     if experiment.task == "verification":
         _check_verification(experiment)
     for name in ("batch_size", "eval_batch_size"):

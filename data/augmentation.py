@@ -10,6 +10,7 @@ _LIMITS = {
     "crop_area": {"length": 2, "above": 0, "high": 1},
     "crop_aspect": {"length": 2, "above": 0},
     "crop_padding": {"integer": True, "low": 1},
+    "scale_jitter": {"length": 2, "above": 0, "high": 16},
     "color_jitter": {"length": 3, "low": 0},
     "rand_augment": {"length": 2, "low": 0, "high": 30},
     "random_erasing": {"low": 0, "high": 1},
@@ -17,7 +18,7 @@ _LIMITS = {
     "cutmix": {"above": 0},
     "repeated_augmentation": {"integer": True, "low": 1},
 }
-_OPTIONAL = ("crop_area", "crop_padding", "color_jitter", "rand_augment", "mixup", "cutmix")
+_OPTIONAL = ("crop_area", "crop_padding", "scale_jitter", "color_jitter", "rand_augment", "mixup", "cutmix")
 _NEED_CLASS = ("crop_padding", "auto_augment", "rand_augment", "random_erasing", "mixup", "cutmix")
 
 
@@ -30,6 +31,9 @@ class Augmentation:
         crop_aspect: (lowest, highest) width / height of that crop.
         crop_padding: Black pixels added on each side before a random crop of the image's own size, as is usual for
             CIFAR. Excludes crop_area.
+        scale_jitter: (lowest, highest) factor by which an image with a label map is enlarged before a random crop of
+            the network's input size, as DeepLab does. Where the image is smaller, gray pixels without a class fill the
+            crop. Excludes crop_area.
         flip: Whether half of the images are mirrored left to right.
         color_jitter: (brightness, contrast, saturation): maximum distance of each factor from 1, as in torchvision's
             ColorJitter. Each image has a random order of the three.
@@ -50,6 +54,7 @@ class Augmentation:
     crop_area: tuple[float, float] | None = (0.08, 1.0)
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
     crop_padding: int | None = None
+    scale_jitter: tuple[float, float] | None = None
     flip: bool = True
     color_jitter: tuple[float, float, float] | None = None
     auto_augment: bool = False
@@ -89,6 +94,13 @@ class Augmentation:
             raise DataError(
                 f"crop_padding={self.crop_padding} and crop_area={self.crop_area!r} exclude each other; set one to None"
             )
+        if self.scale_jitter is not None and self.crop_area is not None:
+            raise DataError(
+                f"scale_jitter={self.scale_jitter!r} and crop_area={self.crop_area!r} exclude each other; set one to "
+                "None"
+            )
+        if self.scale_jitter is not None and label_kind != "map":
+            raise DataError(f"scale_jitter={self.scale_jitter!r} needs label maps; set it to None")
         if self.auto_augment and self.rand_augment is not None:
             raise DataError(f"auto_augment=True and rand_augment={self.rand_augment!r} exclude each other; use one")
         for name in () if label_kind == "class" else _NEED_CLASS:

@@ -47,14 +47,14 @@ def open_folder(spec, folder, data_dir):
     if not tf.io.gfile.isdir(folder):
         raise DataError(f"source {spec!r}: folder {folder!r} does not exist; use folder:/path/to/folder")
     images, ignored = {}, collections.defaultdict(collections.Counter)  # of each split: of each class, of each reason
-    for split in _subfolders(folder):
+    for split in subfolders(folder):
         path = os.path.join(folder, split)
-        classes = _subfolders(path)
-        stray = _images(path, ignored[split])
+        classes = subfolders(path)
+        stray = list_images(path, ignored[split])
         if stray and not classes:
             raise DataError(f"source {spec!r}: {split!r} has images but no class folders; the layout is {_LAYOUT}")
         ignored[split]["outside class folders"] += len(stray)
-        images[split] = {name: _images(os.path.join(path, name), ignored[split], in_class=True) for name in classes}
+        images[split] = {name: list_images(os.path.join(path, name), ignored[split], in_class=True) for name in classes}
     class_names = sorted({name for classes in images.values() for name, paths in classes.items() if paths})
     if not class_names:
         raise DataError(f"source {spec!r} has no images ({', '.join(_EXTENSIONS)}); the layout is {_LAYOUT}")
@@ -62,7 +62,7 @@ def open_folder(spec, folder, data_dir):
     paths, labels, hashes = [], [], {}
     for split, classes in images.items():
         examples = [
-            (_hash(f"{name}/{os.path.basename(path)}"), path, class_names.index(name))
+            (name_hash(f"{name}/{os.path.basename(path)}"), path, class_names.index(name))
             for name, class_paths in classes.items()
             for path in class_paths
         ]
@@ -88,7 +88,7 @@ def open_folder(spec, folder, data_dir):
     )
 
 
-def _hash(name):
+def name_hash(name):
     """Returns a number in [0, 1) that is a function of the name."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=6).digest()
     return int.from_bytes(digest, "big") / 2**48
@@ -99,7 +99,7 @@ def _describe_ignored(split, counts):
     return f"ignored in {split}: {kinds}"
 
 
-def _subfolders(folder):
+def subfolders(folder):
     """Returns the sorted names of the folders in a folder, without hidden ones."""
     return sorted(name for name, kind in _entries(folder) if kind == "folder")
 
@@ -126,9 +126,9 @@ def _entries(folder):
             yield entry.name, "file" if entry.is_file() else "folder" if entry.is_dir() else "other"
 
 
-def _images(folder, ignored, in_class=False):
+def list_images(folder, ignored=None, in_class=False):
     """Returns the sorted paths of the images in a folder, and counts in `ignored` what else there is, by kind."""
-    images = []
+    images, ignored = [], collections.Counter() if ignored is None else ignored
     for name, kind in _entries(folder):
         path, extension = os.path.join(folder, name), os.path.splitext(name)[1].lower()
         if kind == "other":

@@ -10,6 +10,7 @@ import uuid
 import tensorflow as tf
 from absl import logging
 
+from convzoo.data.class_names import read_class_names
 from convzoo.data.tfrecord_source import TFRecordSource
 from convzoo.errors import DataError, first_line
 
@@ -57,7 +58,11 @@ def open_tfrecord(spec, path, data_dir):
         splits = _find_splits(spec, path, folder, pattern)
     except (OSError, tf.errors.OpError) as error:
         raise DataError(f"source {spec!r}: cannot read folder {folder!r} ({first_line(error)})") from error
-    class_names = _read_class_names(spec, os.path.join(folder, "labels.txt"))
+    names_path = os.path.join(folder, "labels.txt")
+    if tf.io.gfile.exists(names_path):
+        class_names = read_class_names(spec, names_path)
+    else:
+        class_names = [str(label) for label in range(1, _NUM_CLASSES + 1)]
     cache = os.path.join(data_dir or os.path.expanduser("~/tensorflow_datasets"), _CACHE)
     counts = _count_records(spec, [path for paths in splits.values() for path in paths], cache)
     files = {split: [(path, counts[path]) for path in paths] for split, paths in splits.items()}
@@ -108,21 +113,6 @@ def _find_splits(spec, path, folder, pattern):
             )
         splits[split] = [os.path.join(folder, name) for name in expected]
     return splits
-
-
-def _read_class_names(spec, path):
-    """Returns the lines of labels.txt, or the numbers of ImageNet's classes without that file."""
-    if not tf.io.gfile.exists(path):
-        return [str(label) for label in range(1, _NUM_CLASSES + 1)]
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            # str.splitlines would also split at characters that a name may contain, such as U+2028.
-            names = [line.strip(" \t\r") for line in file.read().rstrip().split("\n")]
-    except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
-        raise DataError(f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)})") from error
-    if not all(names):
-        raise DataError(f"source {spec!r}: {path!r} has an empty line; write one class name per line")
-    return names
 
 
 def _count_records(spec, paths, cache):

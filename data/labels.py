@@ -6,6 +6,8 @@ Inside the pipelines, a label is a tensor of one class, int [], a map, uint8 [he
 
 import tensorflow as tf
 
+from convzoo.data.source import IGNORED
+
 
 def kind_of(label):
     """Returns the LabelKind of a label."""
@@ -59,6 +61,35 @@ def resize(label, image_size):
         return label
     label = tf.image.resize(label[..., tf.newaxis], image_size, method="nearest")
     return tf.cast(label[..., 0], tf.int32)
+
+
+def pad(label, label_size):
+    """Returns a map at its own size in one of static size: a dict of "map" int32 [*label_size] and "size" int32 [2].
+
+    Raises:
+        tf.errors.InvalidArgumentError: The map is larger.
+    """
+    padded = fill(tf.cast(label, tf.int32), label_size, IGNORED)
+    return {"map": padded, "size": tf.ensure_shape(tf.shape(label), [2])}
+
+
+def fill(values, size, value):
+    """Returns an image or a map, [height, width, ...], at the top left of one of a static size filled with `value`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: It is larger.
+    """
+    own = tf.shape(values)[:2]
+    fits = tf.raw_ops.Assert(
+        condition=tf.reduce_all(own <= size),
+        data=["height and width of the image are", own, f"and above {tuple(size)}; use a larger eval_size"],
+    )
+    with tf.control_dependencies([fits]):
+        missing = tf.pad(tf.maximum(tf.constant(size) - own, 0), [[0, values.shape.rank - 2]])
+    padded = tf.pad(
+        values, tf.stack([tf.zeros_like(missing), missing], 1), constant_values=tf.cast(value, values.dtype)
+    )
+    return tf.ensure_shape(padded, [*size, *values.shape[2:]])
 
 
 def to_static_shape(label, image_size, max_boxes):

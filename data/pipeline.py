@@ -5,7 +5,7 @@ import itertools
 
 import tensorflow as tf
 
-from convzoo.data import stages
+from convzoo.data import labels, stages
 from convzoo.data.augmentation import Augmentation
 from convzoo.data.checks import check_setting
 from convzoo.data.corrupt import (
@@ -146,6 +146,8 @@ def eval_dataset(
     interpolation="bicubic",
     max_corrupt_fraction=0.001,
     count_corrupt=True,
+    label_size=None,
+    keep_scale=False,
 ):
     """Returns every example once, in a fixed order, in batches of one size.
 
@@ -156,13 +158,18 @@ def eval_dataset(
             so that replicas can step together.
         crop_fraction: Side of the central square crop over the shorter side, in (0, 1]. Must be None with label
             maps and boxes, whose images are not cropped.
+        label_size: (height, width) that no image exceeds. Label maps then keep the size of their images. None: they are
+            resized with the images.
+        keep_scale: Whether images with label maps are not resized. They must not exceed `image_size`; gray pixels
+            without a class fill it up.
 
     Returns:
         tf.data.Dataset of {"image": float32 [batch_size, height, width, 3], "label": ..., "mask": float32
         [batch_size]}. The mask is 0 for images that replace corrupt ones and for the zeros that fill the last batches,
         else 1. Labels are those of `train_dataset`. Boxes of crowds follow those of the objects, and the dict also has
         their number "num_crowds" int32 [batch_size], "areas" float32 [batch_size, source.max_boxes] of the objects in
-        pixels, and "size" int32 [batch_size, 2], height and width of the image before resizing.
+        pixels, and "size" int32 [batch_size, 2], height and width of the image before resizing. With `label_size`
+        the label is a dict of "map" int32 [batch_size, *label_size], filled up with IGNORED, and "size" as for boxes.
 
     Raises:
         DataError: The split or a setting is invalid.
@@ -197,6 +204,8 @@ def eval_dataset(
         crop_fraction=crop_fraction,
         interpolation=interpolation,
         max_boxes=source.max_boxes,
+        label_size=label_size,
+        keep_scale=keep_scale,
     )
     first_padding = index + len(range(index, size, count)) * count
     dataset = stages.pad(dataset, tf.data.Dataset.range(first_padding, end, count))
@@ -212,7 +221,9 @@ def eval_dataset(
         count,
         max_corrupt_fraction,
         describe=functools.partial(source.describe_ordered_example, split),
-        read=functools.partial(source.read_ordered_example, split),
+        read=lambda position: _check_size(
+            source.read_ordered_example(split, position), image_size if keep_scale else label_size
+        ),
     )
     dataset = report_corrupt(dataset, counter if count_corrupt else None)
     return dataset.prefetch(tf.data.AUTOTUNE)
@@ -271,6 +282,13 @@ def check_images(source, split, service=None):
                 f"{where} can read none of {len(positions)} sampled images of {split} of {source.spec}, such as "
                 f"{source.describe_ordered_example(split, 0)} ({errors[0]}); check the files"
             )
+
+
+def _check_size(examples, largest):
+    """Returns the examples, whose iteration fails if a label map is larger than `largest`, unless that is None."""
+    if largest is None:
+        return examples
+    return examples.map(lambda example: {**example, "label": labels.pad(example["label"], largest)})
 
 
 def _is_encoded(example_spec):

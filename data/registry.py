@@ -9,6 +9,7 @@ from convzoo.data.folder import open_folder
 from convzoo.data.glyphs import open_glyphs
 from convzoo.data.idx import open_idx
 from convzoo.data.imagenet_tfrecord import open_tfrecord
+from convzoo.data.masks import open_masks
 from convzoo.data.pairs import PairedSource, open_pairs
 from convzoo.data.shapes import open_shapes, open_shapes_boxes
 from convzoo.data.tfds_source import open_tfds, open_tfds_detection, open_tfds_segmentation, tfds_class_names
@@ -25,7 +26,7 @@ _KINDS = {
         "tfds": open_tfds,
         "tfrecord": open_tfrecord,
     },
-    "map": {"shapes": open_shapes, "tfds": open_tfds_segmentation},
+    "map": {"masks": open_masks, "shapes": open_shapes, "tfds": open_tfds_segmentation},
     "boxes": {"coco": open_coco, "shapes_boxes": open_shapes_boxes, "tfds": open_tfds_detection},
 }
 _LABELS = {"class": "one label per image", "map": "one label per pixel", "boxes": "boxes"}
@@ -52,7 +53,10 @@ def open_source(spec, data_dir=None, label_kind="class"):
     | spec | data |
     |---|---|
     | `shapes`, `shapes:size=64,examples=2048` | generated discs, squares and triangles on noise |
+    | `masks:/path/images,/path/masks` | images and index PNGs of the same names, see `convzoo.data.masks` |
+    | `masks:IMAGES,MASKS,LISTS` | of the names in the files LISTS/SPLIT.txt, as Pascal VOC has them |
     | `tfds:oxford_iiit_pet` | TensorFlow Datasets: pet, background, border |
+    | `tfds:cityscapes/semantic_segmentation`, `tfds:scene_parse150` | 19 classes; the 150 classes of ADE20K |
 
     With `label_kind="boxes"`, any number of boxes per image, each with a class:
 

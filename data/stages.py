@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from convzoo.data import decoding, labels, mixing, transforms
 from convzoo.data.corrupt import NOT_CORRUPT
+from convzoo.data.source import IGNORED
 
 
 def repeat(dataset, repeats):
@@ -74,13 +75,14 @@ def augment(dataset, augmentation, *, seed, image_size, interpolation, mean, std
     return dataset.map(augment_one, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def preprocess(dataset, *, image_size, max_boxes=None, **settings):
+def preprocess(dataset, *, image_size, max_boxes=None, label_size=None, keep_scale=False, **settings):
     """Decodes, crops, resizes and normalizes each image for evaluation.
 
     Args:
         dataset: tf.data.Dataset of (number, example), as for `augment`.
         image_size, **settings: Arguments of `eval_transform`.
         max_boxes: Number of slots for boxes; None without boxes.
+        label_size, keep_scale: See `pipeline.eval_dataset`.
 
     Returns:
         tf.data.Dataset of (number, dict): "image" float32 [height, width, 3], "label", see `labels.to_static_shape`,
@@ -97,8 +99,13 @@ def preprocess(dataset, *, image_size, max_boxes=None, **settings):
                 sides = (label["boxes"][:, 2:] - label["boxes"][:, :2]) * tf.cast(size, tf.float32)
                 label = {**label, "areas": tf.reduce_prod(sides, -1)}
         image = decoding.decode_image(image, rotate=kind == "class") if image.dtype == tf.string else image
-        image = transforms.eval_transform(image, image_size=image_size, **settings)
-        element = _element(image, labels.resize(label, image_size), image_size, max_boxes)
+        if keep_scale:
+            image, label = labels.fill(image, image_size, transforms.GRAY), labels.fill(label, image_size, IGNORED)
+        image = tf.ensure_shape(transforms.eval_transform(image, image_size=image_size, **settings), [*image_size, 3])
+        if label_size is not None:
+            element = {"image": image, "label": labels.pad(label, label_size)}
+        else:
+            element = _element(image, labels.resize(label, image_size), image_size, max_boxes)
         if kind == "boxes":
             element["label"]["size"] = tf.ensure_shape(size, [2])
         return number, {**element, "mask": 1.0}

@@ -1,5 +1,6 @@
 """`tfds:NAME`: datasets of TensorFlow Datasets with one label per image, and known ones with masks or boxes."""
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -10,8 +11,18 @@ from convzoo.errors import DataError
 
 _TFRECORD = tfds.core.FileFormat.TFRECORD
 
-# Segmentation datasets: the feature with the mask, the value of its first class, and the classes from that value on.
-_SEGMENTATION = {"oxford_iiit_pet": ("segmentation_mask", 1, ("pet", "background", "border"))}
+# The values of Cityscapes' labels that its benchmark evaluates, and their names.
+_CITYSCAPES = {
+    **{7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light"},
+    **{20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky", 24: "person", 25: "rider", 26: "car"},
+    **{27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"},
+}
+# Segmentation datasets: the features with the image and the mask, and the classes by their values in the mask.
+_SEGMENTATION = {
+    "cityscapes": ("image_left", "segmentation_label", _CITYSCAPES),
+    "oxford_iiit_pet": ("image", "segmentation_mask", {1: "pet", 2: "background", 3: "border"}),
+    "scene_parse150": ("image", "annotation", {value: str(value) for value in range(1, 151)}),
+}
 # Detection datasets: the feature of each box that marks those which do not count, the feature with areas, and the
 # largest number of boxes of an image, with a margin.
 _DETECTION = {"coco": ("is_crowd", "area", 100), "voc": ("is_difficult", None, 64)}
@@ -56,7 +67,7 @@ def tfds_class_names(spec, name, data_dir, label_kind="class"):
         _description(spec, name, _DETECTION, "detection")
         return builder.info.features["objects"]["label"].names
     names = _image_and_label(spec, builder)[2]
-    if names == [str(number) for number in range(len(names))]:
+    if names is None or names == [str(number) for number in range(len(names))]:
         return open_tfds(spec, name, data_dir).class_names
     return names
 
@@ -126,7 +137,7 @@ class _PreparedSource(TFRecordSource):
 
 
 class TfdsSource(_PreparedSource):
-    """A TFDS dataset of images with one label each.
+    """A TFDS dataset of images with one label each, a class or a text, such as the names of people in `lfw`.
 
     Args:
         spec: str.
@@ -137,15 +148,28 @@ class TfdsSource(_PreparedSource):
     """
 
     def __init__(self, spec, builder):
-        super().__init__(spec, builder, *_image_and_label(spec, builder))
+        image_key, label_key, names = _image_and_label(spec, builder)
+        self._class_of = None
+        if names is None:
+            names = _texts(builder, label_key)
+            numbers = tf.lookup.KeyValueTensorInitializer(names, np.arange(len(names)))
+            self._class_of = tf.lookup.StaticHashTable(numbers, -1)
+        super().__init__(spec, builder, image_key, label_key, names)
+
+    def _convert_label(self, label):
+        return label if self._class_of is None else self._class_of.lookup(label)
 
 
 def _image_and_label(spec, builder):
-    """Returns the names of the features with the image and its label, and the class names."""
+    """Returns the names of the features with the image and its label, and the class names; None for texts."""
     features = dict(builder.info.features.items())
     keys = builder.info.supervised_keys
     keys = keys if keys and len(keys) == 2 and all(isinstance(key, str) for key in keys) else ("image", "label")
     image, label = map(features.get, keys)
+    if isinstance(image, tfds.features.Text) and isinstance(label, tfds.features.Image):  # lfw has the label first
+        keys, image, label = keys[::-1], label, image
+    if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.Text):
+        return *keys, None
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         types = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
         raise DataError(f"source {spec!r} has no Image with a ClassLabel but {types}; choose another dataset")
@@ -154,25 +178,30 @@ def _image_and_label(spec, builder):
     return *keys, label.names
 
 
+def _texts(builder, key):
+    """Returns the sorted texts of a feature in all splits, which it reads for this."""
+    decoding = tfds.decode.PartialDecoding({key: True})
+    splits = (builder.as_dataset(split=split, decoders=decoding) for split in builder.info.splits)
+    return sorted({example[key].decode() for split in splits for example in tfds.as_numpy(split)})
+
+
 class TfdsSegmentationSource(_PreparedSource):
     """A TFDS dataset of images with a label for every pixel.
 
     Args:
         spec: str.
         builder: Prepared tfds.core.DatasetBuilder.
-        label_key: Feature with the segmentation mask.
-        first_class: Mask value of the first class. Values of no class become IGNORED.
-        class_names: Sequence of str.
+        image_key, label_key: Features with the image and the segmentation mask.
+        classes: dict of mask value to class name. Other values become IGNORED.
     """
 
-    def __init__(self, spec, builder, label_key, first_class, class_names):
-        super().__init__(spec, builder, "image", label_key, class_names, label_kind="map")
-        self._first_class = first_class
+    def __init__(self, spec, builder, image_key, label_key, classes):
+        super().__init__(spec, builder, image_key, label_key, [*classes.values()], label_kind="map")
+        self._class_of = np.full(256, IGNORED, np.uint8)
+        self._class_of[[*classes]] = np.arange(len(classes))
 
     def _convert_label(self, label):
-        label = tf.cast(label[..., 0], tf.int32) - self._first_class
-        is_class = (label >= 0) & (label < self.num_classes)
-        return tf.cast(tf.where(is_class, label, IGNORED), tf.uint8)
+        return tf.gather(tf.constant(self._class_of), tf.cast(label[..., 0], tf.int32))
 
 
 class TfdsDetectionSource(_PreparedSource):

@@ -7,8 +7,11 @@ from convzoo.data.color_jitter import color_jitter
 from convzoo.data.decoding import decode_and_crop, decode_image
 from convzoo.data.policies import auto_augment, rand_augment
 from convzoo.data.random_erasing import random_erasing
+from convzoo.data.source import IGNORED
 
 _MAX_CROP_ATTEMPTS = 10
+# Of pixels outside an image.
+GRAY = 128
 # Of a crop around objects: the least share of an object that it shows, one of these at random, or the whole image.
 _OBJECT_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 _MAX_OBJECT_CROP_ATTEMPTS = 50
@@ -23,7 +26,7 @@ def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation
     Args:
         image: uint8 or float [height, width, channels] or [n, height, width, channels] on 0..255, of any static or
             dynamic size, with 1 (gray), 2 (gray, alpha), 3 or 4 (RGBA) channels.
-        image_size: (height, width) of the result in pixels.
+        image_size: (height, width) of the result in pixels; None for those of the image.
         mean, std: Three numbers on 0..255; the result is (pixel - mean) / std.
         crop_fraction: float in (0, 1], or None to resize the whole image whatever its aspect ratio.
         interpolation: "bicubic" or "bilinear".
@@ -44,7 +47,9 @@ def eval_transform(image, *, image_size, mean, std, crop_fraction, interpolation
         top, left = (height - side + 1) // 2, (width - side + 1) // 2
         image = image[..., top : top + side, left : left + side, :]
     # In float32, because LiteRT resizes uint8 to uint8.
-    return normalize(_resize(tf.cast(image, tf.float32), image_size, interpolation), mean, std)
+    image = tf.cast(image, tf.float32)
+    image = _to_rgb(image) if image_size is None else _resize(image, image_size, interpolation)
+    return normalize(image, mean, std)
 
 
 def train_transform(image, label, seed, *, image_size, interpolation, augmentation):
@@ -79,6 +84,8 @@ def train_transform(image, label, seed, *, image_size, interpolation, augmentati
             shape = tf.shape(image)
             box = sample_crop(shape)
             image, label = _crop(image, box), labels.crop(label, box, shape)
+        elif augmentation.scale_jitter is not None:
+            image, label = _jitter_scale(image, label, crop_seed, augmentation.scale_jitter, image_size)
         elif augmentation.crop_padding is not None:
             image = _padded_crop(image, crop_seed, augmentation.crop_padding)
     image = _resize(image, image_size, interpolation)
@@ -176,6 +183,23 @@ def normalize(image, mean, std):
 def _crop(image, box):
     top, left, height, width = tf.unstack(box)
     return image[top : top + height, left : left + width, :]
+
+
+def _jitter_scale(image, label, seed, scales, image_size):
+    """Returns the part of an image and its map that `image_size` shows at a random scale, filled up with gray."""
+    scale_seed, position_seed = tf.unstack(tf.random.split(seed, 2))
+    scale = tf.random.stateless_uniform([], scale_seed, *scales)
+    window = tf.maximum(tf.cast(tf.round(tf.cast(image_size, tf.float32) / scale), tf.int32), 1)
+    # The window begins anywhere in a larger image; a smaller one lies anywhere in the window.
+    free = tf.shape(image)[:2] - window
+    share = tf.random.stateless_uniform([2], position_seed)
+    begin = tf.cast(tf.floor(share * (tf.cast(tf.abs(free), tf.float32) + 1.0)), tf.int32)
+    before = tf.where(free < 0, begin, 0)
+    padding = tf.stack([before, tf.maximum(-free, 0) - before], 1)
+    image = tf.pad(image, tf.concat([padding, [[0, 0]]], 0), constant_values=tf.cast(GRAY, image.dtype))
+    label = tf.pad(label, padding, constant_values=tf.cast(IGNORED, label.dtype))
+    box = tf.concat([tf.where(free < 0, 0, begin), window], 0)
+    return _crop(image, box), labels.crop(label, box, tf.shape(image))
 
 
 def _padded_crop(image, seed, padding):

@@ -98,7 +98,7 @@ class NetworkBuilder:
         builder._layers = part_layers
         return builder
 
-    def conv(self, x, name, filters, kernel_size=1, strides=1, *, use_bias=False):
+    def conv(self, x, name, filters, kernel_size=1, strides=1, *, use_bias=False, dilation_rate=1):
         """Applies a convolution."""
         x, padding = self._pad(x, name, kernel_size, strides)
         return self._layers.conv(
@@ -111,6 +111,7 @@ class NetworkBuilder:
             use_bias=use_bias,
             kernel_initializer=_conv_initializer(),
             name=name,
+            **({"dilation_rate": dilation_rate} if dilation_rate != 1 else {}),
         )
 
     def depthwise(self, x, name, kernel_size, strides=1, *, dilation_rate=1):
@@ -127,6 +128,11 @@ class NetworkBuilder:
             depthwise_initializer=_conv_initializer(),
             name=name,
         )
+
+    @property
+    def has_spatial_conv(self):
+        """Whether the operator replaces 3x3 convolutions here."""
+        return self._layers.has_spatial_conv
 
     def mix(self, x, name):
         """Mixes the channels between two point-wise convolutions, if these are grouped."""

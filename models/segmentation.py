@@ -1,17 +1,19 @@
 """Semantic segmentation on any network: DeepLabv3+ (arXiv 1802.02611)."""
 
+import dataclasses
 import numbers
 import os
 
 import keras
 from keras import layers
 
-from convzoo.errors import ModelError
+from convzoo.errors import ModelError, first_line
 from convzoo.layers import BilinearResize
 from convzoo.models.builder import NetworkBuilder
 from convzoo.models.dilation import dilate, strides_of
 from convzoo.models.graph import calls, check_flat
-from convzoo.models.registry import create_model
+from convzoo.models.operators import Operator
+from convzoo.models.registry import builder_arguments, create_model
 from convzoo.models.weights import HEAD_PREFIXES, SEGMENTER
 
 # Prefix of the names of all layers after the backbone.
@@ -32,6 +34,8 @@ def create_segmenter(
     low_level_filters: int = 48,
     atrous_rates: tuple[int, ...] | None = None,
     head_dropout_rate: float = 0.1,
+    decoder: str = "deeplabv3plus",
+    operator: Operator | dict | None = None,
     **overrides,
 ) -> keras.Model:
     """Builds a segmenter, which returns class logits for every pixel.
@@ -42,6 +46,10 @@ def create_segmenter(
     backbone's last feature map of stride 4 or less, concatenates that map after a 1x1 convolution, applies two
     separable 3x3 convolutions and the 1x1 classifier, and resizes the logits to the image. Resizing and concatenation
     are left out if the backbone has no such feature map.
+
+    With `decoder="deeplabv3"` (arXiv 1706.05587) the pyramid has ordinary 3x3 convolutions, and one more of them
+    follows in place of the decoder. An operator that replaces 3x3 convolutions, `Lean`, also replaces those of the
+    pyramid and the decoder, separable or not; other operators replace the backbone's convolutions only.
 
     Args:
         backbone: One of `list_models()`, or a functional model, ours or not, whose weights are copied. If it returns a
@@ -57,7 +65,9 @@ def create_segmenter(
         atrous_rates: Dilation rates of the pyramid; by default 6, 12 and 18 for a last feature map of stride 16,
             twice that at 8, half of it at 32.
         head_dropout_rate: Dropout rate after the pyramid.
-        **overrides: Keywords of the backbone's builder, and `operator`. For a name only.
+        decoder: "deeplabv3plus" or "deeplabv3".
+        operator: As for `create_model`. For a name only.
+        **overrides: Keywords of the backbone's builder. For a name only.
 
     Returns:
         A `keras.Model` from float images [batch, height, width, channels] to float32 logits [batch, height, width,
@@ -65,7 +75,8 @@ def create_segmenter(
 
     Raises:
         ModelError: `create_model` or `dilate` fails, a size or rate is below 1 or given twice, the overrides contain
-            features or include_top, or a model comes with arguments of its builder or has no feature map.
+            features or include_top, the decoder is unknown, the operator does not fit its channels, or a model comes
+            with arguments of its builder or has no feature map.
 
     Example:
         >>> from convzoo import models
@@ -87,35 +98,55 @@ def create_segmenter(
         if not isinstance(value, numbers.Integral) or value < 1:
             raise ModelError(f"{key} must be an integer of at least 1, not {value!r}")
     atrous_rates = None if atrous_rates is None else tuple(map(int, atrous_rates))
+    if decoder not in ("deeplabv3plus", "deeplabv3"):
+        raise ModelError(f"decoder={decoder!r} is unknown; use 'deeplabv3plus' or 'deeplabv3'")
     if not isinstance(head_dropout_rate, numbers.Real) or not 0 <= head_dropout_rate < 1:
         raise ModelError(f"head_dropout_rate must be at least 0 and below 1, not {head_dropout_rate!r}")
     for key in ("features", "include_top"):
         if key in overrides:
             raise ModelError(f"{key} cannot be overridden in a segmenter; remove it")
     if isinstance(backbone, keras.Model):
-        of_names = {"input_shape": input_shape, "weights": weights, **overrides}
+        of_names = {"input_shape": input_shape, "weights": weights, "operator": operator, **overrides}
         if given := [key for key, value in of_names.items() if value is not None]:
             raise ModelError(f"{', '.join(given)} cannot be set for a model; build {backbone.name} with them")
         features, backbone = _features(backbone), backbone.name
     else:
-        features = create_model(backbone, None, input_shape, weights, features=True, **overrides)
+        features = create_model(backbone, None, input_shape, weights, operator, features=True, **overrides)
+        operator = builder_arguments(backbone, weights, operator, **overrides)["operator"]
     encoder = dilate(features, output_stride)
-    block = NetworkBuilder("relu", "same", overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
+    if isinstance(operator, Operator) and operator.replaces_spatial:
+        operator = dataclasses.replace(operator, first_block=0)
+    else:
+        operator = None
+    norm = (overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
+    block = NetworkBuilder("relu", "same", *norm, operator)
     (images,) = encoder.inputs
     strides = strides_of(encoder)
     *finer, last = (x for key, x in encoder.output.items() if key != "head")
     if atrous_rates is None:
         atrous_rates = tuple(max(rate * 16 // strides[id(last)], 1) for rate in ATROUS_RATES)
-    x = _pyramid(block, last, filters, atrous_rates)
+    spatial_conv = _separable if decoder == "deeplabv3plus" else _full
+    try:
+        x = _pyramid(block, last, filters, atrous_rates, spatial_conv)
+    except ValueError as error:  # a layer rejects an argument
+        raise ModelError(f"filters={filters} does not fit the operator: {first_line(error)}") from error
     if head_dropout_rate:
         x = layers.Dropout(head_dropout_rate, name=f"{HEAD_PREFIX}pyramid_dropout")(x)
+    if decoder == "deeplabv3":
+        finer = []
     finer = [x for x in finer if strides[id(x)] <= _LOW_LEVEL_STRIDE and strides[id(x)] < strides[id(last)]]
     if finer:
         low = _conv_bn(block, finer[-1], f"{HEAD_PREFIX}decoder_low", low_level_filters)
         x = BilinearResize("channels_last", name=f"{HEAD_PREFIX}decoder_resize")(x, finer[-1])
         x = layers.Concatenate(name=f"{HEAD_PREFIX}decoder_concatenate")([x, low])
-    for step in (0, 1):
-        x = _separable(block, x, f"{HEAD_PREFIX}decoder{step}", filters)
+    for step in range(2 if decoder == "deeplabv3plus" else 1):
+        try:
+            x = spatial_conv(block, x, f"{HEAD_PREFIX}decoder{step}", filters)
+        except ValueError as error:
+            raise ModelError(
+                f"filters={filters} and low_level_filters={low_level_filters} do not fit the operator: "
+                f"{first_line(error)}"
+            ) from error
     # Float32 logits under mixed_bfloat16 keep the loss exact.
     x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_conv")(x)
     logits = BilinearResize("channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_resize")(x, images)
@@ -162,16 +193,24 @@ def _conv_bn(block, x, name, filters):
     return block.norm(block.conv(x, f"{name}_conv", filters), name)
 
 
+def _full(block, x, name, filters, rate=1):
+    """A 3x3 convolution, normalized and activated; the operator's, if it replaces such."""
+    part = block.block(x, name, filters)
+    return block.norm(part.conv(x, f"{name}_conv", filters, 3, dilation_rate=rate), name)
+
+
 def _separable(block, x, name, filters, rate=1):
-    """A depthwise 3x3 and a 1x1 convolution, each normalized and activated."""
+    """A depthwise 3x3 and a 1x1 convolution, each normalized and activated, or the operator's 3x3 convolution."""
+    if block.block(x, name, filters).has_spatial_conv:
+        return _full(block, x, name, filters, rate)
     x = block.norm(block.depthwise(x, f"{name}_depthwise_conv", 3, dilation_rate=rate), f"{name}_depthwise")
     return _conv_bn(block, x, f"{name}_point", filters)
 
 
-def _pyramid(block, x, filters, rates):
+def _pyramid(block, x, filters, rates, spatial_conv):
     """Atrous spatial pyramid pooling."""
     branches = [_conv_bn(block, x, f"{HEAD_PREFIX}pyramid_point", filters)]
-    branches += [_separable(block, x, f"{HEAD_PREFIX}pyramid_rate{rate}", filters, rate) for rate in rates]
+    branches += [spatial_conv(block, x, f"{HEAD_PREFIX}pyramid_rate{rate}", filters, rate) for rate in rates]
     pooled = layers.GlobalAveragePooling2D("channels_last", keepdims=True, name=f"{HEAD_PREFIX}pyramid_pool")(x)
     pooled = _conv_bn(block, pooled, f"{HEAD_PREFIX}pyramid_pool", filters)
     branches.append(BilinearResize("channels_last", name=f"{HEAD_PREFIX}pyramid_pool_resize")(pooled, x))

@@ -53,7 +53,7 @@ def main():
     # float32 even after training in bfloat16, which the CPU of a server may not support.
     model = experiment.build_model(config, len(names), precision="float32")
     path, kind, step = checkpoints.load(workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
-    export_saved_model(model, folder, names, task, MAX_PIXELS.value, **experiment.input_settings(config))
+    export_saved_model(model, folder, names, task, MAX_PIXELS.value, **experiment.export_settings(config))
     origin = config.model.name if step is None else f"step {step}, {kind} weights"
     print(f"{path} ({origin}) exported to {folder}")
 

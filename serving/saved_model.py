@@ -55,7 +55,8 @@ def export_saved_model(
         task: Task that the network was trained for.
         max_pixels: Largest number of pixels of an encoded image, see `data.decode_image`. The loaded SavedModel names
             it in the attribute `max_pixels`; assigning that changes nothing.
-        **input_settings: Arguments of `data.eval_transform`: size and normalization of the images.
+        **input_settings: Arguments of `data.eval_transform`: size and normalization of the images. With the size None,
+            the network receives images of any size.
 
     Raises:
         ConfigError: The folder is not empty; see `check_output_folder`.
@@ -162,13 +163,14 @@ class _ServedModel(tf.Module):
         self.max_pixels = tf.Variable(max_pixels, trainable=False, dtype=tf.int64)
 
         def preprocess(images):
-            shape = (None, *input_settings["image_size"], 3)[4 - images.shape.rank :]
+            shape = (None, *(input_settings["image_size"] or (None, None)), 3)[4 - images.shape.rank :]
             return tf.ensure_shape(data.eval_transform(images, **input_settings), shape)
 
         def predict(inputs, image_sizes, export_outputs=task.export_outputs):
             # Convolutions of oneDNN fail for an empty batch.
             count = tf.shape(inputs)[0]
-            inputs = tf.cond(count > 0, lambda: inputs, lambda: tf.zeros([1, *inputs.shape[1:]]))
+            shape = tf.concat([[1], tf.maximum(tf.shape(inputs)[1:], 1)], 0)
+            inputs = tf.ensure_shape(tf.cond(count > 0, lambda: inputs, lambda: tf.zeros(shape)), inputs.shape)
             outputs = export_outputs(task.predict(model, inputs), image_sizes[: tf.maximum(count, 1)])
             return {name: value[:count] for name, value in outputs.items()}
 

@@ -30,5 +30,10 @@ def get_task(config: ml_collections.ConfigDict) -> Task:
         'top1'
     """
     task = TASKS[config.task]
-    has_settings = isinstance(task, Detection | Verification)
-    return dataclasses.replace(task, **config[config.task].to_dict()) if has_settings else task
+    if config.task == "classification":
+        return task
+    names = {field.name for field in dataclasses.fields(task)}
+    settings = {name: value for name, value in config[config.task].to_dict().items() if name in names}
+    return dataclasses.replace(
+        task, **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    )

@@ -184,7 +184,7 @@ class CheckpointEvaluator:
                 verify_classes(workdir, self._source.class_names)
         num_classes = len(trained_classes or self._source.class_names)
         self._source.num_examples(self._split)
-        self._settings = experiment.eval_settings(config)
+        self._settings = experiment.metric_settings(config)
         if devices.kind == "cpu":
             max_boxes = self._source.max_boxes
             check_memory(config, num_classes, max_boxes=max_boxes, eval_batch_size=self._batch_size)

@@ -81,17 +81,37 @@ def input_settings(config: ml_collections.ConfigDict) -> dict:
     }
 
 
+def keeps_scale(config: ml_collections.ConfigDict) -> bool:
+    """Returns whether evaluation leaves images at their own scale, as training with scale jitter does."""
+    return config.data.scale_jitter is not None
+
+
 def eval_settings(config: ml_collections.ConfigDict) -> dict:
     """Returns the arguments of `data.eval_dataset`, without batch and shard."""
-    return {**input_settings(config), "max_corrupt_fraction": config.data.max_corrupt_fraction}
+    settings = {**input_settings(config), "max_corrupt_fraction": config.data.max_corrupt_fraction}
+    if keeps_scale(config):
+        settings |= {"image_size": tuple(config.segmentation.eval_size), "keep_scale": True}
+    return settings
+
+
+def metric_settings(config: ml_collections.ConfigDict) -> dict:
+    """Returns the arguments of `data.eval_dataset` for metrics: segmentation may keep the size of the labels."""
+    size = config.segmentation.eval_size if config.task == "segmentation" and not keeps_scale(config) else None
+    return {**eval_settings(config), "label_size": size and tuple(size)}
+
+
+def export_settings(config: ml_collections.ConfigDict) -> dict:
+    """Returns the arguments of `data.eval_transform` in an exported model."""
+    return {**input_settings(config), **({"image_size": None} if keeps_scale(config) else {})}
 
 
 def train_settings(config: ml_collections.ConfigDict) -> dict:
     """Returns the arguments of `data.train_dataset`, without batch, shard and first example."""
-    settings = eval_settings(config)
+    settings = input_settings(config)
     del settings["crop_fraction"]
     return {
         **settings,
+        "max_corrupt_fraction": config.data.max_corrupt_fraction,
         "seed": config.seed,
         "shuffle_buffer": config.data.shuffle_buffer,
         "augmentation": augmentation(config),

@@ -314,7 +314,10 @@ class _Run:
         split, config = self._config.data.eval_split, self._config
         self._evaluator.set_weights(self._state.eval_weights())
         metrics = self._evaluator.evaluate(
-            self._eval_source, split, batch_size=config.eval_batch_size or config.batch_size, **self._eval_settings
+            self._eval_source,
+            split,
+            batch_size=config.eval_batch_size or config.batch_size,
+            **experiment.metric_settings(config),
         )
         scalars = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
         self._writer.write(self._step, _grouped("eval", scalars))

@@ -106,8 +106,9 @@ def make_schedule(
     schedules = keras.optimizers.schedules
     if schedule.name == "cosine":
         rate = schedules.CosineDecay(peak, max(1, total_steps), alpha=schedule.end_factor)
-    elif schedule.name == "linear":
-        rate = schedules.PolynomialDecay(peak, max(1, total_steps), peak * schedule.end_factor, power=1)
+    elif schedule.name in ("linear", "poly"):
+        power = 1 if schedule.name == "linear" else schedule.power
+        rate = schedules.PolynomialDecay(peak, max(1, total_steps), peak * schedule.end_factor, power=power)
     elif schedule.name == "exponential":
         decay_steps = max(1, round(schedule.decay_epochs * steps_per_epoch))
         rate = schedules.ExponentialDecay(peak, decay_steps, schedule.decay_rate, staircase=True)

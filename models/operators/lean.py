@@ -49,6 +49,7 @@ class Lean(Operator):
     group_size: int | None = 1
     adjoint_step: bool = False
     makes_copies: ClassVar = False
+    replaces_spatial: ClassVar = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -86,6 +87,8 @@ class Lean(Operator):
 
 
 class _LeanLayers(PartLayers):
+    has_spatial_conv = True
+
     def __init__(self, operator, layer_arguments):
         self.has_adjoint_step, self._layer_arguments = operator.adjoint_step, layer_arguments
 

@@ -35,6 +35,7 @@ class Operator(abc.ABC):
 
     may_replace_nothing: ClassVar[bool] = False  # whether first_block=None is valid
     makes_copies: ClassVar[bool] = True  # whether a new layer has several copies of the trained kernel
+    replaces_spatial: ClassVar[bool] = False  # whether it replaces the 3x3 convolutions of segmenters too
 
     first_block: int | None = dataclasses.field(default=0, kw_only=True)
 

@@ -146,9 +146,8 @@ class ConvzooTestMasks(tfds.core.GeneratorBasedBuilder):
 
 
 def test_tfds_segmentation(tmp_path, monkeypatch):
-    monkeypatch.setitem(
-        tfds_source._SEGMENTATION, "convzoo_test_masks", ("segmentation_mask", 1, ("pet", "background", "border"))
-    )
+    classes = {1: "pet", 2: "background", 3: "border"}
+    monkeypatch.setitem(tfds_source._SEGMENTATION, "convzoo_test_masks", ("image", "segmentation_mask", classes))
     source = data.open_source("tfds:convzoo_test_masks", str(tmp_path), label_kind="map")
     assert source.class_names == ["pet", "background", "border"]
     for example in source.dataset("train").as_numpy_iterator():
@@ -159,22 +158,24 @@ def test_tfds_segmentation(tmp_path, monkeypatch):
     assert batch["label"].shape == (4, 16, 16)
 
 
-def test_oxford_pets_features(tmp_path):
-    for name, (key, first, classes) in tfds_source._SEGMENTATION.items():
+def test_known_tfds_datasets_have_the_features(tmp_path):
+    for name, (image, label, classes) in tfds_source._SEGMENTATION.items():
         features = tfds.builder(name, data_dir=str(tmp_path)).info.features
-        assert isinstance(features["image"], tfds.features.Image)
-        assert features[key].shape[-1] == 1
-        assert (name, first, classes) == ("oxford_iiit_pet", 1, ("pet", "background", "border"))
+        assert isinstance(features[image], tfds.features.Image)
+        assert isinstance(features[label], tfds.features.Image)
+        assert max(classes) < 255
+    counts = {name: len(classes) for name, (_, _, classes) in tfds_source._SEGMENTATION.items()}
+    assert counts == {"cityscapes": 19, "oxford_iiit_pet": 3, "scene_parse150": 150}
 
 
 @pytest.mark.parametrize(
     ("spec", "kind", "message"),
     [
         ("shapes", "class", "'shapes' has one label per pixel, not one label per image; available: digits, fake"),
-        ("digits", "map", "'digits' .*; available: shapes, tfds"),
-        ("forms", "map", "source 'forms': 'forms' is unknown; available: shapes, tfds"),
+        ("digits", "map", "'digits' .*; available: masks, shapes, tfds"),
+        ("forms", "map", "source 'forms': 'forms' is unknown; available: masks, shapes, tfds"),
         ("shapes:sides=3", "map", "source 'shapes:sides=3': 'sides=3' is not one of size=N, examples=N"),
-        ("tfds:cifar10", "map", "'cifar10' .*; available: oxford_iiit_pet"),
+        ("tfds:cifar10", "map", "'cifar10' .*; available: cityscapes, oxford_iiit_pet"),
     ],
 )
 def test_sources_that_are_not(spec, kind, message):

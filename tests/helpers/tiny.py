@@ -38,7 +38,7 @@ def get_config(variant):
     if variant == "segmentation":
         config.task = "segmentation"
         config.data.source = "shapes:size=16,examples=128"
-        config.segmentation.output_stride, config.segmentation.atrous_rates = 8, (1, 2)
+        config.segmentation.output_stride, config.segmentation.atrous_rates = 8, (1,)
         config.segmentation.filters, config.segmentation.low_level_filters = 8, 4
     if variant == "detection":
         config.task = "detection"

@@ -90,8 +90,31 @@ def test_backbone_for_small_images():
     assert model.get_layer("segment_decoder_resize").output.shape[1:3] == (8, 8)
     # The backbone's last stride is 8 although 16 is allowed; the pyramid's rates follow it.
     model = models.create_segmenter("lean_resnet18_cifar", 3, (32, 32, 3), **SMALL, width_coefficient=0.125)
-    assert model.get_layer("segment_pyramid_rate12_depthwise_conv").dilation_rate == (12, 12)
+    assert model.get_layer("segment_pyramid_rate12_conv").dilation_rate == (12, 12)
     assert model.output_shape == (None, 32, 32, 3)
+
+
+def test_lean_convolutions_in_the_head():
+    """Of the backbone and of the head, dilated in the pyramid; other operators stay in the backbone."""
+    settings = {**SMALL, "output_stride": 8, "width_coefficient": 0.125, "atrous_rates": (1, 2)}
+    for decoder in ("deeplabv3plus", "deeplabv3"):
+        model = models.create_segmenter(
+            "resnet18", 3, (32, 32, 3), decoder=decoder, operator=models.Lean("9-point"), **settings
+        )
+        layer = model.get_layer("segment_pyramid_rate2_conv")
+        assert (type(layer).__name__, layer.stencil, layer.dilation_rate) == ("LeanConv2D", "9-point", (2, 2))
+        names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+        assert not names
+        ordinary = models.create_segmenter("resnet18", 3, (32, 32, 3), decoder=decoder, **settings)
+        assert models.count(model).params < models.count(ordinary).params
+    conditional = models.create_segmenter(
+        "resnet18", 3, (32, 32, 3), operator=models.CondConv(num_experts=2), **settings
+    )
+    assert type(conditional.get_layer("segment_pyramid_rate2_depthwise_conv")) is keras.layers.DepthwiseConv2D
+    with pytest.raises(ModelError, match="filters=6 does not fit the operator"):
+        models.create_segmenter(
+            "resnet18", 3, (32, 32, 3), operator=models.Lean(group_size=4), **{**settings, "filters": 6}
+        )
 
 
 def test_keras_file_round_trip(tmp_path):

@@ -1,14 +1,17 @@
 """Segmentation: losses and metrics, a run and its evaluation, initial weights, export."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import tiny
+from helpers.programs import run, usage_error
 
 from convzoo import data, models
 from convzoo.errors import ConfigError, DataError, UnavailableError
 from convzoo.serving import export_saved_model
 from convzoo.tasks import Segmentation, get_task
+from convzoo.tasks.segmentation import resize_within
 from convzoo.training import checkpoints, experiment
 from convzoo.training.devices import connect
 from convzoo.training.evaluation import CheckpointEvaluator
@@ -68,7 +71,7 @@ def test_mean_iou_is_computed_over_all_pixels_of_the_split():
     for labels, logits in batches:
         for name, value in task.eval_totals(tf.constant(labels), tf.constant(logits), tf.constant(mask)).items():
             totals[name] += value
-    metrics = task.eval_metrics({name: value.numpy() for name, value in totals.items()}, {}, 6)
+    metrics = task.eval_metrics({name: value.numpy() for name, value in totals.items()}, {}, 6, None, "test")
     truth = np.concatenate([labels[mask > 0].ravel() for labels, _ in batches])
     predicted = np.concatenate([logits[mask > 0].argmax(-1).ravel() for _, logits in batches])
     truth, predicted = truth[truth != data.IGNORED], predicted[truth != data.IGNORED]
@@ -253,3 +256,103 @@ def test_images_of_different_sizes_in_one_batch_are_refused(exported):
     encoded = tf.stack([tf.io.encode_png(image) for image in images])
     with pytest.raises(tf.errors.InvalidArgumentError, match="size"):
         exported[0].signatures["serving_default"](image_bytes=encoded)
+
+
+def test_logits_at_the_size_of_each_image():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 6, 5, 4)).astype("float32")
+    sizes = [(9, 12), (6, 5), (3, 7)]
+    resized = resize_within(tf.constant(logits), tf.constant(sizes), (9, 12)).numpy()
+    for image, result, size in zip(logits, resized, sizes, strict=True):
+        expected = tf.image.resize(image, size, "bilinear")
+        np.testing.assert_allclose(result[: size[0], : size[1]], expected, atol=1e-5)
+
+
+def test_metrics_at_the_size_of_each_image():
+    """The same as of labels and predictions that are cut to their images one by one."""
+    labels, _ = _labels_and_logits()
+    sizes = np.array([[5, 6], [4, 6], [5, 3]])
+    for label, (height, width) in zip(labels, sizes, strict=True):
+        label[height:], label[:, width:] = data.IGNORED, data.IGNORED
+    small = np.random.default_rng(1).normal(size=(3, 3, 3, 5)).astype("float32")
+    whole = np.full((3, 5, 6, 5), 7.0, np.float32)
+    for index, (height, width) in enumerate(sizes):
+        whole[index, :height, :width] = tf.image.resize(small[index], (height, width))
+    mask = tf.constant([1.0, 1.0, 0.0])
+    task = Segmentation(eval_size=(5, 6))
+    as_dict = {"map": tf.constant(labels), "size": tf.constant(sizes, tf.int32)}
+    totals = task.eval_totals(as_dict, tf.constant(small), mask)
+    expected = Segmentation().eval_totals(tf.constant(labels), tf.constant(whole), mask)
+    np.testing.assert_array_equal(totals["confusion"], expected["confusion"])
+    np.testing.assert_allclose(totals["loss"], expected["loss"], rtol=1e-5)
+
+
+def test_scales_and_mirror_images_are_averaged():
+    """A network of one 1x1 convolution commutes with mirroring, and with scaling of a constant image."""
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 1)(inputs))
+    images = tf.random.stateless_uniform([2, 8, 6, 3], [0, 0])
+    plain = tf.nn.softmax(Segmentation().predict(model, images)).numpy()
+    mirrored = Segmentation(eval_flip=True).predict(model, images)
+    np.testing.assert_allclose(tf.nn.softmax(mirrored), plain, atol=1e-5)
+    scaled = Segmentation(eval_scales=(0.5, 1.0, 2.0)).predict(model, tf.ones([1, 8, 6, 3]))
+    np.testing.assert_allclose(
+        tf.nn.softmax(scaled), tf.nn.softmax(Segmentation().predict(model, tf.ones([1, 8, 6, 3]))), atol=1e-5
+    )
+    # The mean of probabilities, not of logits.
+    shifted = keras.Model(inputs, keras.layers.Conv2D(4, (1, 3), padding="same")(inputs))
+    both = [tf.nn.softmax(Segmentation().predict(shifted, x)) for x in (images, images[:, :, ::-1])]
+    expected = (both[0] + both[1][:, :, ::-1]) / 2
+    np.testing.assert_allclose(
+        tf.nn.softmax(Segmentation(eval_flip=True).predict(shifted, images)), expected, atol=1e-5
+    )
+
+
+def test_folder_of_masks_from_training_to_drawing(tmp_path):
+    """As a user does: images of different sizes with index PNGs, evaluation at their own size, export, drawing."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for index in range(24):
+        height, width = rng.integers(16, 33, 2)
+        mask = np.zeros((height, width, 1), np.uint8)
+        mask[:, width // 2 :] = 1
+        image = np.where(mask > 0, [220, 60, 60], [40, 40, 160]).astype(np.uint8)
+        for kind, array in (("images", image), ("masks", mask)):
+            (tmp_path / kind / f"{index}.png").write_bytes(tf.io.encode_png(array).numpy())
+    (tmp_path / "masks" / "labels.txt").write_text("left\nright\n")
+    config = tiny.get_config("segmentation")
+    config.data.source = f"masks:{tmp_path}/images,{tmp_path}/masks"
+    config.data.train_split, config.data.eval_split = "train[:16]", "train[16:]"
+    config.data.crop_area, config.data.scale_jitter, config.data.flip = None, (0.5, 1.5), False
+    config.segmentation.eval_size = (32, 32)
+    config.batch_size, config.epochs, config.optimizer.learning_rate = 8, 20.0, 0.05
+    config.schedule.name = "poly"
+    config.eval_every_epochs = 20.0
+    workdir = str(tmp_path / "run")
+    train(config, workdir, connect(devices="cpu"))
+    evaluated = run(
+        "eval.py", f"--workdir={workdir}", "--checkpoint=newest", "--override=config.segmentation.eval_flip=True"
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    evaluator = CheckpointEvaluator(load_config(workdir), workdir, connect(devices="cpu"))
+    result = evaluator.evaluate("newest")
+    assert result["miou"] > 0.8
+    # The SavedModel returns classes at the size of each image: the metric again, counted by hand.
+    folder = str(tmp_path / "saved_model")
+    exported = run("scripts/export_saved_model.py", f"--workdir={workdir}", "--checkpoint=newest", f"--output={folder}")
+    assert exported.returncode == 0, exported.stderr
+    served = tf.saved_model.load(folder).signatures["serving_default"]
+    confusion = np.zeros((2, 2))
+    for example in experiment.open_source(load_config(workdir)).dataset("train[16:]").as_numpy_iterator():
+        classes = served(image_bytes=tf.constant([example["image"]]))["classes"][0].numpy()
+        np.add.at(confusion, (example["label"].ravel(), classes.ravel()), 1)
+    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+    # The gray around the images of a batch changes global averages.
+    assert np.mean(confusion.diagonal() / union) == pytest.approx(result["miou"], abs=0.05)
+    drawn = run(
+        "scripts/draw_segmentation.py", f"--workdir={workdir}", "--checkpoint=newest", f"--output={tmp_path}/a.png"
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    small = "--override=config.segmentation.eval_size=(16,16)"
+    assert "use a larger eval_size" in usage_error(run("eval.py", f"--workdir={workdir}", "--checkpoint=newest", small))

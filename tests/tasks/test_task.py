@@ -48,7 +48,7 @@ class BoxTask(Task):
     def eval_predictions(self, labels, outputs):
         return {"errors": self._errors(labels, outputs)}
 
-    def eval_metrics(self, totals, predictions, num_examples):
+    def eval_metrics(self, totals, predictions, num_examples, source, split):
         assert predictions["errors"].shape == (num_examples,)
         return {"loss": totals["loss"] / num_examples, "median_error": float(np.median(predictions["errors"]))}
 
