@@ -30,6 +30,15 @@ def pytest_runtest_setup(item):
         pytest.skip("this TensorFlow, like the tensorflow-tpu wheel, has no XLA for the CPU")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Gives the tests that share a fixture of their module to one process, so that only one sets it up."""
+    for item in items:
+        fixtures = getattr(item, "_fixtureinfo", None)
+        if fixtures and any(defs[-1].scope == "module" for defs in fixtures.name2fixturedefs.values()):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _data_sets_in_a_folder_of_the_tests(tmp_path_factory):
     """Prepares TFDS datasets once per session, in a folder apart from the user's datasets."""
@@ -40,6 +49,18 @@ def _data_sets_in_a_folder_of_the_tests(tmp_path_factory):
         del os.environ["TFDS_DATA_DIR"]
     else:
         os.environ["TFDS_DATA_DIR"] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _graphs_without_optimization():
+    """Leaves out TensorFlow's graph optimizer, which takes longer than it saves in graphs that run a few times.
+
+    Programs that tests start in processes of their own keep it.
+    """
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture
