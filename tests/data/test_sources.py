@@ -107,8 +107,8 @@ def test_splits_that_cannot_be_read(split, idx_folder):
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
-        ("", ["'' is unknown", "digits, fake, folder, idx, tfds"]),
-        ("mnist", ["'mnist' is unknown", "digits, fake, folder, idx, tfds"]),
+        ("", ["'' is unknown", "digits, fake, folder, glyphs, idx, tfds"]),
+        ("mnist", ["'mnist' is unknown", "digits, fake, folder, glyphs, idx, tfds"]),
         ("digits:8", ["is not classes=FIRST-LAST"]),
         ("fake:color=1", ["'color=1'", "classes=N"]),
         ("fake:size=0", ["'size=0'"]),
