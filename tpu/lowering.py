@@ -72,12 +72,13 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
     task, previous_target = get_task(config), layers.get_target()
     layers.set_target("tpu")
     try:
-        height, width = experiment.input_settings(config)["image_size"]
+        settings = experiment.metric_settings(config) if mode == "eval" else experiment.input_settings(config)
+        height, width = settings["image_size"]
         image = tf.TensorSpec((batch_size, height, width, 3), tf.float32, "image")
         if mode == "train" and experiment.augmentation(config).mixes:
             label = tf.TensorSpec((batch_size, num_classes), tf.float32, "label")
         else:
-            label = _label_spec(task.label_kind, batch_size, (height, width), mode)
+            label = _label_spec(task.label_kind, batch_size, (height, width), mode, settings.get("label_size"))
         mask = tf.TensorSpec((batch_size,), tf.float32, "mask")
         state_bytes = {}
         if mode == "train":
@@ -103,8 +104,11 @@ def lower(config: ml_collections.ConfigDict, num_classes: int, batch_size: int, 
     return LoweredStep(hlo, model.name, _layer_names(model), state_bytes)
 
 
-def _label_spec(kind, batch_size, image_size, mode):
+def _label_spec(kind, batch_size, image_size, mode, label_size=None):
     """Returns the specs of a batch of labels, see `convzoo.data.eval_dataset`."""
+    if label_size is not None:
+        shapes = {"map": label_size, "size": (2,)}
+        return {name: tf.TensorSpec((batch_size, *shape), tf.int32, name) for name, shape in shapes.items()}
     if kind != "boxes":
         return tf.TensorSpec((batch_size, *(image_size if kind == "map" else ())), tf.int32, "label")
     shapes = {"boxes": (_BOXES, 4), "classes": (_BOXES,), "count": ()}

@@ -85,6 +85,20 @@ class ConvzooTestTexts(_Images):
             yield i, {"text": str(i)}
 
 
+class ConvzooTestPeople(_Images):
+    """Images with the name of a person, which comes first, as in `lfw`."""
+
+    def _info(self):
+        features = {"label": tfds.features.Text(), "image": tfds.features.Image(shape=(4, 4, 3))}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("label", "image")
+        )
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"image": np.full((4, 4, 3), i % 3, np.uint8), "label": ("Cy", "Ann_Lee", "Bo")[i % 3]}
+
+
 class ConvzooTestDownloads(_Images):
     """A dataset whose download URL is a closed port."""
 
@@ -196,6 +210,18 @@ def test_evaluation_reads_each_example_once_over_shards(jpegs, settings):
         assert len(batches) == 3
         labels += [int(n) for batch in batches for n in batch["label"][batch["mask"] == 1]]
     assert sorted(labels) == [0] * 5 + [1] * 4
+
+
+def test_texts_are_classes():
+    source = data.open_source("tfds:convzoo_test_people")
+    assert source.class_names == data.class_names("tfds:convzoo_test_people") == ["Ann_Lee", "Bo", "Cy"]
+    gray_of_class = {0: 1, 1: 2, 2: 0}
+    for example in source.dataset("train").as_numpy_iterator():
+        assert tf.io.decode_image(example["image"]).numpy()[0, 0, 0] == gray_of_class[int(example["label"])]
+    labels = source.labels("train")
+    assert np.bincount(labels).tolist() == [13, 13, 14]
+    pairs = data.open_paired_source("tfds:convzoo_test_people", num_pairs=20).pairs("train")
+    np.testing.assert_array_equal(labels[pairs.first] == labels[pairs.second], pairs.is_same)
 
 
 def test_a_name_that_tfds_does_not_know():

@@ -222,6 +222,30 @@ def test_unsupported_op_is_named(monkeypatch, compute, what, message):
 
 
 @pytest.mark.needs_xla_cpu
+@pytest.mark.parametrize(
+    ("mode", "fields"),
+    [
+        ("train", {}),
+        ("eval", {"eval_size": (24, 40), "eval_scales": (0.5, 1.0), "eval_flip": True}),
+        ("eval", {"eval_size": (24, 40), "scale_jitter": (0.5, 2.0)}),
+    ],
+)
+def test_segmentation_is_lowered(mode, fields):
+    config = tiny.get_config("segmentation")
+    for name, value in fields.items():
+        (config.data if name == "scale_jitter" else config.segmentation)[name] = value
+    if "scale_jitter" in fields:
+        config.data.crop_area = None
+    assert lower(config, 4, batch_size=2, mode=mode).hlo
+
+
+@pytest.mark.needs_xla_cpu
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_verification_is_lowered(mode):
+    assert lower(tiny.get_config("verification"), 7, batch_size=2, mode=mode).hlo
+
+
+@pytest.mark.needs_xla_cpu
 @pytest.mark.parametrize("what", ["train", "eval"])
 @pytest.mark.parametrize("class_loss", ["focal", "hard_negative"])
 def test_steps_of_a_detector_are_lowered(what, class_loss):
