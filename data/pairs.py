@@ -22,6 +22,11 @@ class Pairs(NamedTuple):
         first, second: Numbers of the two images, their positions in the split, int64 [pairs].
         is_same: Whether both images have the same identity, bool [pairs].
         folds: Fold of each pair for cross-validation, counted from 0, int64 [pairs].
+
+    Example:
+        >>> from convzoo import data
+        >>> data.open_paired_source("digits", num_pairs=6, num_folds=3).pairs("test").folds.tolist()
+        [0, 1, 2, 0, 1, 2]
     """
 
     first: np.ndarray

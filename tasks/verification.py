@@ -145,8 +145,8 @@ def with_margin(labels: tf.Tensor, cosines: tf.Tensor, margin: float, is_angle: 
         is_angle: Whether the margin is added to the angle.
 
     Example:
-        >>> with_margin(tf.constant([0]), tf.constant([[0.5, 0.5]]), 0.35, is_angle=False).numpy().round(2).tolist()
-        [[0.15, 0.5]]
+        >>> with_margin(tf.constant([0]), tf.constant([[0.75, 0.5]]), 0.25, is_angle=False).numpy().tolist()
+        [[0.5, 0.5]]
     """
     cosines = tf.cast(cosines, tf.float32)
     true = tf.gather(cosines, labels, batch_dims=1)

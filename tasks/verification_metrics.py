@@ -115,4 +115,4 @@ def rank1(embeddings: np.ndarray, identities: np.ndarray) -> float | None:
         is_distractor = identities[rows, np.newaxis] != identities
         distractors = np.where(is_distractor, cosines, -np.inf).max(1)
         num_identified += np.count_nonzero(cosines[np.arange(len(rows)), mates[rows]] > distractors)
-    return num_identified / len(probes)
+    return float(num_identified / len(probes))
