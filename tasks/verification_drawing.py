@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from sklearn import metrics
 
 from convzoo import data
 from convzoo.tasks.drawing import draw_grid, save_figure
@@ -28,6 +27,7 @@ def draw_roc(scores: np.ndarray, is_same: np.ndarray) -> bytes:
         b'PNG'
     """
     from matplotlib.figure import Figure  # slow to import
+    from sklearn import metrics
 
     false_accepts, true_accepts, _ = metrics.roc_curve(is_same, scores)
     figure = Figure(figsize=(5, 4), layout="constrained")

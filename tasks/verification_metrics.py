@@ -1,7 +1,6 @@
 """Metrics of verification: whether the scores of pairs tell images of one identity from images of two."""
 
 import numpy as np
-from sklearn import metrics
 
 FALSE_ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _ROWS = 1024  # of a matrix of cosines at a time
@@ -31,6 +30,8 @@ def pair_metrics(scores: np.ndarray, is_same: np.ndarray, folds: np.ndarray) -> 
         >>> pair_metrics(scores, is_same, folds=np.array([0, 1, 0, 1]))["accuracy"]
         1.0
     """
+    from sklearn import metrics  # slow to import, and few programs need it
+
     accuracies, thresholds = [], []
     for fold in np.unique(folds):
         is_test = folds == fold
