@@ -41,6 +41,8 @@ _NonNegative = Annotated[float, Field(ge=0)]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 _LrMultiplier = _Tuple[tuple[_Text, _Positive]]
 _WeightDecayMultiplier = _Tuple[tuple[_Text, _NonNegative]]
+_Scale = Annotated[float, Field(ge=1 / 16, le=16)]
+_Side = Annotated[int, Field(ge=1, le=16_384)]
 _PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 _BelowOne = Annotated[float, Field(ge=0, le=0.999)]
 _Decay = Annotated[float, Field(ge=0, le=0.9999)]
@@ -71,7 +73,7 @@ class Segmentation(_Section):
 
     decoder: Literal["deeplabv3plus", "deeplabv3"] = "deeplabv3plus"
     """With separable convolutions and finer features of the backbone, or with ordinary ones and without."""
-    output_stride: _PositiveInt = 16
+    output_stride: Literal[8, 16, 32] = 16
     """Pixels between two positions of the backbone's last feature map: 8, 16 or 32."""
     filters: _PositiveInt = 256
     """Channels of the pyramid and of the decoder."""
@@ -81,11 +83,11 @@ class Segmentation(_Section):
     """Dilation rates of the pyramid. None: derived from the stride of the last feature map."""
     head_dropout_rate: _BelowOne = 0.1
     """Dropout rate before the classifier."""
-    eval_size: _MayChange[_Tuple[tuple[_PositiveInt, _PositiveInt]] | None] = None
+    eval_size: _MayChange[_Tuple[tuple[_Side, _Side]] | None] = None
     """Evaluate at the size of each image, of which none is larger than this height and width. With `data.scale_jitter`
     the network receives the images at that size, else the logits are resized. None: at the size of the network's
     input."""
-    eval_scales: _MayChange[_NotEmpty[_Positive]] = (1.0,)
+    eval_scales: _MayChange[_NotEmpty[_Scale]] = (1.0,)
     """Factors on the input size; evaluation averages the probabilities, such as of `(0.5, 0.75, 1.0, 1.25, 1.5)`."""
     eval_flip: _MayChange[bool] = False
     """Average the probabilities with those of the mirrored image in evaluation."""
@@ -189,7 +191,7 @@ class Data(_Section):
     """Inception crop: lowest and highest fraction of the image's area. None: no such crop."""
     crop_aspect: _Interval[_Positive] = (3 / 4, 4 / 3)
     """Inception crop: lowest and highest width divided by height."""
-    scale_jitter: _Interval[_Positive] | None = None
+    scale_jitter: _Interval[_Scale] | None = None
     """segmentation: lowest and highest factor by which an image is enlarged before a random crop of the input size,
     such as `(0.5, 2.0)`. Evaluation and export do not resize images then. Requires `crop_area` None and
     `segmentation.eval_size`."""
@@ -373,9 +375,15 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
                 f"config.detection.{name}={getattr(detection, name)} has no effect with "
                 f"config.detection.class_loss={detection.class_loss!r}; remove it"
             )
-    if experiment.data.scale_jitter is not None and experiment.segmentation.eval_size is None:
+    jitter, crop_area = experiment.data.scale_jitter, experiment.data.crop_area
+    if jitter is not None and (experiment.task != "segmentation" or crop_area is not None):
         raise ConfigError(
-            f"config.data.scale_jitter={experiment.data.scale_jitter} keeps the scale of images, so evaluation needs "
+            f"config.data.scale_jitter={jitter} needs config.task='segmentation' and config.data.crop_area=None, not "
+            f"{experiment.task!r} and {crop_area}"
+        )
+    if jitter is not None and experiment.segmentation.eval_size is None:
+        raise ConfigError(
+            f"config.data.scale_jitter={jitter} keeps the scale of images, so evaluation needs "
             "config.segmentation.eval_size; set it to the largest height and width of an image"
         )
     if experiment.task == "verification":

@@ -10,7 +10,7 @@ _LIMITS = {
     "crop_area": {"length": 2, "above": 0, "high": 1},
     "crop_aspect": {"length": 2, "above": 0},
     "crop_padding": {"integer": True, "low": 1},
-    "scale_jitter": {"length": 2, "above": 0, "high": 16},
+    "scale_jitter": {"length": 2, "low": 1 / 16, "high": 16},
     "color_jitter": {"length": 3, "low": 0},
     "rand_augment": {"length": 2, "low": 0, "high": 30},
     "random_erasing": {"low": 0, "high": 1},

@@ -16,9 +16,9 @@ def read_class_names(spec, path):
         DataError: The file cannot be read, or a line is empty.
     """
     try:
-        with tf.io.gfile.GFile(path) as file:
+        with tf.io.gfile.GFile(path, "rb") as file:
             # str.splitlines would also split at characters that a name may contain, such as U+2028.
-            names = [line.strip(" \t\r") for line in file.read().rstrip().split("\n")]
+            names = [line.strip(" \t\r") for line in file.read().decode("utf-8-sig").rstrip().split("\n")]
     except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
         raise DataError(f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)})") from error
     if not all(names):

@@ -13,6 +13,8 @@ from convzoo.data.decoding import decode_image
 from convzoo.errors import DataError, first_line
 
 NOT_CORRUPT = np.int64(-1)
+# Before the message of an operation in a function of a dataset.
+_INTERNALS = re.compile(r"^Error in user-defined function passed to .*? with iterator: \S+: ")
 _MAX_REASONS = 5  # corrupt images whose decoding error is logged; each of them is read a second time
 
 
@@ -163,7 +165,9 @@ def decoding_error(examples):
         for example in examples.take(1):
             decode_image(example["image"])
     except tf.errors.OpError as error:
-        return first_line(error)
+        return _INTERNALS.sub("", first_line(error))
+    except UnicodeDecodeError:  # TensorFlow has put bytes of the image into its message
+        return "corrupt"
     return None
 
 

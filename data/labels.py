@@ -64,11 +64,7 @@ def resize(label, image_size):
 
 
 def pad(label, label_size):
-    """Returns a map at its own size in one of static size: a dict of "map" int32 [*label_size] and "size" int32 [2].
-
-    Raises:
-        tf.errors.InvalidArgumentError: The map is larger.
-    """
+    """Returns a map at its own size in one of static size: a dict of "map" int32 [*label_size] and "size" int32 [2]."""
     padded = fill(tf.cast(label, tf.int32), label_size, IGNORED)
     return {"map": padded, "size": tf.ensure_shape(tf.shape(label), [2])}
 
@@ -76,16 +72,10 @@ def pad(label, label_size):
 def fill(values, size, value):
     """Returns an image or a map, [height, width, ...], at the top left of one of a static size filled with `value`.
 
-    Raises:
-        tf.errors.InvalidArgumentError: It is larger.
+    What is larger is cut off; `stages.check_size` makes that an error.
     """
-    own = tf.shape(values)[:2]
-    fits = tf.raw_ops.Assert(
-        condition=tf.reduce_all(own <= size),
-        data=["height and width of the image are", own, f"and above {tuple(size)}; use a larger eval_size"],
-    )
-    with tf.control_dependencies([fits]):
-        missing = tf.pad(tf.maximum(tf.constant(size) - own, 0), [[0, values.shape.rank - 2]])
+    values = values[: size[0], : size[1]]
+    missing = tf.pad(tf.constant(size) - tf.shape(values)[:2], [[0, values.shape.rank - 2]])
     padded = tf.pad(
         values, tf.stack([tf.zeros_like(missing), missing], 1), constant_values=tf.cast(value, values.dtype)
     )

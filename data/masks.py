@@ -62,8 +62,15 @@ def open_masks(spec, location, data_dir):
         if not tf.io.gfile.isdir(folder):
             raise DataError(f"source {spec!r}: folder {folder!r} does not exist; use {_LAYOUT}")
     notes, pairs = [], {}
+    if len(folders) == 2 and subfolders(folders[0]) and (stray := list_images(folders[0])):
+        notes.append(f"ignored {len(stray)} images outside the folders of the splits in {folders[0]}")
     for split, images, masks, names in _splits(spec, *folders):
-        found = {os.path.splitext(os.path.basename(path))[0]: path for path in list_images(images)}
+        found = {}
+        for path in list_images(images):
+            name = os.path.splitext(os.path.basename(path))[0]
+            if name in found:
+                raise DataError(f"source {spec!r}: {found[name]!r} and {path!r} have one name; rename one")
+            found[name] = path
         if names is not None and (unknown := [name for name in names if name not in found]):
             raise DataError(
                 f"source {spec!r}: {len(unknown)} names in the list {split}.txt have no image in {images!r}, such as "
@@ -87,6 +94,11 @@ def open_masks(spec, location, data_dir):
         class_names = read_class_names(spec, names_path)
     else:
         class_names = [str(number) for number in range(_largest_value(spec, mask_paths) + 1)]
+        if len(class_names) < 2:
+            raise DataError(
+                f"source {spec!r}: all masks have the values 0 and {IGNORED} only, and {IGNORED} is no class; use 1 "
+                f"for the second class, or name one class in {names_path!r}"
+            )
     if len(class_names) > IGNORED:
         raise DataError(f"source {spec!r} has {len(class_names)} classes; a mask can tell at most {IGNORED} apart")
 
@@ -96,7 +108,12 @@ def open_masks(spec, location, data_dir):
         largest = tf.reduce_max(tf.where(mask == IGNORED, tf.zeros([], tf.uint8), mask))
         size = decoding.image_size(image, rotate=False)
         has_size = tf.reduce_all(size == tf.shape(mask)) | tf.logical_not(decoding.has_known_format(image))
+        pixels = tf.reduce_prod(tf.cast(size, tf.int64))
         checks = [
+            tf.raw_ops.Assert(
+                condition=pixels <= decoding.MAX_PIXELS,  # a larger one would be decoded at a reduced scale
+                data=[f"an image with a mask has more than {decoding.MAX_PIXELS} pixels:", pixels],
+            ),
             tf.raw_ops.Assert(
                 condition=tf.cast(largest, tf.int32) < len(class_names),
                 data=[f"the mask has a value above {len(class_names) - 1}, not {IGNORED}:", path, largest],
@@ -148,7 +165,7 @@ def decode_mask(encoded):
             _GRAY,
             tf.strings.substr(head, _COLOR_TYPE + 1, _CHECKSUM - _COLOR_TYPE - 1),
             checksum,
-            tf.strings.substr(encoded, _CHECKSUM + 4, -1),
+            tf.strings.substr(tf.strings.join([encoded, bytes(_CHECKSUM + 4)]), _CHECKSUM + 4, -1),
         ]
     )
     with tf.control_dependencies([check]):
@@ -167,8 +184,8 @@ def _splits(spec, images, masks, lists=None):
         for file in files:
             path = os.path.join(lists, file)
             try:
-                with tf.io.gfile.GFile(path) as opened:
-                    names = [line.strip() for line in opened.read().splitlines()]
+                with tf.io.gfile.GFile(path, "rb") as opened:
+                    names = [line.strip() for line in opened.read().decode("utf-8-sig").splitlines()]
             except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
                 raise DataError(f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)})") from error
             yield file.removesuffix(".txt"), images, masks, [*dict.fromkeys(filter(None, names))]

@@ -12,7 +12,7 @@ from convzoo.errors import DataError, first_line
 
 _LAYOUT = "pairs:/path/images,/path/pairs.txt with images /path/images/NAME/NAME_0001.jpg"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_MAX_ATTEMPTS = 64
+_MAX_DIGITS = 9
 
 
 class Pairs(NamedTuple):
@@ -74,10 +74,13 @@ class PairedSource(Source):
         Raises:
             DataError: The split is invalid or has no pairs of both kinds.
         """
+        rows = self._rows(split)
+        if len(np.unique(rows)) < len(rows):
+            raise DataError(f"split {split!r} of {self.spec!r} has images twice; use parts that do not overlap")
         if self._pairs is None:
             pairs = _generate(self.identities(split), self._num_pairs, self._num_folds, self._seed)
         else:
-            pairs = self._pairs_of_split(split)
+            pairs = self._pairs_of(rows)
         if not pairs.is_same.any() or pairs.is_same.all():
             raise DataError(
                 f"split {split!r} of {self.spec!r} has {np.count_nonzero(pairs.is_same)} pairs of one identity and "
@@ -85,11 +88,14 @@ class PairedSource(Source):
             )
         return pairs
 
-    def _pairs_of_split(self, split):
-        """Returns the pairs whose images are both in the split, with their numbers there."""
+    def _rows(self, split):
+        """Returns the row numbers of the images of a split, counted through all splits."""
         first_rows = dict(zip(self.splits, np.cumsum([0, *self.splits.values()]), strict=False))
+        return np.concatenate([np.arange(start, stop) + first_rows[name] for name, start, stop in self.ranges(split)])
+
+    def _pairs_of(self, rows):
+        """Returns the pairs whose images are both among the rows, with their positions there."""
         numbers = np.full(sum(self.splits.values()), -1)
-        rows = np.concatenate([np.arange(start, stop) + first_rows[name] for name, start, stop in self.ranges(split)])
         numbers[rows] = np.arange(len(rows))
         first, second = numbers[self._pairs.first], numbers[self._pairs.second]
         is_inside = (first >= 0) & (second >= 0)
@@ -161,8 +167,8 @@ def open_pairs(spec, location, **arguments):
     """Opens `pairs:IMAGES,PAIRS.txt`: pairs in the format of LFW (http://vis-www.cs.umass.edu/lfw/README.txt).
 
     The first line has the number of folds, which may be missing for one fold, and the number of pairs of each kind in a
-    fold. Then each fold has lines `NAME NUMBER NUMBER` of two images of one identity, followed by lines `NAME NUMBER
-    NAME NUMBER` of two identities. Columns are separated by tabs or spaces. The image `NAME 1` is
+    fold. Then each fold has lines `NAME NUMBER OTHER_NUMBER` of two images of one identity, followed by lines
+    `NAME NUMBER OTHER_NAME NUMBER` of two identities. Columns are separated by tabs or spaces. The image `NAME 1` is
     IMAGES/NAME/NAME_0001 with the suffix .jpg, .jpeg, .png, .bmp or .webp; one that does not exist counts as corrupt.
 
     Args:
@@ -225,16 +231,20 @@ def open_pairs(spec, location, **arguments):
     return PairedSource(source, Pairs(first, second, identities[first] == identities[second], folds), **arguments)
 
 
+def _is_number(text):
+    return text.isdecimal() and len(text) <= _MAX_DIGITS
+
+
 def _read_pairs(spec, path):
     """Yields ((name, number), (name, number), fold) of each pair in a file."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            lines = file.read().decode().splitlines()
+            lines = file.read().decode("utf-8-sig").splitlines()
     except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
         raise DataError(f"source {spec!r}: cannot read {path!r} ({first_line(error)}); use {_LAYOUT}") from error
     rows = [(index, line.split()) for index, line in enumerate(lines, start=1) if line.strip()]
     header = rows[0][1] if rows else []
-    if not 1 <= len(header) <= 2 or not all(part.isdecimal() and int(part) > 0 for part in header):
+    if not 1 <= len(header) <= 2 or not all(_is_number(part) and int(part) > 0 for part in header):
         raise DataError(
             f"source {spec!r}: line 1 of {path!r} is {' '.join(header)!r}, not the numbers of folds and of pairs of "
             "each kind, such as '10 300'"
@@ -248,10 +258,10 @@ def _read_pairs(spec, path):
     for index, (number, parts) in enumerate(rows[1:]):
         fold, is_same = index // (2 * per_kind), index % (2 * per_kind) < per_kind
         first, second = ((parts[0], *parts[1:2]), (parts[0], *parts[2:])) if is_same else (parts[:2], parts[2:])
-        pair = [(image[0], image[1]) for image in (first, second) if len(image) == 2 and image[1].isdecimal()]
-        if len(pair) < 2 or (pair[0][0] == pair[1][0]) != is_same:
-            expected = "NAME NUMBER NUMBER" if is_same else "NAME NUMBER OTHER_NAME NUMBER"
+        pair = [(image[0], int(image[1])) for image in (first, second) if len(image) == 2 and _is_number(image[1])]
+        if len(set(pair)) < 2 or (pair[0][0] == pair[1][0]) != is_same:
+            expected = "NAME NUMBER OTHER_NUMBER" if is_same else "NAME NUMBER OTHER_NAME NUMBER"
             raise DataError(
                 f"source {spec!r}: line {number} of {path!r} is {' '.join(parts)!r}, not {expected}; correct it"
             )
-        yield (*((name, int(image)) for name, image in pair), fold)
+        yield (*pair, fold)

@@ -5,7 +5,7 @@ import itertools
 
 import tensorflow as tf
 
-from convzoo.data import labels, stages
+from convzoo.data import stages
 from convzoo.data.augmentation import Augmentation
 from convzoo.data.checks import check_setting
 from convzoo.data.corrupt import (
@@ -221,11 +221,11 @@ def eval_dataset(
         count,
         max_corrupt_fraction,
         describe=functools.partial(source.describe_ordered_example, split),
-        read=lambda position: _check_size(
-            source.read_ordered_example(split, position), image_size if keep_scale else label_size
-        ),
+        read=functools.partial(source.read_ordered_example, split),
     )
     dataset = report_corrupt(dataset, counter if count_corrupt else None)
+    if keep_scale or label_size is not None:
+        dataset = stages.check_size(dataset, image_size if keep_scale else label_size)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -282,13 +282,6 @@ def check_images(source, split, service=None):
                 f"{where} can read none of {len(positions)} sampled images of {split} of {source.spec}, such as "
                 f"{source.describe_ordered_example(split, 0)} ({errors[0]}); check the files"
             )
-
-
-def _check_size(examples, largest):
-    """Returns the examples, whose iteration fails if a label map is larger than `largest`, unless that is None."""
-    if largest is None:
-        return examples
-    return examples.map(lambda example: {**example, "label": labels.pad(example["label"], largest)})
 
 
 def _is_encoded(example_spec):

@@ -99,6 +99,7 @@ def preprocess(dataset, *, image_size, max_boxes=None, label_size=None, keep_sca
                 sides = (label["boxes"][:, 2:] - label["boxes"][:, :2]) * tf.cast(size, tf.float32)
                 label = {**label, "areas": tf.reduce_prod(sides, -1)}
         image = decoding.decode_image(image, rotate=kind == "class") if image.dtype == tf.string else image
+        own_size = {"own_size": tf.shape(image)[:2]} if keep_scale or label_size is not None else {}
         if keep_scale:
             image, label = labels.fill(image, image_size, transforms.GRAY), labels.fill(label, image_size, IGNORED)
         image = tf.ensure_shape(transforms.eval_transform(image, image_size=image_size, **settings), [*image_size, 3])
@@ -108,7 +109,8 @@ def preprocess(dataset, *, image_size, max_boxes=None, label_size=None, keep_sca
             element = _element(image, labels.resize(label, image_size), image_size, max_boxes)
         if kind == "boxes":
             element["label"]["size"] = tf.ensure_shape(size, [2])
-        return number, {**element, "mask": 1.0}
+        own_size = {name: tf.ensure_shape(size, [2]) for name, size in own_size.items()}
+        return number, {**element, **own_size, "mask": 1.0}
 
     return dataset.map(preprocess_one, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -191,6 +193,23 @@ def mix(dataset, augmentation, *, num_classes, mean, std):
         return {"image": image, "label": label}
 
     return dataset.map(mix_batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def check_size(dataset, largest):
+    """Removes "own_size", height and width of images, from batches, and fails if one is larger than `largest`.
+
+    The error is one that `reraise_data_errors` turns into a DataError.
+    """
+
+    def check(batch):
+        batch = dict(batch)
+        found = tf.reduce_max(batch.pop("own_size"), 0)
+        message = f"DataError: an image is larger than eval_size={tuple(largest)}; increase it to"
+        fits = tf.raw_ops.Assert(condition=tf.reduce_all(found <= largest), data=[message, found])
+        with tf.control_dependencies([fits]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    return dataset.map(check)
 
 
 def normalize(dataset, *, mean, std):

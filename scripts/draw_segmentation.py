@@ -23,6 +23,7 @@ def main():
     devices = program.connect()
     import tensorflow as tf
 
+    from convzoo.tasks import get_task
     from convzoo.tasks.drawing import draw_label_maps, first_images, write_png
     from convzoo.training import experiment
 
@@ -32,7 +33,8 @@ def main():
     source, model, checkpoint = program.load_checkpoint(config, devices)
     settings, split = experiment.eval_settings(config), SPLIT.value or config.data.eval_split
     images, labels = first_images(source, split, COUNT.value, **settings)
-    predictions = tf.argmax(tf.function(model)(images, training=False), -1).numpy()
+    task = get_task(config)
+    predictions = tf.argmax(tf.function(lambda images: task.predict(model, images))(images), -1).numpy()
     png = draw_label_maps(
         images,
         {"truth": labels, "network": predictions},

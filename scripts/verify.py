@@ -5,6 +5,7 @@
 eval.py prints the best threshold of its pairs.
 """
 
+import math
 import re
 
 from absl import flags
@@ -20,6 +21,8 @@ THRESHOLD = flags.DEFINE_float(
 
 def main(paths):
     program.require("saved_model")
+    if THRESHOLD.value is not None and math.isnan(THRESHOLD.value):
+        raise ConfigError(f"--threshold={THRESHOLD.value} is no number; use one from -1 to 1")
     if len(paths) != 2:
         raise ConfigError(f"verify.py compares two images, not {len(paths)}; name two files")
     import tensorflow as tf
@@ -30,7 +33,7 @@ def main(paths):
         raise ConfigError(
             f"cannot load {SAVED_MODEL.value!r} as a SavedModel; give a folder that export_saved_model.py wrote"
         ) from error
-    if "compare" not in loaded.signatures:
+    if not {"compare", "serving_default"} <= set(loaded.signatures):
         raise ConfigError(f"SavedModel {SAVED_MODEL.value!r} cannot compare images; export a verification")
     encoded = []
     for path in paths:

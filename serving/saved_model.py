@@ -211,9 +211,16 @@ class _ServedModel(tf.Module):
         compare = {}
         if type(task).compare is not Task.compare:
             specs = [tf.TensorSpec([None], tf.string, f"image_bytes_{number}") for number in (1, 2)]
-            self.compare = tf.function(
-                lambda first, second: task.compare(from_bytes(first), from_bytes(second)), input_signature=specs
-            )
+
+            def compare_images(first, second):
+                same = tf.debugging.Assert(
+                    tf.size(first) == tf.size(second),
+                    ["image_bytes_1 and image_bytes_2 have different sizes:", tf.size(first), tf.size(second)],
+                )
+                with tf.control_dependencies([same]):
+                    return task.compare(from_bytes(tf.identity(first)), from_bytes(tf.identity(second)))
+
+            self.compare = tf.function(compare_images, input_signature=specs)
             compare["compare"] = self.compare
         self.signatures_by_name = {
             "serving_default": self.image_bytes,

@@ -253,9 +253,9 @@ class CheckpointEvaluator:
                     name = f"{os.path.basename(run)}_{name}"
                 path = os.path.join(self._workdir, EVALUATIONS_FOLDER, name)
         try:
-            write_output(path, (json.dumps(result, indent=2) + "\n").encode())
             for name, png in self._drawings.items():
-                write_output(f"{path.removesuffix('.json')}_{name}.png", png)
+                write_output(f"{path}.{name}.png", png)
+            write_output(path, (json.dumps(result, indent=2) + "\n").encode())
         except (tf.errors.OpError, OSError) as error:
             raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
         return path

@@ -1,5 +1,6 @@
 """How much memory an experiment needs at least, before anything is allocated."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -46,8 +47,17 @@ def check_memory(
     is_usual = max(numbers) <= _USUAL_NUMBER and size <= _USUAL_SIZE and num_classes <= _USUAL_CLASSES
     if is_usual and max_boxes <= _USUAL_BOXES and max(batch_size, eval_batch_size or 0) <= _USUAL_BATCH:
         return
+    # Segmentation may evaluate at another size than it trains at, in a network for images of any size.
+    eval_pixels = size**2
+    if config.task == "segmentation":
+        eval_pixels = (
+            math.prod(config.segmentation.eval_size or (size, size)) * max(config.segmentation.eval_scales) ** 2
+        )
+    fixed_size = config.copy_and_resolve_references()
+    with fixed_size.unlocked():
+        fixed_size.data.scale_jitter, fixed_size.segmentation.eval_scales = None, (1.0,)
     with keras.StatelessScope(initialize_variables=False):  # weights have shapes, but neither values nor memory
-        model = experiment.build_model(config, num_classes)
+        model = experiment.build_model(fixed_size, num_classes)
     keras.backend.clear_session()  # otherwise the next such scope would give them values
     num_weights = sum(int(np.prod(weight.shape)) for weight in model.weights)
     outputs = [np.prod(layer.output.shape[1:], dtype=float) for layer in model.layers if layer.weights]
@@ -62,13 +72,19 @@ def check_memory(
         * max(batch_size, eval_batch_size or 0)
         * size**2
         * 3,
+        f"{(eval_batch_size or 0):,} images of {eval_pixels:,.0f} pixels in evaluation": _FLOAT_BYTES
+        * (eval_batch_size or 0)
+        * (eval_pixels - size**2)
+        * (3 + num_classes)
+        if eval_pixels > size**2
+        else 0,
         f"overlaps of {num_anchors:,} anchors with up to {max_boxes:,} boxes of an image": _FLOAT_BYTES
         * largest_step
         * num_anchors
         * max_boxes,
         "the layers' outputs": max(
             sum(outputs) * step_size * (2 if config.precision == "mixed_bfloat16" else _FLOAT_BYTES),
-            max(outputs, default=0) * (eval_batch_size or 0) * _FLOAT_BYTES,
+            max(outputs, default=0) * (eval_batch_size or 0) * _FLOAT_BYTES * eval_pixels / size**2,
         ),
     }
     needed, available = sum(parts.values()), _memory_bytes()

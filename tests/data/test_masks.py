@@ -50,6 +50,7 @@ def test_transparent_palettes_and_gray_of_few_bits():
         png(np.zeros((4, 4), np.uint16), "16 bits"),
         tf.io.encode_jpeg(tf.zeros([4, 4, 1], tf.uint8)).numpy(),
         png(np.zeros((40, 40), np.uint8), "P")[:-30],
+        png(np.zeros((40, 40), np.uint8), "P")[:30],
     ],
 )
 def test_other_files_are_no_masks(content):
@@ -127,6 +128,24 @@ def test_bad_masks_count_as_corrupt(folder):
             list(data.eval_dataset(one, "train", **SETTINGS))
 
 
+def test_names_that_are_not_unique_and_masks_without_a_second_class(folder):
+    path, spec = folder(["a", "b"])
+    (path / "images" / "a.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.jpg' and '.*a\.png' have one name"):
+        data.open_source(spec, label_kind="map")
+    (path / "images" / "a.jpg").unlink()
+    for name in "ab":
+        (path / "masks" / f"{name}.png").write_bytes(png(np.full((20, 30), 255, np.uint8), "L"))
+    with pytest.raises(DataError, match="255 is no class"):
+        data.open_source(spec, label_kind="map")
+
+
+def test_images_beside_folders_are_counted(folder):
+    path, spec = folder(["a", "b"], "train")
+    (path / "images" / "c.png").write_bytes(b"")
+    assert "ignored 1 images outside the folders" in data.open_source(spec, label_kind="map").notes[0]
+
+
 def test_missing_folders(folder, tmp_path):
     path, spec = folder(["a"], "train")
     (tmp_path / "empty").mkdir()
@@ -152,7 +171,7 @@ def test_labels_keep_their_size(folder):
         np.testing.assert_array_equal(label[:height, :width], example["label"])
         assert np.all(label[height:] == data.IGNORED)
         assert np.all(label[:, width:] == data.IGNORED)
-    with pytest.raises(DataError, match="use a larger eval_size"), data.reraise_data_errors():
+    with pytest.raises(DataError, match=r"an image is larger than eval_size=.* \[21 30\]"), data.reraise_data_errors():
         list(data.eval_dataset(source, "train", label_size=(20, 32), **SETTINGS))
 
 
@@ -169,7 +188,7 @@ def test_images_keep_their_scale(folder):
         np.testing.assert_array_equal(label[:height, :width], example["label"])
         assert np.all(image[height:] == 128)
         assert np.all(label[:, width:] == data.IGNORED)
-    with pytest.raises(DataError, match="use a larger eval_size"), data.reraise_data_errors():
+    with pytest.raises(DataError, match=r"an image is larger than eval_size=.* \[21 30\]"), data.reraise_data_errors():
         list(data.eval_dataset(source, "train", **{**settings, "image_size": (20, 32)}))
 
 

@@ -54,7 +54,7 @@ def test_pairs_of_a_file(lfw):
 
 
 def test_one_fold_without_a_number_of_folds(lfw):
-    source = lfw("1\nAnn_Lee 1 3\nAnn_Lee 2 Bo 1\n")
+    source = lfw("\ufeff1\nAnn_Lee 1 3\nAnn_Lee 2 Bo 1\n")
     assert source.pairs("test").folds.tolist() == [0, 0]
 
 
@@ -65,9 +65,11 @@ def test_one_fold_without_a_number_of_folds(lfw):
         ("pairs\n", "line 1 of .* is 'pairs'"),
         ("0 1\n", "line 1"),
         ("1 2\nAnn_Lee 1 3\nAnn_Lee 2 Bo 1\n", "has 2 pairs, but its first line says 1 times 2 times 2"),
-        ("1 1\nAnn_Lee 1\nAnn_Lee 2 Bo 1\n", "line 2 of .* is 'Ann_Lee 1', not NAME NUMBER NUMBER"),
+        ("1 1\nAnn_Lee 1\nAnn_Lee 2 Bo 1\n", "line 2 of .* is 'Ann_Lee 1', not NAME NUMBER OTHER_NUMBER"),
         ("1 1\nAnn_Lee 1 3\nAnn_Lee 2 Bo x\n", "line 3 of .* not NAME NUMBER OTHER_NAME NUMBER"),
         ("1 1\nAnn_Lee 1 3\nAnn_Lee 2 Ann_Lee 1\n", "line 3"),
+        ("1 1\nAnn_Lee 1 1\nAnn_Lee 2 Bo 1\n", "line 2 .* not NAME NUMBER OTHER_NUMBER"),
+        (f"1 1\nAnn_Lee 1 {'9' * 5000}\nAnn_Lee 2 Bo 1\n", "line 2"),
     ],
 )
 def test_invalid_files(lfw, text, message):
@@ -129,6 +131,11 @@ def test_images_have_numbers_in_evaluation_and_identities_in_training():
         )
     )
     assert sorted(batch["label"].numpy().tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_a_split_with_an_image_twice():
+    with pytest.raises(DataError, match="images twice"):
+        data.open_paired_source("digits").pairs("test+test[:5]")
 
 
 @pytest.mark.parametrize("spec", ["fake:classes=1,size=8,examples=9", "fake:classes=9,size=8,examples=9"])

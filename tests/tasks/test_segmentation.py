@@ -8,6 +8,7 @@ from helpers import tiny
 from helpers.programs import run, usage_error
 
 from convzoo import data, models
+from convzoo.configs.schema import validate
 from convzoo.errors import ConfigError, DataError, UnavailableError
 from convzoo.serving import export_saved_model
 from convzoo.tasks import Segmentation, get_task
@@ -17,6 +18,7 @@ from convzoo.training.devices import connect
 from convzoo.training.evaluation import CheckpointEvaluator
 from convzoo.training.fine_tuning import Initialization, load
 from convzoo.training.loop import train
+from convzoo.training.memory import check_memory
 from convzoo.training.metrics import read_metrics
 from convzoo.training.workdir import load_config
 
@@ -355,4 +357,35 @@ def test_folder_of_masks_from_training_to_drawing(tmp_path):
     )
     assert drawn.returncode == 0, drawn.stderr
     small = "--override=config.segmentation.eval_size=(16,16)"
-    assert "use a larger eval_size" in usage_error(run("eval.py", f"--workdir={workdir}", "--checkpoint=newest", small))
+    assert "an image is larger than eval_size=(16, 16)" in usage_error(
+        run("eval.py", f"--workdir={workdir}", "--checkpoint=newest", small)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"segmentation.eval_size": (16_384, 16_384)}, "pixels in evaluation"),
+        ({"segmentation.filters": 10**6, "segmentation.eval_size": (16, 16), "data.scale_jitter": (0.5, 2.0)}, "GB"),
+    ],
+)
+def test_too_large_for_the_memory(fields, message):
+    config = tiny.get_config("segmentation")
+    config.data.crop_area = None
+    for name, value in fields.items():
+        section, field = name.split(".")
+        config[section][field] = value
+    with pytest.raises(ConfigError, match=message):
+        check_memory(config, 4, eval_batch_size=16, trains=True)
+
+
+@pytest.mark.parametrize("fields", [{"task": "classification"}, {"data.crop_area": (0.5, 1.0)}])
+def test_scale_jitter_needs_label_maps_and_no_other_crop(fields):
+    config = tiny.get_config("segmentation")
+    config.data.crop_area, config.data.scale_jitter, config.segmentation.eval_size = None, (0.5, 2.0), (32, 32)
+    validate(config, 1)
+    for name, value in fields.items():
+        *section, field = name.split(".")
+        (config[section[0]] if section else config)[field] = value
+    with pytest.raises(ConfigError, match="scale_jitter"):
+        validate(config, 1)

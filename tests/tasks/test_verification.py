@@ -153,7 +153,7 @@ def test_run_evaluation_and_saved_model_agree(workdir, tmp_path):
     path = evaluator.write(result, str(tmp_path / "result.json"))
     assert json.loads((tmp_path / "result.json").read_text())["pairs"] == result["pairs"] == 100
     for name in ("roc", "scores", "hardest_pairs"):
-        assert (tmp_path / f"result_{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / f"result.json.{name}.png").read_bytes().startswith(b"\x89PNG")
     assert path.endswith("result.json")
 
     folder = str(tmp_path / "saved_model")
@@ -181,6 +181,7 @@ def test_run_evaluation_and_saved_model_agree(workdir, tmp_path):
         ((files[0], tmp_path / "no.png"), "cannot read"),
         ((files[0], tmp_path / "text.png"), "is not an image"),
         (("--saved_model=" + str(tmp_path / "no"), *files), "as a SavedModel"),
+        (("--threshold=nan", *files), "--threshold=nan is no number"),
     ):
         assert message in usage_error(run(*command, *map(str, arguments)))
 
