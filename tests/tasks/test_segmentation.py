@@ -316,7 +316,7 @@ def test_folder_of_masks_from_training_to_drawing(tmp_path):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()
     for index in range(24):
-        height, width = rng.integers(16, 33, 2)
+        height, width = rng.integers(28, 33, 2)
         mask = np.zeros((height, width, 1), np.uint8)
         mask[:, width // 2 :] = 1
         image = np.where(mask > 0, [220, 60, 60], [40, 40, 160]).astype(np.uint8)
