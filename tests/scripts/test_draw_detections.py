@@ -70,7 +70,7 @@ def test_program_usage_errors(tmp_path):
         ("--config.data.mixup=0.2", "mixup=0.2 needs one label per image"),
         ("--config.data.crop_fraction=0.5", "crop_fraction=0.5"),
         ("--config.model.name=ssd300_mobilenet_v1_x0_5", "is a detector; use create_detector"),
-        ("--config.detector.extra_filters=(60000,)", "GB of memory"),
+        ("--config.detector.extra_filters=(1000000,)", "integers from 1 to 65536"),
         ("--config.detector.head_convs=2", "head_convs=2 has no effect with neck='ssd'"),
         ("--config.detector.extra_filters=(32,32,32)", "input_shape=(64, 64, 3) leaves no pixel"),
     ):
