@@ -7,9 +7,10 @@
 Variants: drconv, seesaw, seesaw_share. `ms1m` has a folder of aligned faces of 112x112 pixels for each of 85,742
 identities in ms1m/train; `lfw` has aligned faces with the names of LFW.
 
-The recipe is insightface's for MobileFaceNet: batches of 512 faces, momentum 0.9, rate 0.1, divided by 10 at epochs 8,
-12 and 14 of 16, weight decay 4e-5, ten times that on the last linear layer. SeesawFaceNet's authors use it likewise.
-Without warm-up as published, ArcFace can diverge at its start; set `--config.schedule.warmup_epochs=1` then.
+Batches of 512 faces, momentum 0.9, rate 0.1, divided by 10 at epochs 8, 12 and 14 of 16, weight decay 4e-5, ten times
+that on the last linear layer. The authors of AirFace report that ArcFace does not converge for this network from random
+initialization. Then train with `--config.verification.loss=softmax` first, and start from that run with
+`--config.init.weights=WORKDIR`.
 
 Not run: needs MS1M and a TPU. Reported accuracies: `convzoo.models.info(NAME).reported`.
 """

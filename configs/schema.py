@@ -78,7 +78,7 @@ class Segmentation(_Section):
     filters: _PositiveInt = 256
     """Channels of the pyramid and of the decoder."""
     low_level_filters: _PositiveInt = 48
-    """Channels of the projected low-level features."""
+    """deeplabv3plus: channels of the projected low-level features."""
     atrous_rates: _NotEmpty[_PositiveInt] | None = None
     """Dilation rates of the pyramid. None: derived from the stride of the last feature map."""
     head_dropout_rate: _BelowOne = 0.1
@@ -178,8 +178,8 @@ class Data(_Section):
 
     source: _Text
     """`digits`, `fake`, `glyphs`, `idx:FOLDER`, `folder:FOLDER`, `tfds:NAME` or `tfrecord:FOLDER`; for segmentation
-    `shapes` or `tfds:NAME`; for detection `shapes_boxes`, `coco:FOLDER`, `coco:IMAGES,ANNOTATIONS.json` or
-    `tfds:NAME`."""
+    `masks:IMAGES,MASKS`, `shapes` or `tfds:NAME`; for detection `coco:FOLDER`, `coco:IMAGES,ANNOTATIONS.json`,
+    `shapes_boxes` or `tfds:NAME`."""
     data_dir: _MayChange[_Text | None] = None
     """Folder of TensorFlow Datasets (`tfds`, `digits`) and of the record counts of `tfrecord`. None: the environment
     variable TFDS_DATA_DIR, else `~/tensorflow_datasets`."""
@@ -386,6 +386,11 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
             f"config.data.scale_jitter={jitter} keeps the scale of images, so evaluation needs "
             "config.segmentation.eval_size; set it to the largest height and width of an image"
         )
+    if experiment.weight_decay_multipliers and not experiment.weight_decay:
+        raise ConfigError(
+            f"config.weight_decay_multipliers={experiment.weight_decay_multipliers} has no effect with "
+            "config.weight_decay=0.0; use ()"
+        )
     if experiment.task == "verification":
         _check_verification(experiment)
     for name in ("batch_size", "eval_batch_size"):
@@ -414,7 +419,10 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
 def _check_verification(experiment: Experiment) -> None:
     for name in ("mixup", "cutmix"):
         if (value := getattr(experiment.data, name)) is not None:
-            raise ConfigError(f"config.data.{name}={value} mixes identities, which verification tells apart; use None")
+            raise ConfigError(
+                f"config.data.{name}={value} does not fit config.task='verification', whose margin needs one identity "
+                "per image; use None"
+            )
     settings = experiment.verification
     if settings.loss == "softmax" and settings.margin is not None:
         raise ConfigError(

@@ -4,8 +4,8 @@
         --config.init.weights=shufflenet_v2_drconv_x1_0.weights.h5
     python eval.py --workdir=runs/cityscapes --checkpoint=best
 
-Variants: as for configs/segmentation_voc.py, whose recipe it is with crops of 769 pixels and 90,000 steps (DeepLabv3+,
-arXiv 1802.02611, section 4.5). Evaluation is at 1024x2048 pixels.
+Variants: as for configs/segmentation_voc.py, whose recipe it is with crops of 769 pixels and 90,000 steps; these two
+numbers are usual for DeepLab here and were not checked against its papers. Evaluation is at 1024x2048 pixels.
 
 Not run: Cityscapes has to be downloaded by hand, see its page in TensorFlow Datasets.
 """

@@ -20,7 +20,9 @@ def read_class_names(spec, path):
             # str.splitlines would also split at characters that a name may contain, such as U+2028.
             names = [line.strip(" \t\r") for line in file.read().decode("utf-8-sig").rstrip().split("\n")]
     except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
-        raise DataError(f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)})") from error
+        raise DataError(
+            f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)}); write one class name per line"
+        ) from error
     if not all(names):
         raise DataError(f"source {spec!r}: {path!r} has an empty line; write one class name per line")
     return names

@@ -50,8 +50,20 @@ def open_masks(spec, location, data_dir):
         IndexedSource of label maps. `notes` says which images have no mask; they are left out.
 
     Raises:
-        DataError: A folder does not exist, there are no images with masks, a list names no image, or labels.txt is
-            invalid.
+        DataError: A folder does not exist, there are no images with masks, two images have one name, a list names no
+            image, labels.txt is invalid, or without it the masks have fewer than two classes.
+
+    Example:
+        >>> import os, tempfile
+        >>> from convzoo import data
+        >>> folder = tempfile.mkdtemp()
+        >>> for name, channels in (("images", 3), ("masks", 1)):
+        ...     os.makedirs(os.path.join(folder, name))
+        ...     png = tf.io.encode_png(tf.ones([8, 8, channels], tf.uint8))
+        ...     tf.io.write_file(os.path.join(folder, name, "1.png"), png)
+        >>> source = data.open_source(f"masks:{folder}/images,{folder}/masks", label_kind="map")
+        >>> source.class_names, next(iter(source.dataset("train")))["label"].shape
+        (['0', '1'], TensorShape([8, 8]))
     """
     del data_dir
     folders = location.split(",")
@@ -142,7 +154,7 @@ def decode_mask(encoded):
     """Decodes an index PNG of one channel, uint8 [height, width]; of one with a palette, the indices.
 
     Raises:
-        tf.errors.InvalidArgumentError: It is no such PNG file.
+        tf.errors.InvalidArgumentError: It is no such PNG file, or has too many pixels.
 
     Example:
         >>> decode_mask(tf.io.encode_png(tf.constant([[[1], [255]]], tf.uint8))).numpy().tolist()
@@ -153,7 +165,14 @@ def decode_mask(encoded):
     depth = tf.cast(tf.io.decode_raw(tf.strings.substr(head, _BIT_DEPTH, 1), tf.uint8)[0], tf.int32)
     is_index = (color_type == _GRAY) | (color_type == _PALETTE)
     is_mask = (tf.strings.substr(head, 0, 4) == tf.constant(b"\x89PNG")) & is_index & (depth >= 1) & (depth <= 8)
-    check = tf.raw_ops.Assert(condition=is_mask, data=["the mask is no PNG file of one channel of at most 8 bits"])
+    pixels = tf.reduce_prod(decoding.stored_size(encoded))
+    checks = [
+        tf.raw_ops.Assert(condition=is_mask, data=["the mask is no PNG file of one channel of at most 8 bits"]),
+        tf.raw_ops.Assert(
+            condition=pixels <= decoding.MAX_PIXELS,
+            data=[f"the mask has more than {decoding.MAX_PIXELS} pixels:", pixels],
+        ),
+    ]
     # TensorFlow would return the colors of the palette, so the header calls the indices gray.
     checksum = tf.io.decode_raw(tf.strings.substr(head, _CHECKSUM, 4), tf.uint8)
     checksum = tf.bitwise.bitwise_xor(checksum, tf.constant([*_CHECKSUM_CHANGE], tf.uint8))
@@ -168,7 +187,7 @@ def decode_mask(encoded):
             tf.strings.substr(tf.strings.join([encoded, bytes(_CHECKSUM + 4)]), _CHECKSUM + 4, -1),
         ]
     )
-    with tf.control_dependencies([check]):
+    with tf.control_dependencies(checks):
         content = tf.where(color_type == _PALETTE, as_gray, encoded)
     values = tf.ensure_shape(tf.io.decode_png(content, channels=1), [None, None, 1])[..., 0]
     # TensorFlow spreads values of fewer than 8 bits over 0 to 255.
@@ -187,7 +206,9 @@ def _splits(spec, images, masks, lists=None):
                 with tf.io.gfile.GFile(path, "rb") as opened:
                     names = [line.strip() for line in opened.read().decode("utf-8-sig").splitlines()]
             except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
-                raise DataError(f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)})") from error
+                raise DataError(
+                    f"source {spec!r}: cannot read {path!r} as UTF-8 ({first_line(error)}); write the list again"
+                ) from error
             yield file.removesuffix(".txt"), images, masks, [*dict.fromkeys(filter(None, names))]
         return
     splits = subfolders(images)

@@ -63,10 +63,13 @@ class PairedSource(Source):
         super().__init__(source.spec, source.class_names, source.splits, "number", source.notes)
         self._source, self._pairs = source, pairs
         self._num_pairs, self._num_folds, self._seed = num_pairs, num_folds, seed
+        self._identities = {}
 
     def identities(self, split: str) -> np.ndarray:
         """Returns the class of each image of a split, int64 [images]."""
-        return self._source.labels(split)
+        if split not in self._identities:  # some sources read all their files for it
+            self._identities[split] = self._source.labels(split)
+        return self._identities[split]
 
     def pairs(self, split: str) -> Pairs:
         """Returns the pairs of a split.
@@ -100,9 +103,6 @@ class PairedSource(Source):
         first, second = numbers[self._pairs.first], numbers[self._pairs.second]
         is_inside = (first >= 0) & (second >= 0)
         return Pairs(*(values[is_inside] for values in (first, second, self._pairs.is_same, self._pairs.folds)))
-
-    def label_counts(self, split):
-        return self._source.label_counts(split)
 
     def labels(self, split):
         return np.arange(self.num_examples(split))
@@ -181,6 +181,16 @@ def open_pairs(spec, location, **arguments):
 
     Raises:
         DataError: The folder or the file does not exist, or a line has another format.
+
+    Example:
+        >>> import os, tempfile
+        >>> from convzoo import data
+        >>> folder = tempfile.mkdtemp()
+        >>> with open(os.path.join(folder, "pairs.txt"), "w") as file:
+        ...     _ = file.write("1\\nAnn 1 2\\nAnn 1 Bo 1\\n")
+        >>> source = data.open_paired_source(f"pairs:{folder},{folder}/pairs.txt")
+        >>> source.splits, source.pairs("test").is_same.tolist()  # the images do not exist
+        ({'test': 3}, [True, False])
     """
     folder, comma, path = location.rpartition(",")
     if not comma:

@@ -149,15 +149,12 @@ class TfdsSource(_PreparedSource):
 
     def __init__(self, spec, builder):
         image_key, label_key, names = _image_and_label(spec, builder)
-        self._class_of = None
-        if names is None:
-            names = _texts(builder, label_key)
-            numbers = tf.lookup.KeyValueTensorInitializer(names, np.arange(len(names)))
-            self._class_of = tf.lookup.StaticHashTable(numbers, -1)
-        super().__init__(spec, builder, image_key, label_key, names)
+        self._is_text = names is None
+        super().__init__(spec, builder, image_key, label_key, _texts(builder, label_key) if names is None else names)
 
     def _convert_label(self, label):
-        return label if self._class_of is None else self._class_of.lookup(label)
+        # Without a table, which a data server could not initialize.
+        return tf.argmax(tf.cast(label == tf.constant(self.class_names), tf.int32)) if self._is_text else label
 
 
 def _image_and_label(spec, builder):

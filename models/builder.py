@@ -129,11 +129,6 @@ class NetworkBuilder:
             name=name,
         )
 
-    @property
-    def has_spatial_conv(self):
-        """Whether the operator replaces 3x3 convolutions here."""
-        return self._layers.has_spatial_conv
-
     def mix(self, x, name):
         """Mixes the channels between two point-wise convolutions, if these are grouped."""
         return self._layers.mix(x, name)

@@ -1,4 +1,4 @@
-"""Semantic segmentation on any network: DeepLabv3+ (arXiv 1802.02611)."""
+"""Semantic segmentation on any network: DeepLabv3+ (arXiv 1802.02611) and DeepLabv3 (arXiv 1706.05587)."""
 
 import dataclasses
 import numbers
@@ -61,7 +61,7 @@ def create_segmenter(
             only.
         output_stride: Largest allowed stride of the encoder's last feature map, in pixels: 8, 16 or 32.
         filters: Channels of the pyramid and the decoder.
-        low_level_filters: Channels of the 1x1 convolution of the backbone's finer feature map.
+        low_level_filters: Channels of the 1x1 convolution of the backbone's finer feature map, for "deeplabv3plus".
         atrous_rates: Dilation rates of the pyramid; by default 6, 12 and 18 for a last feature map of stride 16,
             twice that at 8, half of it at 32.
         head_dropout_rate: Dropout rate after the pyramid.
@@ -114,10 +114,9 @@ def create_segmenter(
         features = create_model(backbone, None, input_shape, weights, operator, features=True, **overrides)
         operator = builder_arguments(backbone, weights, operator, **overrides)["operator"]
     encoder = dilate(features, output_stride)
-    if isinstance(operator, Operator) and operator.replaces_spatial:
-        operator = dataclasses.replace(operator, first_block=0)
-    else:
-        operator = None
+    # Of the operator, the head has 3x3 convolutions only.
+    has_operator = isinstance(operator, Operator) and operator.replaces_spatial
+    operator = dataclasses.replace(operator, first_block=0) if has_operator else None
     norm = (overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
     block = NetworkBuilder("relu", "same", *norm, operator)
     (images,) = encoder.inputs
@@ -125,17 +124,15 @@ def create_segmenter(
     *finer, last = (x for key, x in encoder.output.items() if key != "head")
     if atrous_rates is None:
         atrous_rates = tuple(max(rate * 16 // strides[id(last)], 1) for rate in ATROUS_RATES)
-    spatial_conv = _separable if decoder == "deeplabv3plus" else _full
+    spatial_conv = _separable if decoder == "deeplabv3plus" and not has_operator else _full
     try:
         x = _pyramid(block, last, filters, atrous_rates, spatial_conv)
     except ValueError as error:  # a layer rejects an argument
         raise ModelError(f"filters={filters} does not fit the operator: {first_line(error)}") from error
     if head_dropout_rate:
         x = layers.Dropout(head_dropout_rate, name=f"{HEAD_PREFIX}pyramid_dropout")(x)
-    if decoder == "deeplabv3":
-        finer = []
     finer = [x for x in finer if strides[id(x)] <= _LOW_LEVEL_STRIDE and strides[id(x)] < strides[id(last)]]
-    if finer:
+    if finer and decoder == "deeplabv3plus":
         low = _conv_bn(block, finer[-1], f"{HEAD_PREFIX}decoder_low", low_level_filters)
         x = BilinearResize("channels_last", name=f"{HEAD_PREFIX}decoder_resize")(x, finer[-1])
         x = layers.Concatenate(name=f"{HEAD_PREFIX}decoder_concatenate")([x, low])
@@ -194,15 +191,13 @@ def _conv_bn(block, x, name, filters):
 
 
 def _full(block, x, name, filters, rate=1):
-    """A 3x3 convolution, normalized and activated; the operator's, if it replaces such."""
+    """A 3x3 convolution, the operator's if there is one, normalized and activated."""
     part = block.block(x, name, filters)
     return block.norm(part.conv(x, f"{name}_conv", filters, 3, dilation_rate=rate), name)
 
 
 def _separable(block, x, name, filters, rate=1):
-    """A depthwise 3x3 and a 1x1 convolution, each normalized and activated, or the operator's 3x3 convolution."""
-    if block.block(x, name, filters).has_spatial_conv:
-        return _full(block, x, name, filters, rate)
+    """A depthwise 3x3 and a 1x1 convolution, each normalized and activated."""
     x = block.norm(block.depthwise(x, f"{name}_depthwise_conv", 3, dilation_rate=rate), f"{name}_depthwise")
     return _conv_bn(block, x, f"{name}_point", filters)
 

@@ -36,20 +36,19 @@ _LAYERS = {
 _HEAD_NAMES = LayerNameMap(_LAYERS, r"(?!)", ())
 
 
-def import_deeplabv3(checkpoint: str, backbone: str = "resnet50") -> keras.Model:
+def import_deeplabv3(checkpoint: str) -> keras.Model:
     """Builds a segmenter with the weights of torchvision's `deeplabv3_resnet50`.
 
     The auxiliary classifier of training is left out.
 
     Args:
         checkpoint: Path of a `.safetensors`, `.npz` or `.pth` file.
-        backbone: The backbone, "resnet50".
 
     Returns:
         A model of `models.create_segmenter` for images of any size; the number of classes is that of the checkpoint.
 
     Raises:
-        ModelError: The checkpoint cannot be read or is no DeepLabv3 of this backbone.
+        ModelError: The checkpoint cannot be read or is another network's.
 
     Example:
         >>> import numpy as np
@@ -61,10 +60,10 @@ def import_deeplabv3(checkpoint: str, backbone: str = "resnet50") -> keras.Model
     variables, _ = readers.read(checkpoint, ema=False)
     last = variables.get(f"{_HEAD}4.weight")
     if last is None or last.ndim != 4:
-        raise ModelError(f"{checkpoint!r} has no {_HEAD}4.weight; give a file of torchvision's deeplabv3_{backbone}")
+        raise ModelError(f"{checkpoint!r} has no {_HEAD}4.weight; give a file of torchvision's deeplabv3_resnet50")
     values = {name: value for name, value in variables.items() if not name.startswith(_AUXILIARY)}
     model = create_segmenter(
-        backbone,
+        "resnet50",
         last.shape[0],
         (None, None, 3),
         output_stride=_OUTPUT_STRIDE,

@@ -6,6 +6,7 @@ eval.py prints the best threshold of its pairs.
 """
 
 import math
+import os
 import re
 
 from absl import flags
@@ -37,6 +38,8 @@ def main(paths):
         raise ConfigError(f"SavedModel {SAVED_MODEL.value!r} cannot compare images; export a verification")
     encoded = []
     for path in paths:
+        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait
+            raise ConfigError(f"{path!r} is not a regular file; give an image file")
         try:
             encoded.append(tf.stack([tf.io.read_file(path)]))
             loaded.signatures["serving_default"](image_bytes=encoded[-1])

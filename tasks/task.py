@@ -71,6 +71,12 @@ class Task(abc.ABC):
         Args:
             spec: `config.data.source`, the source of training.
             data_dir: `config.data.data_dir`.
+
+        Returns:
+            The source; None for that of training, by default.
+
+        Raises:
+            DataError: The source is unknown or invalid.
         """
         return None
 

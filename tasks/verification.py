@@ -1,4 +1,4 @@
-"""Verification: whether two images show the same identity, such as one person, also one that training never saw."""
+"""Verification: whether two images show the same identity, which need not be in the training set."""
 
 import dataclasses
 from typing import ClassVar
@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from convzoo import data, models
-from convzoo.errors import DataError
+from convzoo.errors import ConfigError, DataError
 from convzoo.tasks.task import Task, cross_entropy, percent
 from convzoo.tasks.verification_drawing import draw_hardest_pairs, draw_roc, draw_scores
 from convzoo.tasks.verification_metrics import FALSE_ACCEPT_RATES, pair_metrics, rank1, rate_name
 
 MARGINS = {"arcface": 0.5, "cosface": 0.35, "softmax": 0.0}
+_USUAL = {"scale": 64.0, "margin": 0.5}
 _EPSILON = 1e-12  # of squared sines and norms
 
 
@@ -34,6 +35,9 @@ class Verification(Task):
         num_pairs, num_folds, pair_seed: Generated pairs, see `data.PairedSource`.
         mirror: Whether evaluation and export add the embedding of the mirrored image.
 
+    Raises:
+        ConfigError: The loss is unknown, or scale or margin is not a positive number.
+
     Example:
         >>> Verification(loss="cosface").best_metric
         'accuracy'
@@ -53,6 +57,14 @@ class Verification(Task):
     best_metric_title: ClassVar = "accuracy"
     train_metric_names: ClassVar = ("accuracy", "cosine")
     prediction_dtypes: ClassVar = {"embeddings": tf.float32, "numbers": tf.int32}
+
+    def __post_init__(self):
+        if self.loss not in MARGINS:
+            raise ConfigError(f"loss={self.loss!r} is unknown; use one of {', '.join(MARGINS)}")
+        for name in ("scale", "margin"):
+            value = getattr(self, name)
+            if not (name == "margin" and value is None) and not 0 < value < np.inf:
+                raise ConfigError(f"{name}={value} is not a positive number; use for example {_USUAL[name]}")
 
     def build_model(self, config, num_classes, input_shape, overrides):
         return models.create_embedder(

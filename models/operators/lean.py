@@ -87,8 +87,6 @@ class Lean(Operator):
 
 
 class _LeanLayers(PartLayers):
-    has_spatial_conv = True
-
     def __init__(self, operator, layer_arguments):
         self.has_adjoint_step, self._layer_arguments = operator.adjoint_step, layer_arguments
 

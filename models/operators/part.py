@@ -29,7 +29,6 @@ class PartLayers:
     """
 
     has_adjoint_step = False  # whether `adjoint_step` replaces two 3x3 convolutions
-    has_spatial_conv = False  # whether `conv` replaces 3x3 convolutions
 
     def conv(self, x, **arguments):
         """Applies a convolution to `x`."""

@@ -58,6 +58,13 @@ def test_other_files_are_no_masks(content):
         decode_mask(content)
 
 
+def test_a_mask_of_too_many_pixels_is_not_decoded():
+    content = bytearray(png(np.zeros((40, 40), np.uint8), "L"))
+    content[16:24] = (10_000).to_bytes(4, "big") * 2  # width and height in the header
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 50000000 pixels"):
+        decode_mask(bytes(content))
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Images of class 0 above and 1 or 2 below, whose gray is 100 times the class; one corner has no class."""

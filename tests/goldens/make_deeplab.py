@@ -9,7 +9,7 @@ import numpy as np
 import stand_in
 import torch
 import torchvision
-from make_torch import _measure
+from make_torch import measure
 
 NAME, SIZE = "torchvision_deeplabv3_resnet50", 200
 STEP = 8  # every eighth logit is stored
@@ -33,7 +33,7 @@ def main():
         state[key].copy_(torch.from_numpy(value))
     images = torch.from_numpy(stand_in.images(NAME)).permute(0, 3, 1, 2)
     with torch.no_grad():
-        _measure(model, torch.cat([images, torch.randn(2, *images.shape[1:])]))
+        measure(model, torch.cat([images, torch.randn(2, *images.shape[1:])]))
         logits = model.eval()(images)["out"].permute(0, 2, 3, 1).numpy()
     statistics = {f"stat:{key}": value.numpy() for key, value in state.items() if "running" in key}
     np.savez(stand_in.FOLDER / f"{NAME}.npz", logits=logits[:, ::STEP, ::STEP], **statistics)

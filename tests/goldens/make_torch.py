@@ -43,13 +43,13 @@ def make(package, network, size):
         state[key].copy_(torch.from_numpy(value))
     images = torch.from_numpy(stand_in.images(name)).permute(0, 3, 1, 2)
     with torch.no_grad():
-        _measure(model, torch.cat([images, torch.randn(6, *images.shape[1:])]))
+        measure(model, torch.cat([images, torch.randn(6, *images.shape[1:])]))
         logits = model.eval()(images).numpy()
     statistics = {f"stat:{key}": value.numpy() for key, value in state.items() if "running" in key}
     np.savez(stand_in.FOLDER / f"{name}.npz", logits=logits, **statistics)
 
 
-def _measure(model, images):
+def measure(model, images):
     """Statistics of every batch normalisation, of these images alone."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -182,6 +182,7 @@ def test_run_evaluation_and_saved_model_agree(workdir, tmp_path):
         ((files[0], tmp_path / "text.png"), "is not an image"),
         (("--saved_model=" + str(tmp_path / "no"), *files), "as a SavedModel"),
         (("--threshold=nan", *files), "--threshold=nan is no number"),
+        ((tmp_path, files[0]), "is not a regular file"),
     ):
         assert message in usage_error(run(*command, *map(str, arguments)))
 
@@ -200,7 +201,7 @@ def test_mirror_images_add_up(workdir):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("data.mixup", 0.2, "mixup=0.2 mixes identities"),
+        ("data.mixup", 0.2, "mixup=0.2 does not fit"),
         ("verification.margin", 0.5, "margin=0.5 has no effect"),
         ("verification.num_pairs", 1, "num_pairs=1"),
     ],
@@ -212,3 +213,16 @@ def test_invalid_configs(field, value, message):
     config[section][name] = value
     with pytest.raises(ConfigError, match=message):
         validate(config, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": "triplet"}, "'triplet' is unknown"),
+        ({"scale": float("nan")}, "scale=nan"),
+        ({"margin": 0}, "margin=0"),
+    ],
+)
+def test_invalid_settings(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Verification(**arguments)
