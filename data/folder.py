@@ -59,10 +59,11 @@ def open_folder(spec, folder, data_dir):
     if not class_names:
         raise DataError(f"source {spec!r} has no images ({', '.join(_EXTENSIONS)}); the layout is {_LAYOUT}")
 
+    label_of = {name: label for label, name in enumerate(class_names)}
     paths, labels, hashes = [], [], {}
     for split, classes in images.items():
         examples = [
-            (name_hash(f"{name}/{os.path.basename(path)}"), path, class_names.index(name))
+            (name_hash(f"{name}/{os.path.basename(path)}"), path, label_of[name])
             for name, class_paths in classes.items()
             for path in class_paths
         ]

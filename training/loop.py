@@ -106,7 +106,7 @@ class _Run:
         self._strategy = devices.strategy
         self._task = get_task(config)
         self._source = experiment.open_source(config)
-        self._eval_source = experiment.open_eval_source(config, self._source)
+        self._eval_source = experiment.open_eval_source(config, self._source) if evaluate else self._source
         self._eval_settings = experiment.eval_settings(config)
         self._steps_per_epoch = self._source.num_examples(config.data.train_split) / config.batch_size
         self._total_steps = experiment.total_steps(config, self._steps_per_epoch)
@@ -160,12 +160,18 @@ class _Run:
             self._initialization = {"weights": initialization.path, "overrides": added_overrides}
 
     def _check_input(self):
-        """Creates the datasets once and discards them, which raises the errors of invalid settings."""
+        """Creates the datasets once and discards them, which raises the errors of invalid settings; describes the data."""
         config = self._config
         workdir.check_class_names(self._source.class_names)
         data.check_servers(config.data.service)
         self._train_dataset(tf.distribute.InputContext(num_replicas_in_sync=self._devices.num_replicas), 0)
         data.check_images(self._source, config.data.train_split, config.data.service)
+        eval_split = config.data.eval_split if self._evaluates else None
+        if self._eval_source is self._source:
+            self._data_messages = data.describe_splits(self._source, config.data.train_split, eval_split)
+        else:
+            self._data_messages = data.describe_splits(self._source, config.data.train_split)
+            self._data_messages += data.describe_pairs(self._eval_source, eval_split)
         if self._evaluates:
             data.eval_dataset(self._eval_source, config.data.eval_split, batch_size=1, **self._eval_settings)
 
@@ -417,13 +423,7 @@ class _Run:
             names = [f"operator.{name}" for name in overrides.pop("operator", {})]
             names += [f"overrides.{name}" for name in overrides]
             self._progress.message(f"config.model: taken from the initial weights: {', '.join(names)}")
-        eval_split = config.data.eval_split if self._evaluates else None
-        if self._eval_source is self._source:
-            messages = data.describe_splits(self._source, config.data.train_split, eval_split)
-        else:
-            messages = data.describe_splits(self._source, config.data.train_split)
-            messages += data.describe_pairs(self._eval_source, eval_split) if eval_split else []
-        for message in messages:
+        for message in self._data_messages:
             self._progress.message(message)
 
 

@@ -10,7 +10,7 @@ from helpers.programs import run, usage_error
 from sklearn import metrics
 
 from convzoo.configs.schema import validate
-from convzoo.errors import ConfigError
+from convzoo.errors import ConfigError, DataError
 from convzoo.tasks import Verification
 from convzoo.tasks.task import cross_entropy
 from convzoo.tasks.verification import with_margin
@@ -226,3 +226,14 @@ def test_invalid_configs(field, value, message):
 def test_invalid_settings(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Verification(**arguments)
+
+
+def test_a_training_needs_its_pairs_only_to_evaluate(tmp_path):
+    config = tiny.get_config("verification")
+    config.epochs, config.schedule.warmup_epochs = 0.25, 0.0
+    config.verification.pairs = "pairs:/no/images,/no/pairs.txt"
+    train(config, str(tmp_path / "run"), connect(devices="cpu"), evaluate=False)
+    config.verification.pairs = "digits:classes=7-7"
+    with pytest.raises(DataError, match="both kinds are needed"):
+        train(config, str(tmp_path / "other"), connect(devices="cpu"))
+    assert not (tmp_path / "other").exists()
