@@ -160,7 +160,7 @@ class _Run:
             self._initialization = {"weights": initialization.path, "overrides": added_overrides}
 
     def _check_input(self):
-        """Creates the datasets once and discards them, which raises the errors of invalid settings; describes the data."""
+        """Creates and discards the datasets, which raises the errors of invalid settings, and describes the data."""
         config = self._config
         workdir.check_class_names(self._source.class_names)
         data.check_servers(config.data.service)
