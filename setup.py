@@ -75,10 +75,12 @@ setup(
         "tpu-compile": ["jax==0.10.2", "libtpu==0.0.52"],
         "cloud": ["cloud-tpu-client==0.10", "six"],  # the client imports six without declaring it
         "detection": ["pycocotools>=2.0.8"],
+        "search": ["optuna>=4"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": [
             "jax>=0.5",
             "hypothesis>=6",
+            "optuna>=4",
             "pillow",
             "pycocotools>=2.0.8",
             "pytest>=8",

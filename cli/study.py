@@ -3,6 +3,7 @@
 import json
 import os
 import statistics
+from typing import NamedTuple
 
 import tabulate
 import tensorflow as tf
@@ -18,18 +19,56 @@ _RATE = "train/images_per_second"
 _TOP1 = {"name": "top1", "title": "top-1"}  # metric of the rows of older records
 
 
+class RunKey(NamedTuple):
+    """A run of a row.
+
+    Attributes:
+        seed: Its `config.seed`.
+        fold: Number of the fold that it is evaluated on, counted from 0; None without cross-validation.
+
+    Example:
+        >>> RunKey(0).name, RunKey(0, fold=2).label
+        ('seed_0', 'seed 0, fold 2')
+    """
+
+    seed: int
+    fold: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Its folder in that of the row."""
+        return f"seed_{self.seed}" + ("" if self.fold is None else f"_fold_{self.fold}")
+
+    @property
+    def label(self) -> str:
+        """Its name in messages."""
+        return f"seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
+
+
+def run_keys(seeds: int, folds: int | None = None) -> list[RunKey]:
+    """Returns the runs of each row, those of the first seed first.
+
+    Example:
+        >>> [key.name for key in run_keys(2)]
+        ['seed_0', 'seed_1']
+    """
+    return [RunKey(seed, fold) for seed in range(seeds) for fold in ([None] if folds is None else range(folds))]
+
+
 class Study:
     """The record of a study in WORKDIR/study.json.
 
     Attributes:
         workdir: Folder of the study, local or gs://.
-        about: What all runs have in common: "checkpoint", "split", "command", "machine".
+        about: What all runs have in common: "checkpoint", "split", "command", "machine", and the number of "folds" of a
+            cross-validation, else None.
         rows: One dictionary for each row of the table: "name", "folder", "flags" of train.py, "config", "params",
-            "madds", and the "metric" that is compared: its "name" among the results of eval.py, and its "title".
-        runs: All started runs, by "FOLDER/seed_K": "row", "seed", "status", "commands", and "seconds" of training for
-            each attempt. A finished run also has "versions", "images_per_second" of training, and the results of
-            eval.py, metrics such as "top1" as shares of 1. A failed run has "output", its last lines. Runs of rows
-            that the latest command leaves out stay here; the table does not show them.
+            "madds", and the "metric" that is compared: its "name" among the results of eval.py, and its "title". A row
+            of a search also has "search", the name of the row that it changes, and "parameters", the values by field.
+        runs: All started runs, by "FOLDER/seed_K": "row", "seed", "fold", "status", "commands", and "seconds" of
+            training for each attempt. A finished run also has "versions", "images_per_second" of training, and the
+            results of eval.py, metrics such as "top1" as shares of 1. A failed run has "output", its last lines. Runs
+            of rows that the latest command leaves out stay here; the table does not show them.
 
     Raises:
         ConfigError: study.json exists and cannot be read.
@@ -49,16 +88,16 @@ class Study:
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is not the record of a study ({error}); restore it or move it away") from error
 
-    def run(self, row: dict, seed: int) -> dict:
+    def run(self, row: dict, key: RunKey) -> dict:
         """Returns the record of a run, which is created if the run was never started."""
-        new = {"status": None, "row": row["name"], "seed": seed, "seconds": []}
-        return self.runs.setdefault(f"{row['folder']}/seed_{seed}", new)
+        new = {"status": None, "row": row["name"], "seed": key.seed, "fold": key.fold, "seconds": []}
+        return self.runs.setdefault(f"{row['folder']}/{key.name}", new)
 
     def runs_with(self, status: str, row: dict) -> list[dict]:
-        """Returns the runs of a row that have this status, ordered by seed."""
+        """Returns the runs of a row that have this status, ordered by seed and fold."""
         prefix = f"{row['folder']}/"
         runs = [run for key, run in self.runs.items() if key.startswith(prefix) and run["status"] == status]
-        return sorted(runs, key=lambda run: run["seed"])
+        return sorted(runs, key=lambda run: (run["seed"], run.get("fold") or 0))
 
     def results(self, row: dict) -> dict:
         """Returns the results of a row's finished runs.
@@ -96,16 +135,20 @@ class Study:
         table = tabulate.tabulate(cells, "keys", "pipe", disable_numparse=True, colalign=alignment)
         best = " (selected on the config's `eval_split`)" if about["checkpoint"] == "best" else ""
         versions = {run["versions"]["tensorflow"] for row in self.rows for run in self.runs_with(FINISHED, row)}
+        split, runs = f"`{about['split']}`", "seeds"
+        if about.get("folds"):
+            split, runs = f"the left-out part of the training split, one of {about['folds']} folds,", "runs"
         lines = [
             table,
             "",
-            f"{self.metric_title} on `{about['split']}` of each run's {about['checkpoint']} checkpoint{best}: mean ± "
-            f"sample standard deviation over the seeds. Images/s and minutes are those of training. "
+            f"{self.metric_title} on {split} of each run's {about['checkpoint']} checkpoint{best}: mean ± "
+            f"sample standard deviation over the {runs}. Images/s and minutes are those of training. "
             f"TensorFlow {', '.join(sorted(versions)) or '-'}. `{about['command']}`",
         ]
         for row in self.rows:
             for run in self.runs_with(FAILED, row):
-                lines.append(f"\nFailed: {row['name']}, seed {run['seed']}: {run['output'][-1]}")
+                label = RunKey(run["seed"], run.get("fold")).label
+                lines.append(f"\nFailed: {row['name']}, {label}: {run['output'][-1]}")
         return "\n".join(lines) + "\n"
 
     def _cells(self, row):

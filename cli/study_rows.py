@@ -1,6 +1,7 @@
-"""Rows of a comparison, from the flags --config, --set and --override: configs and changed fields."""
+"""Rows of a comparison, from the flags --config, --set, --sweep and --override: configs and changed fields."""
 
 import collections
+import itertools
 import json
 import pathlib
 import re
@@ -11,25 +12,50 @@ from convzoo.errors import ConfigError
 
 
 def expand_rows(
-    configs: Sequence[str], changes: Sequence[str], overrides: Sequence[str]
+    configs: Sequence[str], changes: Sequence[str], overrides: Sequence[str], sweeps: Sequence[str] = ()
 ) -> Iterator[tuple[str, str, list[str]]]:
     """Yields one row for each config, and one for each pair of a config and a change.
+
+    With sweeps, each of these rows becomes one row for every combination of their values.
 
     Args:
         configs: Config files, such as "configs/x.py" or "FILE:VARIANT".
         changes: Changes, such as "NAME: config.FIELD=VALUE ...".
         overrides: Fields to override in all rows, such as "config.FIELD=VALUE".
+        sweeps: Fields with several values, such as "config.FIELD=VALUE,VALUE".
 
     Yields:
         Name of the row, config file, overridden fields.
 
     Raises:
-        ConfigError: A change or an override has another format.
+        ConfigError: A change, an override or a sweep has another format.
 
     Example:
         >>> list(expand_rows(["configs/x.py"], ["low: config.optimizer.learning_rate=0.1"], []))
         [('x', 'configs/x.py', []), ('x low', 'configs/x.py', ['config.optimizer.learning_rate=0.1'])]
+        >>> [name for name, *_ in expand_rows(["configs/x.py"], [], [], ["config.epochs=1,2"])]
+        ['x epochs=1', 'x epochs=2']
     """
+    grid = _grid(sweeps)
+    for name, path, fields in _expand_changes(configs, changes, overrides):
+        for labels, values in grid:
+            yield " ".join([name, *labels]), path, [*fields, *values]
+
+
+def _grid(sweeps):
+    """Returns (labels, fields) of every combination; one without labels and fields if there are no sweeps."""
+    axes = []
+    for text in sweeps:
+        field, _, values = _field(text).partition("=")
+        # Commas within brackets belong to a value.
+        values = [value.strip() for value in re.findall(r"(?:[^,([{]|[(][^)]*[)]|\[[^\]]*\]|{[^}]*})+", values)]
+        if not all(values) or not values:
+            raise ConfigError(f"cannot read --sweep={text!r}; write config.FIELD=VALUE,VALUE")
+        axes.append([(f"{field.rpartition('.')[2]}={value}", f"{field}={value}") for value in values])
+    return [([label for label, _ in cell], [field for _, field in cell]) for cell in itertools.product(*axes)]
+
+
+def _expand_changes(configs, changes, overrides):
     common = [_field(text) for text in overrides]
     for config in configs:
         path, _, variant = config.partition(":")
@@ -81,11 +107,39 @@ def make_row(name: str, path: str, fields: Sequence[str], known_rows: Sequence[d
     return {**row, "params": counted.params, "madds": counted.madds}
 
 
+def fold_splits(split: str, fold: int, folds: int) -> tuple[list[str], str]:
+    """Returns the fields of a run of a cross-validation, and the split of its evaluation.
+
+    Args:
+        split: Training split of the config, a name without a slice.
+        fold: Number of the left-out part, counted from 0.
+        folds: Number of parts.
+
+    Raises:
+        ConfigError: The split has a slice, or there are not 2 to 100 folds.
+
+    Example:
+        >>> fold_splits("train", 1, 4)
+        (['config.data.train_split=train[:25%]+train[50%:]', 'config.data.eval_split=train[25%:50%]'], 'train[25%:50%]')
+    """
+    if not 2 <= folds <= 100:
+        raise ConfigError(f"--folds={folds} is not between 2 and 100")
+    if re.search(r"[\[+]", split):
+        raise ConfigError(f"--folds divides a whole split, but config.data.train_split is {split!r}; override it")
+    start, stop = round(100 * fold / folds), round(100 * (fold + 1) / folds)
+    left_out = f"{split}[{start}%:{stop}%]"
+    parts = ([f"{split}[:{start}%]"] if start else []) + ([f"{split}[{stop}%:]"] if stop < 100 else [])
+    return [f"config.data.train_split={'+'.join(parts)}", f"config.data.eval_split={left_out}"], left_out
+
+
 def check_unique(names: Iterable[str]) -> None:
     """Raises ConfigError if two rows have the same name."""
     for name, count in collections.Counter(names).items():
         if count > 1:
-            raise ConfigError(f"{count} rows have the name {name!r}; rename a config file, its variant or a --set")
+            raise ConfigError(
+                f"{count} rows have the name {name!r}; rename a config file, its variant or a --set, or sweep a "
+                "value once"
+            )
 
 
 def _field(text: str) -> str:

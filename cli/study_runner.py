@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 from convzoo.cli.startup import LOG_MESSAGE
-from convzoo.cli.study import FAILED, FINISHED, INTERRUPTED, Study, training_rate
+from convzoo.cli.study import FAILED, FINISHED, INTERRUPTED, RunKey, Study, training_rate
+from convzoo.cli.study_rows import fold_splits
 from convzoo.errors import ConfigError
 from convzoo.files import read_text
 from convzoo.training.evaluation import EVALUATIONS_FOLDER
@@ -60,25 +61,29 @@ class StudyRunner:
         self._all_cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
         self._workers = []
 
-    def run(self, num_seeds: int) -> None:
-        """Makes the missing runs, those of seed 0 first.
+    def run(self, keys: Sequence[RunKey], rows: Sequence[dict] | None = None) -> None:
+        """Makes the missing runs of some rows of the study, by default of all, those of the first key first.
 
         Raises:
             KeyboardInterrupt: A signal stopped the study.
         """
         try:
-            asyncio.run(self._run_missing(num_seeds))
+            asyncio.run(self._run_missing(keys, self._study.rows if rows is None else rows))
         except asyncio.CancelledError as error:
             raise KeyboardInterrupt from error
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
 
-    async def _run_missing(self, num_seeds):
+    async def _run_missing(self, keys, rows):
         study = self._study
-        finished = {row["name"]: [run["seed"] for run in study.runs_with(FINISHED, row)] for row in study.rows}
-        missing = [(row, seed) for seed in range(num_seeds) for row in study.rows if seed not in finished[row["name"]]]
-        total = len(study.rows) * num_seeds
-        print(f"{len(study.rows)} rows, {num_seeds} seeds: {total} runs, {len(missing)} to make", flush=True)
+        missing = [
+            (row, key)
+            for key in keys
+            for row in rows
+            if study.runs.get(f"{row['folder']}/{key.name}", {}).get("status") != FINISHED
+        ]
+        total = len(rows) * len(keys)
+        print(f"{len(rows)} rows, {len(keys)} runs each: {total} runs, {len(missing)} to make", flush=True)
         study.write()
         queue = collections.deque(enumerate(missing, start=1))
         self._handle_signals(asyncio.current_task())
@@ -100,12 +105,12 @@ class StudyRunner:
         """Makes runs from the queue, one after the other, on these cores."""
         study = self._study
         while queue:
-            number, (row, seed) = queue.popleft()
-            label, run = f"[{number}/{total}] {row['name']}, seed {seed}", study.run(row, seed)
+            number, (row, key) = queue.popleft()
+            label, run = f"[{number}/{total}] {row['name']}, {key.label}", study.run(row, key)
             prefix = "    " if len(self._core_sets) == 1 else f"    [{number}] "
             print(f"{label}: started", flush=True)
             try:
-                await self._make(row, seed, run, cores, prefix)
+                await self._make(row, key, run, cores, prefix)
             except asyncio.CancelledError:
                 print(f"{label}: interrupted; the same command resumes it", flush=True)
                 raise
@@ -114,14 +119,24 @@ class StudyRunner:
             print(f"{label}: {self._outcome(run)}; {self._remaining([row for _, (row, _) in queue])}", flush=True)
             self._on_run_end()
 
-    async def _make(self, row, seed, run, cores, prefix):
+    async def _make(self, row, key, run, cores, prefix):
         """Trains and evaluates one run and updates its record."""
-        checkpoint, split = self._study.about["checkpoint"], self._study.about["split"]
-        workdir = os.path.join(self._study.workdir, row["folder"], f"seed_{seed}")
+        about = self._study.about
+        checkpoint, split, fold_flags = about["checkpoint"], about["split"], []
+        if key.fold is not None:
+            fields, split = fold_splits(row["config"]["data"]["train_split"], key.fold, about["folds"])
+            fold_flags = [f"--{field}" for field in fields]
+        workdir = os.path.join(self._study.workdir, row["folder"], key.name)
         evaluation = os.path.join(
             workdir, EVALUATIONS_FOLDER, f"{checkpoint}_{urllib.parse.quote(split, safe='')}.json"
         )
-        train = ["train.py", *shlex.split(row["flags"]), f"--config.seed={seed}", f"--workdir={workdir}"]
+        train = [
+            "train.py",
+            *shlex.split(row["flags"]),
+            f"--config.seed={key.seed}",
+            *fold_flags,
+            f"--workdir={workdir}",
+        ]
         evaluate = [
             "eval.py", f"--workdir={workdir}", f"--checkpoint={checkpoint}", f"--split={split}",
             f"--output={evaluation}",
@@ -197,7 +212,8 @@ class StudyRunner:
             minutes = sum(run["seconds"]) / 60
             row = next(row for row in self._study.rows if row["name"] == run["row"])
             metric = row["metric"]
-            result = f"{metric['title']} {run[metric['name']]:.2%} on {self._study.about['split']}"
+            split = "its fold" if run["fold"] is not None else self._study.about["split"]
+            result = f"{metric['title']} {run[metric['name']]:.2%} on {split}"
             return f"{result}, {minutes:.1f} minutes of training"
         return f"failed: {run['output'][-1]}"
 

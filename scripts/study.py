@@ -16,6 +16,18 @@ disappear from the table; their runs are kept. A failed run does not stop the ot
 --jobs=2 --devices=cpu makes two runs at the same time, each on half of the CPU cores, because small networks do not
 use many cores well. The images per second are then those of one run.
 
+A --sweep is a field with several values: it turns every row into one row for each value, and several sweeps into one
+for each combination. A --search is a field with a range; Optuna (pip install -e '.[search]') proposes --trials rows for
+each of the rows above, the next from the results of those before:
+
+    python scripts/study.py --workdir=runs/studies/grid --config=configs/x.py --seeds=1 --split=val \
+        --sweep=config.optimizer.learning_rate=0.05,0.1,0.2 --sweep=config.weight_decay=0.0,1e-4
+    python scripts/study.py --workdir=runs/studies/search --config=configs/x.py --seeds=1 --split=val --trials=20 \
+        --search='config.optimizer.learning_rate=float(0.01, 1.0, log)' --search='config.ema_decay=choice(0.0, 0.99)'
+
+--folds=5 is cross-validation: each row trains five times a seed, without one fifth of its training split, and is
+evaluated on that fifth. Slices of a split in percent do not overlap, see docs/data.md.
+
 --checkpoint=best selects the checkpoint with the best metric on the config's eval_split. If --split is the same split,
 its result is biased upwards; use --checkpoint=newest then.
 """
@@ -24,6 +36,7 @@ import argparse
 import os
 import platform
 import shlex
+import statistics
 import sys
 
 from absl import flags
@@ -42,6 +55,15 @@ OVERRIDE = flags.DEFINE_multi_string("override", [], "Override of all rows, such
 SET = flags.DEFINE_multi_string(
     "set", [], "Further rows: 'NAME: config.FIELD=VALUE ...', for every config; repeatable."
 )
+SWEEP = flags.DEFINE_multi_string("sweep", [], "'config.FIELD=VALUE,VALUE': a row for each value; repeatable.")
+SEARCH = flags.DEFINE_multi_string(
+    "search",
+    [],
+    "'config.FIELD=float(LOW, HIGH)', 'float(LOW, HIGH, log)', 'int(LOW, HIGH)' or 'choice(VALUE, VALUE)': a field "
+    "whose values Optuna proposes; repeatable.",
+)
+TRIALS = flags.DEFINE_integer("trials", None, "Number of proposals of --search for each row.", lower_bound=1)
+FOLDS = flags.DEFINE_integer("folds", None, "Parts of the training split for cross-validation.", lower_bound=2)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Number of runs of each row.", lower_bound=1)
 JOBS = flags.DEFINE_integer("jobs", 1, "Simultaneous runs, which share the CPU cores.", lower_bound=1)
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "newest"], "Checkpoint to evaluate.")
@@ -57,8 +79,9 @@ def main():
     program.require("workdir")
 
     from convzoo.cli.markdown import check_markers, write_between
-    from convzoo.cli.study import FAILED, RECORD_FILE, Study
+    from convzoo.cli.study import FAILED, RECORD_FILE, Study, run_keys
     from convzoo.cli.study_runner import StudyRunner, divide_cores
+    from convzoo.cli.study_search import parse_space
     from convzoo.training.workdir import lock_workdir
 
     def write_table():
@@ -78,8 +101,16 @@ def main():
         write_table()
         return
     program.require("config")
-    core_sets = divide_cores(JOBS.value, flags.FLAGS.devices)
-    _set_rows(study)
+    if bool(SEARCH.value) != bool(TRIALS.value):
+        raise ConfigError("--search and --trials belong together; give both or none")
+    if FOLDS.value and (CHECKPOINT.value == "best" or flags.FLAGS["split"].present):
+        raise ConfigError(
+            f"--folds={FOLDS.value} evaluates the fold that would select the best checkpoint; give "
+            "--checkpoint=newest, and no --split"
+        )
+    core_sets, space = divide_cores(JOBS.value, flags.FLAGS.devices), parse_space(SEARCH.value) if SEARCH.value else {}
+    keys = run_keys(SEEDS.value, FOLDS.value)
+    bases = _set_rows(study, keys, space)
     device_flags = [
         f"--{name}={flags.FLAGS[name].value}"
         for name in ("tpu", "tpu_zone", "gcp_project", "devices")
@@ -94,28 +125,41 @@ def main():
             lock=lock,
             on_run_end=write_table,
         )
-        runner.run(SEEDS.value)
+        runner.run(keys)
+        while space and (new_rows := _propose_rows(study, bases, keys, space)):
+            runner.run(keys, new_rows)
     write_table()
+    for base, *_ in bases if space else ():
+        if results := [(value, row) for row, value in _trials(study, base) if value is not None]:
+            value, row = max(results, key=lambda result: result[0])
+            print(f"{base}: best {study.metric_title} {value:.2f} %: {row['name']}, {row['flags']}")
     if failed := sum(len(study.runs_with(FAILED, row)) for row in study.rows):
         print(f"study.py: {failed} runs failed; the same command repeats them", file=sys.stderr)
         sys.exit(1)
 
 
-def _set_rows(study):
-    """Checks the rows of this command and replaces those of the study."""
+def _set_rows(study, keys, space):
+    """Checks the rows of this command and replaces those of the study. Returns the arguments of the rows."""
     from convzoo.cli.study_rows import check_unique, expand_rows
+    from convzoo.cli.study_search import propose
 
-    for name, value in (("checkpoint", CHECKPOINT.value), ("split", SPLIT.value)):
-        if study.runs and study.about[name] != value:
+    for name, value in (("checkpoint", CHECKPOINT.value), ("split", SPLIT.value), ("folds", FOLDS.value)):
+        if study.runs and study.about.get(name) != value:
             raise ConfigError(
-                f"the study in --workdir={WORKDIR.value} evaluates --{name}={study.about[name]}, not {value}; choose "
+                f"the study in --workdir={WORKDIR.value} has --{name}={study.about.get(name)}, not {value}; choose "
                 "another --workdir"
             )
-    rows = [_make_row(study, *row) for row in expand_rows(CONFIG.value, SET.value, OVERRIDE.value)]
+    bases = list(expand_rows(CONFIG.value, SET.value, OVERRIDE.value, SWEEP.value))
+    rows = [_make_row(study, keys, *base) for base in bases]
     check_unique(row["name"] for row in rows)
     if len(metrics := {row["metric"]["title"] for row in rows}) > 1:
         raise ConfigError(f"the rows have different metrics ({', '.join(sorted(metrics))}); compare rows of one task")
     check_unique(row["folder"] for row in rows)
+    if space:
+        (proposal,) = propose(space, [], 1)
+        for _, path, fields in bases:
+            program.read_config(path, [*fields, *_changes(proposal)])  # reports unknown fields
+        rows = [row for base in bases for row in _recorded_trials(study, keys, base, space)]
     # --markers does not belong to the experiment, so the recorded command leaves it out.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--markers")
@@ -124,14 +168,16 @@ def _set_rows(study):
     study.about = {
         "checkpoint": CHECKPOINT.value,
         "split": SPLIT.value,
+        "folds": FOLDS.value,
         "command": shlex.join(["python", "scripts/study.py", *arguments]),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
     }
+    return bases
 
 
-def _make_row(study, name, path, fields):
+def _make_row(study, keys, name, path, fields):
     """Returns a row as in `Study.rows`, after checks of its config, its data and its existing runs."""
-    from convzoo.cli.study_rows import make_row
+    from convzoo.cli.study_rows import fold_splits, make_row
     from convzoo.training import experiment
     from convzoo.training.workdir import has_config, save_or_verify_config
 
@@ -140,14 +186,64 @@ def _make_row(study, name, path, fields):
             raise ConfigError(f"the study sets the seeds, so {field} has no effect; use --seeds")
     config = program.read_config(path, fields)
     row = make_row(name, path, fields, study.rows)
-    experiment.open_source(config).num_examples(SPLIT.value)
-    for seed in range(SEEDS.value):
-        workdir = os.path.join(WORKDIR.value, row["folder"], f"seed_{seed}")
+    source = experiment.open_source(config)
+    for key in keys:
+        split, run_fields = SPLIT.value, []
+        if key.fold is not None:
+            run_fields, split = fold_splits(config.data.train_split, key.fold, FOLDS.value)
+        source.num_examples(split)
+        workdir = os.path.join(WORKDIR.value, row["folder"], key.name)
         if has_config(workdir):
-            run_config = config.copy_and_resolve_references()
-            run_config.seed = seed
+            run_config = program.read_config(path, [*fields, *run_fields, f"config.seed={key.seed}"])
             save_or_verify_config(run_config, workdir)
     return row
+
+
+def _make_trial(study, keys, base, number, parameters):
+    """Returns a row of a search: that of `base` with the proposed values."""
+    name, path, fields = base
+    row = _make_row(study, keys, f"{name} trial_{number}", path, [*fields, *_changes(parameters)])
+    return {**row, "search": name, "parameters": parameters}
+
+
+def _changes(parameters):
+    return [f"{field}={value}" for field, value in parameters.items()]
+
+
+def _recorded_trials(study, keys, base, space):
+    """Returns the rows of earlier trials of a search, after checks that this command has the same search."""
+    rows = []
+    for number, (row, _) in enumerate(_trials(study, base[0]), start=1):
+        if row["parameters"].keys() != space.keys():
+            raise ConfigError(
+                f"the study in --workdir={WORKDIR.value} searches {', '.join(row['parameters'])}, not "
+                f"{', '.join(space)}; choose another --workdir"
+            )
+        rows.append(_make_trial(study, keys, base, number, row["parameters"]))
+    return rows
+
+
+def _trials(study, name):
+    """Returns the rows of the search that changes row `name`, and the mean metric of each, None without a result."""
+    rows = [row for row in study.rows if row.get("search") == name]
+    values = [study.results(row)["values"] for row in rows]
+    return [(row, statistics.mean(results) if results else None) for row, results in zip(rows, values, strict=True)]
+
+
+def _propose_rows(study, bases, keys, space):
+    """Adds the next rows of the searches to the study and returns them; none if all have --trials."""
+    from convzoo.cli.study_search import propose
+
+    new_rows = []
+    for base in bases:
+        trials = [(row["parameters"], value) for row, value in _trials(study, base[0])]
+        # Simultaneous runs that the seeds of one trial do not fill run several trials.
+        count = min(TRIALS.value - len(trials), max(1, JOBS.value // len(keys)))
+        proposals = propose(space, trials, count) if count > 0 else []
+        for number, parameters in enumerate(proposals, start=len(trials) + 1):
+            new_rows.append(_make_trial(study, keys, base, number, parameters))
+    study.rows += new_rows
+    return new_rows
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from convzoo.benchmarks import report
 from convzoo.benchmarks.studies.tuned_study import TunedStudy
 from convzoo.benchmarks.timing import time_alternating
 from convzoo.cli import markdown, plots, program
-from convzoo.cli.study import FINISHED, Study
+from convzoo.cli.study import FINISHED, Study, run_keys
 from convzoo.cli.study_rows import make_row
 from convzoo.cli.study_runner import StudyRunner, divide_cores
 from convzoo.configs.schema import from_dict
@@ -154,7 +154,7 @@ def _make_runs(study, record, name, rows, split, seeds):
             core_sets=divide_cores(flags.FLAGS.jobs, flags.FLAGS.devices),
             lock=lock,
             on_run_end=record.write,
-        ).run(seeds)
+        ).run(run_keys(seeds))
     record.write()
     return part
 

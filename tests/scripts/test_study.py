@@ -11,6 +11,7 @@ import pytest
 from helpers.programs import ROOT, TINY, run, usage_error
 
 ONE_EPOCH = "--override=config.epochs=1"
+AT_ONCE = (f"--jobs={min(2, len(os.sched_getaffinity(0)))}", "--devices=cpu")
 LOST = "--set=lost: config.optimizer.learning_rate=1e30"
 
 
@@ -24,8 +25,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "made"
     page = folder.with_name("page.md")
     page.write_text("before\n<!-- study:tiny -->\n<!-- /study:tiny -->\nafter\n")
-    at_once = (f"--jobs={min(2, len(os.sched_getaffinity(0)))}", "--devices=cpu")
-    result = study(folder, ONE_EPOCH, LOST, "--seeds=1", "--markers", f"{page}:tiny", *at_once)
+    result = study(folder, ONE_EPOCH, LOST, "--seeds=1", "--markers", f"{page}:tiny", *AT_ONCE)
     assert result.returncode == 1, result.stderr
     assert "1 runs failed" in result.stderr
     return folder
@@ -54,7 +54,7 @@ def test_finished_runs_are_not_repeated(made):
     before = (made / "study.json").read_text()
     result = study(made, ONE_EPOCH, "--seeds=1")
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "1 rows, 1 seeds: 1 runs, 0 to make\n"
+    assert result.stdout == "1 rows, 1 runs each: 1 runs, 0 to make\n"
     after = json.loads((made / "study.json").read_text())
     assert after["runs"] == json.loads(before)["runs"]
     assert "lost" not in (made / "table.md").read_text()
@@ -86,7 +86,7 @@ def test_it_is_drawn(made, tmp_path):
             [ONE_EPOCH, "--override=config.batch_size=32"],
             "batch_size is 16 in the workdir and 32 now",
         ),
-        ([ONE_EPOCH, "--split=train"], "evaluates --split=test, not train"),
+        ([ONE_EPOCH, "--split=train"], "has --split=test, not train"),
         ([ONE_EPOCH, "--markers=README.md:nothing"], "<!-- study:nothing -->"),
     ],
 )
@@ -108,6 +108,14 @@ def test_a_changed_study_is_refused(made, arguments, message):
         (["--set=a: config.epochs=1", "--set=a: config.epochs=2"], "'tiny a'"),
         (["--split=nowhere"], "nowhere"),
         (["--table_only"], "has no study.json"),
+        (["--sweep=config.epochs="], "write config.FIELD=VALUE,VALUE"),
+        (["--sweep=config.epochs=1,1"], "'tiny epochs=1'"),
+        (["--folds=3"], "--checkpoint=newest"),
+        (["--folds=3", "--checkpoint=newest", "--override=config.data.train_split=train[:9]"], "'train[:9]'"),
+        (["--search=config.epochs=int(1, 2)"], "--trials"),
+        (["--search=config.epochs=int(3, 2)", "--trials=1"], "write each field once"),
+        (["--search=config.epochs=1,2", "--trials=1"], "write each field once"),
+        (["--search=config.epoch=int(1, 2)", "--trials=1"], "epoch"),
         (["--jobs=2"], "--jobs=2"),
         (["--jobs=1000", "--devices=cpu"], "--jobs=1000 is more than the"),
     ],
@@ -115,6 +123,32 @@ def test_a_changed_study_is_refused(made, arguments, message):
 def test_usage_errors_write_nothing(arguments, message, tmp_path):
     assert message in usage_error(study(tmp_path / "study", *arguments))
     assert not (tmp_path / "study").exists()
+
+
+def test_search_with_cross_validation(tmp_path):
+    def search(trials):
+        return study(
+            tmp_path, ONE_EPOCH, "--seeds=1", "--folds=2", "--checkpoint=newest", f"--trials={trials}",
+            "--search=config.optimizer.learning_rate=float(0.01, 0.1, log)", *AT_ONCE,
+        )  # fmt: skip
+
+    result = search(1)
+    assert result.returncode == 0, result.stderr
+    record = json.loads((tmp_path / "study.json").read_text())
+    (row,) = record["rows"]
+    (rate,) = row["parameters"].values()
+    assert 0.01 <= rate <= 0.1
+    assert row["config"]["optimizer"]["learning_rate"] == rate
+    runs = [record["runs"][f"tiny_trial_1/seed_0_fold_{fold}"] for fold in range(2)]
+    assert [run["examples"] for run in runs] == [64, 64]
+    assert "--config.data.train_split=train[50%:]" in runs[0]["commands"][0].replace("'", "")
+    top1 = 50 * sum(run["top1"] for run in runs)
+    assert f"best top-1 {top1:.2f} %: tiny trial_1" in result.stdout
+    assert "one of 2 folds" in (tmp_path / "table.md").read_text()
+    result = search(1)
+    assert "2 runs, 0 to make" in result.stdout
+    other = ["--search=config.epochs=int(1, 2)", "--trials=1", "--seeds=1", "--folds=2", "--checkpoint=newest"]
+    assert "searches config.optimizer.learning_rate, not config.epochs" in usage_error(study(tmp_path, *other))
 
 
 def test_one_study_at_a_time(tmp_path):
