@@ -41,6 +41,7 @@ def open_source(spec, data_dir=None, label_kind="class"):
     | spec | data |
     |---|---|
     | `digits`, `digits:classes=0-6` | scikit-learn's 1,797 digits, 8x8; needs no network |
+    | `digits:classes=0-6,halves=48` | classes that join halves of two of these digits, for verification |
     | `tfds:NAME`, `tfds:NAME/CONFIG:VERSION` | TensorFlow Datasets; prepared on first use |
     | `folder:/path` | images /path/SPLIT/CLASS/image.jpg |
     | `tfrecord:/path`, `tfrecord:gs://bucket/path/train-*` | ImageNet's classic train-00000-of-01024, ... |

@@ -42,6 +42,28 @@ def test_digits_use_their_whole_range(digits):
     assert images.max() == 255
 
 
+def test_halves_of_digits(digits):
+    source = data.open_source("digits:classes=3-4,halves=5")
+    assert source.num_classes == 2 * 2 * 2 * 8
+    assert source.splits == {"train": 320, "test": 128}
+    for split, examples in (("train", 5), ("test", 2)):
+        originals = {digit: [e["image"] for e in _examples(digits, split) if e["label"] == digit] for digit in (3, 4)}
+        made = _examples(source, split)
+        assert [e["label"] for e in made] == list(np.repeat(range(64), examples))
+        for example in made:
+            name, *orientation = source.class_names[example["label"]].split(", ")
+            first, relation, second = name.split()
+            image = example["image"]
+            if "mirrored" in orientation:
+                image = image[:, ::-1]
+            turns = [int(words.split()[-1]) // 90 for words in orientation if words.startswith("rotated")]
+            image = np.rot90(image, -sum(turns))
+            axis = 0 if relation == "above" else 1
+            for part, digit in enumerate((first, second)):
+                half = np.split(image, 2, axis)[part]
+                assert any(np.array_equal(half, np.split(o, 2, axis)[part]) for o in originals[int(digit)])
+
+
 def test_digits_with_data_dir(tmp_path):
     data.open_source("digits", data_dir=str(tmp_path / "sets"))
     assert (tmp_path / "sets" / "digits").is_dir()
@@ -110,6 +132,8 @@ def test_splits_that_cannot_be_read(split, idx_folder):
         ("", ["'' is unknown", "digits, fake, folder, glyphs, idx, tfds"]),
         ("mnist", ["'mnist' is unknown", "digits, fake, folder, glyphs, idx, tfds"]),
         ("digits:8", ["is not classes=FIRST-LAST"]),
+        ("digits:classes=6-0", ["is not classes=FIRST-LAST"]),
+        ("digits:classes=0-6,halves=0", ["halves=N, N from 1 to 999"]),
         ("fake:color=1", ["'color=1'", "classes=N"]),
         ("fake:size=0", ["'size=0'"]),
         ("fake:size", ["'size'"]),
