@@ -138,7 +138,8 @@ def _exit(status):
 def _parse(arguments, values=flags.FLAGS):
     try:
         _check_encoding(arguments)
-        arguments = [_find_config(argument) for argument in _join_config(arguments)]
+        end = arguments.index("--") if "--" in arguments else len(arguments)  # what follows is for another program
+        arguments = [*map(_find_config, _join_config(arguments[:end])), *arguments[end:]]
         with _config_file_errors(arguments):
             remaining = values(arguments)
         for name in values:

@@ -49,24 +49,24 @@ tpu_vm() {
     fi
 }
 
-# Runs a command on the TPU VM.
+# Runs a command on the TPU VM: on_vm COMMAND [WORKER]. WORKER is 0, the first host, or "all".
 on_vm() {
-    tpu_vm ssh "$name" --worker=0 "--command=$1"
+    tpu_vm ssh "$name" "--worker=${2:-0}" "--command=$1"
 }
 
 create() {
     tpu_vm create "$name" "--accelerator-type=$type" "--version=$version" ${spot:+--spot}
 }
 
-# Copies the last commit to the TPU VM and creates the environment.
+# Copies the last commit to all hosts of the TPU VM and creates the environment.
 install() {
     local project_folder archive code=0
     project_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
     archive=$(mktemp -d)/convzoo.tar.gz
     # One && chain, because callers that test the result disable `set -e`.
     git -C "$project_folder" archive -o "$archive" HEAD &&
-        tpu_vm scp "$archive" "$name:convzoo.tar.gz" --worker=0 &&
-        on_vm 'mkdir -p convzoo && tar -xzf convzoo.tar.gz -C convzoo && convzoo/scripts/tpu_vm/on_vm.sh install' ||
+        tpu_vm scp "$archive" "$name:convzoo.tar.gz" --worker=all &&
+        on_vm 'mkdir -p convzoo && tar -xzf convzoo.tar.gz -C convzoo && convzoo/scripts/tpu_vm/on_vm.sh install' all ||
         code=$?
     rm -r "$(dirname "$archive")"
     return $code

@@ -5,8 +5,7 @@
 #
 #   --name, --zone   name and zone of the TPU VM
 #   --project        Cloud project; default: that of gcloud
-#   --type           accelerator type (v5litepod-8) with one host; slices of several hosts were not tested, and convzoo
-#                    would be installed on the first host only
+#   --type           accelerator type (v5litepod-8); docs/cloud_tpu.md describes slices of several hosts
 #   --version        runtime version (v2-alpha-tpuv5-lite); it must match the type
 #   --spot           cheaper, and may be preempted at any time
 #   --dry-run        print the commands without running them

@@ -6,6 +6,8 @@
 #   on_vm.sh status FLAGS     prints not installed, stopped, running, busy (other FLAGS), finished or failed
 #   on_vm.sh last | follow    prints the last lines of the log, or follows it
 #   on_vm.sh run FLAGS        like start, in the foreground
+#   on_vm.sh serve            on every host of a slice of several: serves its chips in the background, on port 8470, to the
+#                             training on the first host, whose --tpu lists the hosts as grpc://ADDRESS:8470,...
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 environment=$HOME/convzoo-env
@@ -23,8 +25,21 @@ install() {
     touch "$environment/installed"
 }
 
+# Starts a TensorFlow server. start_grpc_tpu_worker belongs to the tensorflow-tpu wheel.
+run_server() {
+    exec 9> "$folder/server_lock"
+    flock --nonblock 9 || { echo "on_vm.sh: a server is already running" >&2; exit 1; }
+    set_environment --tpu=local
+    exec "$environment/bin/start_grpc_tpu_worker"
+}
+
 # TensorFlow finds the chips through the PJRT plug-in of libtpu only if these are set before its import.
+# With the flag --tpu=grpc://..., servers use the chips, those of this host too.
 set_environment() {
+    if [[ " $*" == *' --tpu=grpc://'* ]]; then
+        export TPU_LOAD_LIBRARY=0
+        return
+    fi
     export PJRT_DEVICE=TPU
     export NEXT_PLUGGABLE_DEVICE_USE_C_API=true
     TF_PLUGGABLE_DEVICE_LIBRARY_PATH=$("$environment/bin/python" -c \
@@ -37,7 +52,7 @@ set_environment() {
 # Trains until the last step. train.py resumes from the newest checkpoint of its workdir.
 run() {
     local failures=0 begin code
-    if ! set_environment; then
+    if ! set_environment "$@"; then
         echo "on_vm.sh: libtpu is not installed; giving up"
         echo failed > "$folder/end"
         return 1
@@ -94,6 +109,8 @@ mkdir -p "$folder"
 case ${1:-} in
     install) install ;;
     start) setsid nohup "${BASH_SOURCE[0]}" run "${@:2}" >> "$folder/train.log" 2>&1 < /dev/null & ;;
+    serve) setsid nohup "${BASH_SOURCE[0]}" run_server >> "$folder/server.log" 2>&1 < /dev/null & ;;
+    run_server) run_server ;;
     run) locked_run "${@:2}" ;;
     status) status "${@:2}" ;;
     last) tail -n 30 "$folder/train.log" ;;
