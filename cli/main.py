@@ -37,6 +37,7 @@ _PROGRAMS = {
     "draw-study": "convzoo.scripts.draw_study",
     "prepare-emoji": "convzoo.scripts.prepare_emoji",
     "tpu-compile": "convzoo.scripts.tpu_compile",
+    "tpu-server": "convzoo.scripts.tpu_server",
     "tpu-status": "convzoo.scripts.tpu_status",
     "verify": "convzoo.scripts.verify",
 }

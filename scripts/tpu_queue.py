@@ -3,9 +3,9 @@ r"""Trains on Cloud TPUs that it requests as a queued resource, and deletes them
     python scripts/tpu_queue.py --name=my-run --zone=us-central1-a --accelerator_type=v5litepod-8 --spot -- \
         --config=configs/efficientnet_condconv_imagenet.py:b0_8e --workdir=gs://my-bucket/b0_8e
 
-The flags of train.py follow --. With --spot, preempted TPUs are requested again and the training resumes from its newest
-checkpoint. Ctrl-C deletes the TPUs; files in gs:// remain. Exit status: 0 if the training reached its last step, 1 if it
-failed or TPUs could not be had, 2 for invalid flags or a name that exists.
+The flags of train.py follow --. With --spot, preempted TPUs are requested again and the training resumes from its
+newest checkpoint. Ctrl-C deletes the TPUs; files in gs:// remain. Exit status: 0 if the training reached its last
+step, 1 if it failed or TPUs were not available, 2 for invalid flags or a name that exists.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
     python scripts/tpu_server.py --port=8470
 
-It runs on every host of the slice. The training lists them: --tpu=grpc://host1:8470,grpc://host2:8470. The server listens
-on all network interfaces without a password. SIGTERM or Ctrl-C ends it.
+It runs on every host of the slice. The training lists them: --tpu=grpc://host1:8470,grpc://host2:8470. The server
+listens on all network interfaces without a password. SIGTERM or Ctrl-C ends it.
 """
 
 import time

@@ -78,25 +78,18 @@ class _Node:
     state: str = ""
 
 
-def train(
-    request: Request,
-    flags: Sequence[str],
-    poll: float,
-    log: Callable[[str], None],
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
+def train(request: Request, flags: Sequence[str], poll: float, log: Callable[[str], None]) -> None:
     """Requests TPUs, runs `train.py` on them until it ends with status 0, and deletes them.
 
-    With `request.spot`, preempted TPUs are deleted and requested again; the training resumes from its newest checkpoint.
-    SIGINT, SIGTERM and SIGHUP delete the TPUs. A second SIGINT ends at once, without waiting for the deletion. Only a
-    queued resource with the label that this call has given it is ever deleted.
+    With `request.spot`, preempted TPUs are deleted and requested again; the training resumes from its newest
+    checkpoint. SIGINT, SIGTERM and SIGHUP delete the TPUs. A second SIGINT ends at once, without waiting for the
+    deletion. Only a queued resource with the label that this call has given it is ever deleted.
 
     Args:
         request: The TPUs.
         flags: Flags of train.py except --tpu; "{node}" stands for the index of the node.
         poll: Seconds between queries.
         log: Called with each message.
-        sleep: Replaces `time.sleep` in tests.
 
     Raises:
         ConfigError: A flag is invalid, or a queued resource with this name exists.
@@ -108,7 +101,7 @@ def train(
             f"{_PROJECT} is not a clone of the repository; run the program in one, whose commit it installs"
         )
     _check_flags(flags, request.node_count)
-    _Queue(request, flags, poll, log, sleep).run()
+    _Queue(request, flags, poll, log).run()
 
 
 def _check_flags(flags, node_count):
@@ -133,8 +126,8 @@ def _check_flags(flags, node_count):
 class _Queue:
     """One call of `train`."""
 
-    def __init__(self, request, flags, poll, log, sleep):
-        self._request, self._poll, self._log, self._sleep = request, poll, log, sleep
+    def __init__(self, request, flags, poll, log):
+        self._request, self._poll, self._log = request, poll, log
         self._run_id = uuid.uuid4().hex
         self._signals = _Signals()
         self._flags = list(flags)
@@ -147,8 +140,8 @@ class _Queue:
         with self._signals:
             if self._describe(of_anyone=True) is not None:
                 raise ConfigError(
-                    f"a queued resource {self._request.name!r} exists in {self._request.zone}; choose another --name, or "
-                    f"delete it: {shlex.join(self._delete_command())}"
+                    f"a queued resource {self._request.name!r} exists in {self._request.zone}; choose another --name, "
+                    f"or delete it: {shlex.join(self._delete_command())}"
                 )
             try:
                 self._train()
@@ -177,7 +170,7 @@ class _Queue:
                     raise
                 self._log(f"{error}; trying again in {self._poll:g} s")
             if not all(node.is_finished for node in self._nodes):
-                self._sleep(self._poll)
+                time.sleep(self._poll)
 
     def _step(self):
         """Queries the state once and does what it calls for."""
@@ -259,7 +252,7 @@ class _Queue:
                             f"{shlex.join(self._delete_command())}"
                         ) from error
                     self._log(f"{error}; trying again in {self._poll:g} s")
-                    self._sleep(self._poll)
+                    time.sleep(self._poll)
                 except KeyboardInterrupt:
                     self._log(f"not deleted; run {shlex.join(self._delete_command())}")
                     raise
@@ -280,8 +273,8 @@ class _Queue:
         labels = resource["tpu"]["nodeSpec"][0]["node"].get("labels", {})
         if not of_anyone and labels.get(_LABEL) != self._run_id:
             raise ConfigError(
-                f"the queued resource {self._request.name!r} was created by someone else and is left alone; choose another "
-                "--name"
+                f"the queued resource {self._request.name!r} was created by someone else and is left alone; choose "
+                "another --name"
             )
         state = resource["state"]
         return state["state"], state.get("failedData", {}).get("error", {}).get("message", "")

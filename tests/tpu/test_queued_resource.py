@@ -9,8 +9,8 @@ import pytest
 from helpers.programs import ROOT, TINY, run
 
 from convzoo.errors import ConfigError, UnavailableError
-from convzoo.training.signals import Interrupted
 from convzoo.tpu import queued_resource
+from convzoo.training.signals import Interrupted
 
 REQUEST = queued_resource.Request("q", "z", "v6e-8", "image", project="p", spot=True, valid_until_duration="6h")
 FLAGS = ["--config=configs/a.py:b", "--workdir=gs://bucket/a b"]
