@@ -18,7 +18,7 @@ use_environment cpu,cloud,test,tpu-compile "${TENSORFLOW:-}"
 
 ruff check .
 ruff format --check --quiet .
-shellcheck --external-sources scripts/*.sh scripts/tpu_vm/*.sh .ci/run
+shellcheck --external-sources scripts/*.sh scripts/*/*.sh .ci/run
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi

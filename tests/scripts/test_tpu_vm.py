@@ -134,6 +134,7 @@ def test_gcloud_errors_are_shown(gcloud):
     ("script", "flags", "verbs"),
     [
         ("create.sh", (), ["create", "scp", "ssh"]),
+        ("install.sh", (), ["scp", "ssh"]),
         ("train.sh", TRAINING, ["describe", "create", "scp", "ssh", "ssh", "ssh"]),
         ("follow.sh", (), ["ssh"]),
         ("delete.sh", (), ["delete"]),
@@ -233,6 +234,34 @@ def _wait_for(vm, status, *flags):
             return
         time.sleep(0.1)
     raise AssertionError(f"the training is {vm('status', *flags).stdout}, not {status}")
+
+
+@pytest.mark.parametrize(
+    ("tpu", "library"), [("local", "/somewhere/libtpu.so|"), ("grpc://a:8470,grpc://b:8470", "|0")]
+)
+def test_a_coordinator_leaves_the_chips_to_the_servers(vm, tpu, library):
+    python = vm.home / "convzoo-env" / "bin" / "python"
+    asked = 'printf \'%s|%s\' "$TF_PLUGGABLE_DEVICE_LIBRARY_PATH" "$TPU_LOAD_LIBRARY" > "$HOME/calls"\n'
+    python.write_text(f"#!/usr/bin/env bash\nif [ $1 = -c ]; then echo /somewhere/libtpu.so; exit; fi\n{asked}")
+    assert vm("run", "--workdir=gs://b/a", f"--tpu={tpu}").returncode == 0
+    assert (vm.home / "calls").read_text() == library
+
+
+def test_one_server_serves_the_chips_of_a_host(vm):
+    server = vm.home / "convzoo-env" / "bin" / "start_grpc_tpu_worker"
+    wait = 'for _ in {1..600}; do [ -e "$HOME/stop_waiting" ] && break; sleep 0.1; done'
+    server.write_text(f'#!/usr/bin/env bash\necho "$PJRT_DEVICE $TF_PLUGGABLE_DEVICE_LIBRARY_PATH"\n{wait}\n')
+    server.chmod(0o755)
+    log = vm.home / "convzoo-run" / "server.log"
+    assert vm("serve").returncode == 0
+    for _ in range(100):
+        if log.exists() and log.read_text():
+            break
+        time.sleep(0.1)
+    second = vm("run_server")
+    (vm.home / "stop_waiting").touch()
+    assert log.read_text() == "TPU /somewhere/libtpu.so\n"
+    assert (second.returncode, second.stderr) == (1, "on_vm.sh: a server is already running\n")
 
 
 def test_without_libtpu_nothing_is_started_again(vm):
