@@ -62,7 +62,7 @@ class GcloudError(UnavailableError):
         self.output = output
 
 
-class Preempted(Exception):
+class _Preempted(Exception):
     """A node was preempted although its queued resource is still active."""
 
 
@@ -132,8 +132,9 @@ class _Queue:
         self._signals = _Signals()
         self._flags = list(flags)
         self._nodes = self._new_nodes()
-        self._created = False  # whether a create command has succeeded
+        self._created = False  # whether the resource was created, once at least
         self._to_create = True
+        self._is_confirmed, self._create_time = False, None  # whether the last create command succeeded
         self._state = ""
 
     def run(self):
@@ -190,12 +191,12 @@ class _Queue:
             )
         try:
             if state == "SUSPENDED":
-                raise Preempted
+                raise _Preempted
             if state == "ACTIVE":
                 for node in self._nodes:
                     if not node.is_finished:
                         self._advance(node)
-        except Preempted:
+        except _Preempted:
             if not self._request.spot:
                 raise UnavailableError(
                     f"the TPUs of {name!r} were taken away; run the command again, with --spot to queue automatically"
@@ -222,8 +223,10 @@ class _Queue:
         with self._signals.held():
             command = self._command("queued-resources", "create", request.name, *options)
             self._log(shlex.join(command))
+            self._is_confirmed, self._create_time = False, None
             try:
                 _run(command)
+                self._is_confirmed = True
             except GcloudError:
                 # A lost connection does not say whether the resource exists.
                 if self._describe() is None:
@@ -264,30 +267,39 @@ class _Queue:
             ConfigError: It exists and was created by someone else, unless `of_anyone`.
         """
         try:
-            text = self._gcloud("queued-resources", "describe", self._request.name, "--format=json")
+            resource = self._query("queued-resources", "describe", self._request.name)
         except GcloudError as error:
             if "NOT_FOUND" in error.output:
                 return None
             raise
-        resource = json.loads(text)
-        labels = resource["tpu"]["nodeSpec"][0]["node"].get("labels", {})
-        if not of_anyone and labels.get(_LABEL) != self._run_id:
+        if not of_anyone and not self._is_ours(resource):
             raise ConfigError(
                 f"the queued resource {self._request.name!r} was created by someone else and is left alone; choose "
                 "another --name"
             )
-        state = resource["state"]
-        return state["state"], state.get("failedData", {}).get("error", {}).get("message", "")
+        state = resource.get("state", {})
+        reason = state.get("failedData", {}).get("error", {}).get("message", "")
+        return state.get("state", "in an unknown state"), reason
+
+    def _is_ours(self, resource):
+        spec = (resource.get("tpu", {}).get("nodeSpec") or [{}])[0]
+        label = spec.get("node", {}).get("labels", {}).get(_LABEL)
+        if label or not self._is_confirmed:
+            return label == self._run_id
+        # If Cloud TPU did not return labels, the resource would never be deleted. A name can exist only once, so that
+        # a successful command has created it, until the name belongs to a later one.
+        self._create_time = self._create_time or resource.get("createTime")
+        return resource.get("createTime") == self._create_time
 
     def _advance(self, node):
         """Installs convzoo on a node, starts its training, or queries it."""
-        found = json.loads(self._gcloud("tpu-vm", "describe", node.name, "--format=json"))
-        if found["state"] in ("PREEMPTED", "TERMINATED"):
-            raise Preempted
-        if found["state"] != "READY":
-            self._log_state(node, found["state"])
+        found = self._query("tpu-vm", "describe", node.name)
+        hosts = [endpoint["ipAddress"] for endpoint in found.get("networkEndpoints", ())]
+        if found.get("state") in ("PREEMPTED", "TERMINATED"):
+            raise _Preempted
+        if found.get("state") != "READY" or not hosts:
+            self._log_state(node, found.get("state", "in an unknown state"))
             return
-        hosts = [endpoint["ipAddress"] for endpoint in found["networkEndpoints"]]
         tpu = "local" if len(hosts) == 1 else ",".join(f"grpc://{host}:8470" for host in hosts)
         arguments = shlex.join([f"--tpu={tpu}", *node.flags])
         if not node.is_installed:
@@ -321,6 +333,15 @@ class _Queue:
 
     def _gcloud(self, *arguments):
         return _run(self._command(*arguments))
+
+    def _query(self, *arguments):
+        """Returns the JSON object that a command prints."""
+        command = self._command(*arguments, "--format=json")
+        text = _run(command)
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise GcloudError(command, text) from error
 
     def _command(self, *arguments):
         return ["gcloud", "compute", "tpus", *arguments, "--quiet", *self._location()]

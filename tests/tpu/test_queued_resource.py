@@ -14,7 +14,8 @@ from convzoo.training.signals import Interrupted
 
 REQUEST = queued_resource.Request("q", "z", "v6e-8", "image", project="p", spot=True, valid_until_duration="6h")
 FLAGS = ["--config=configs/a.py:b", "--workdir=gs://bucket/a b"]
-# A line "STATE signal=INT" of the states sends the signal to the caller first; "STATE label=x" is another's resource.
+# A line "STATE signal=INT" of the states sends the signal to the caller first; "STATE label=x" has another label, and
+# "STATE created=x" no label and this creation time.
 GCLOUD = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >> CALLS
 next() { head -n 1 "$1"; sed -i 1d "$1"; }
@@ -25,13 +26,16 @@ case "$*" in
         case $rest in
             signal=*) kill -"${rest#signal=}" $PPID; sleep 0.2 ;;
             label=*) label=${rest#label=} ;;
+            created=*) label='' ;;
         esac
         case $state in
+            garbage) echo "garbage"; exit ;;
             '' | absent) echo "ERROR: (gcloud) NOT_FOUND: q" >&2; exit 1 ;;
             denied) echo "a hint"; echo "ERROR: (gcloud) PERMISSION_DENIED: who are you" >&2; exit 1 ;;
         esac
         printf '{"state": {"state": "%s", "failedData": {"error": {"message": "no capacity"}}}, ' "$state"
-        printf '"tpu": {"nodeSpec": [{"node": {"labels": {"convzoo-run": "%s"}}}]}}' "$label" ;;
+        [ -z "$label" ] || printf '"tpu": {"nodeSpec": [{"node": {"labels": {"convzoo-run": "%s"}}}]}, ' "$label"
+        printf '"createTime": "%s"}' "${rest#created=}" ;;
     *"queued-resources create"*)
         answer=$(next CREATED)
         [ "$answer" != refused ] || { echo "ERROR: (gcloud) INVALID_ARGUMENT: image" >&2; exit 1; }
@@ -162,13 +166,27 @@ def test_a_name_that_exists_is_refused(queue):
     assert _verbs(calls) == ["describe"]
 
 
-@pytest.mark.parametrize("created", ["", "refused"])
-def test_resources_of_others_are_never_deleted(queue, created):
+@pytest.mark.parametrize(
+    ("created", "states"),
+    [
+        ("", ["ACTIVE label=other"] * 2),
+        ("refused", ["ACTIVE label=other"] * 2),
+        ("refused", ["ACTIVE created=1"] * 2),
+        ("", ["ACTIVE created=1", "ACTIVE created=2", "ACTIVE created=2"]),
+    ],
+)
+def test_resources_of_others_are_never_deleted(queue, created, states):
     """Another program creates the name after the first query."""
-    error, _, calls = queue(states=["absent", "ACTIVE label=other", "ACTIVE label=other"], created=[created])
+    error, _, calls = queue(states=["absent", *states], created=[created], statuses=["running"])
     assert isinstance(error, ConfigError)
     assert "created by someone else" in str(error)
     assert "delete" not in _verbs(calls)
+
+
+def test_without_labels_the_creation_time_identifies_the_resource(queue):
+    error, _, calls = queue(states=["absent", *["ACTIVE created=1"] * 3], statuses=["finished"])
+    assert error is None
+    assert _verbs(calls)[-1] == "delete"
 
 
 def test_a_resource_that_someone_else_deletes_is_not_created_again(queue):
@@ -193,14 +211,14 @@ def test_a_request_whose_answer_is_lost_goes_on(queue):
 
 def test_failed_queries_are_repeated(queue):
     error, messages, calls = queue(
-        states=["absent", "denied", *["ACTIVE"] * 7],
+        states=["absent", "denied", "garbage", *["ACTIVE"] * 7],
         statuses=["unreachable", "stopped", "finished"],
         deleted=["denied"],
     )
     assert error is None
-    assert sum("trying again" in message for message in messages) == 3
+    assert sum("trying again" in message for message in messages) == 4
     polls = [*POLLED, *POLLED, "describe", "node", "start", *POLLED]
-    assert _verbs(calls)[2:] == ["describe", *STARTED, *polls, "describe", "delete", "describe", "delete"]
+    assert _verbs(calls)[2:] == ["describe", "describe", *STARTED, *polls, "describe", "delete", "describe", "delete"]
 
 
 def test_queries_that_always_fail_end_the_program(queue, monkeypatch):
