@@ -231,21 +231,46 @@ class Data(_Section):
     machine does."""
 
 
-class Optimizer(_Section):
-    """The optimizer and its peak learning rate."""
+# The fields that each optimizer uses, and their defaults: those of Keras, of the paper, or of this project's networks.
+OPTIMIZER_DEFAULTS = {
+    "rmsprop": {"momentum": 0.9, "rho": 0.9, "epsilon": 1e-3, "decoupled_weight_decay": False},
+    "sgd": {"momentum": 0.9, "nesterov": True, "decoupled_weight_decay": False},
+    "adamw": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+    "lamb": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-6},
+    "lars": {"momentum": 0.9, "trust_coefficient": 1e-3},
+    "lion": {"beta_1": 0.9, "beta_2": 0.99},
+    "muon": {"momentum": 0.95, "nesterov": True, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+}
 
-    name: Literal["rmsprop", "sgd"] = "rmsprop"
-    """`rmsprop` has the semantics of TensorFlow 1."""
+
+class Optimizer(_Section):
+    """The optimizer and its peak learning rate. A field that the optimizer does not use must be None."""
+
+    name: Literal["rmsprop", "sgd", "adamw", "lamb", "lars", "lion", "muon"] = "rmsprop"
+    """`rmsprop` has the semantics of TensorFlow 1. `muon` updates the kernels of convolutions and dense layers; AdamW
+    updates the classifier, depthwise kernels and all other weights."""
     learning_rate: _NonNegative
     """Peak of the schedule, for this batch size."""
-    momentum: _Decay = 0.9
-    """Momentum."""
-    rho: _Decay = 0.9
-    """rmsprop: decay of the mean square."""
-    epsilon: _Positive = 1e-3
-    """rmsprop: added to the mean square inside the square root."""
-    nesterov: bool = True
-    """sgd: Nesterov momentum."""
+    momentum: _Decay | None = None
+    """rmsprop, sgd, lars and muon. None: 0.95 for muon, else 0.9."""
+    nesterov: bool | None = None
+    """sgd and muon: Nesterov momentum. None: True."""
+    rho: _Decay | None = None
+    """rmsprop: decay of the mean square. None: 0.9."""
+    beta_1: _Decay | None = None
+    """adamw, lamb, lion and the AdamW of muon: decay of the mean gradient; of lion in the update. None: 0.9."""
+    beta_2: _Decay | None = None
+    """adamw, lamb and the AdamW of muon: decay of the mean square; lion: of the mean gradient. None: 0.99 for lion,
+    else 0.999."""
+    epsilon: _Positive | None = None
+    """rmsprop: added to the mean square inside the square root; adamw, lamb and the AdamW of muon: added to the root.
+    None: 0.001 for rmsprop, 1e-6 for lamb, else 1e-7."""
+    trust_coefficient: _Positive | None = None
+    """lars: learning rate of a layer whose gradient is as long as its weights, divided by the schedule's. None:
+    0.001."""
+    decoupled_weight_decay: bool | None = None
+    """rmsprop and sgd: decay the weights as adamw does instead of adding to the gradient, see `weight_decay`. None:
+    False."""
     lr_multipliers: _Tuple[tuple[_LrMultiplier, ...]] = ()
     """Pairs of a shell pattern of weights and a factor on their learning rate, such as `(("*_routing/*", 0.1),)`. A
     weight that several patterns match gets the product. `init.backbone_lr_multiplier` multiplies it further."""
@@ -254,20 +279,39 @@ class Optimizer(_Section):
 class Schedule(_Section):
     """The learning rate over time."""
 
-    name: Literal["cosine", "linear", "poly", "exponential", "step", "constant"] = "cosine"
-    """Shape of the decay."""
+    name: Literal["cosine", "cosine_restarts", "linear", "poly", "exponential", "step", "rsqrt", "constant"] = "cosine"
+    """Shape of the decay. `rsqrt`: the peak divided by `sqrt(1 + epochs after the warm-up / timescale_epochs)`."""
     warmup_epochs: _NonNegative = 0.0
-    """Epochs of linear warm-up from 0. The decay starts at step 0 in any case."""
+    """Epochs of linear warm-up from 0. All but `rsqrt` decay from step 0 on in any case."""
+    cooldown_epochs: _NonNegative = 0.0
+    """Epochs at the end in which the rate is also multiplied by a factor that falls linearly from 1 to 0."""
     decay_epochs: _Positive = 2.4
     """exponential: epochs between two decays."""
     decay_rate: _PositiveFraction = 0.97
     """exponential and step: factor of each decay."""
     milestones: Annotated[_NotEmpty[_Positive], AfterValidator(_increasing)] | None = None
     """step: increasing epochs at which the rate decays, such as `(200, 300, 350)`."""
+    cycle_epochs: _Positive | None = None
+    """cosine_restarts: epochs of a cycle, at whose end the rate returns to the peak."""
+    timescale_epochs: _Positive | None = None
+    """rsqrt: epochs after the warm-up in which the rate falls to 0.71 of the peak."""
     end_factor: _Fraction = 0.0
-    """cosine, linear and poly: last rate divided by the peak."""
+    """cosine, cosine_restarts, linear and poly: last rate divided by the peak, of cosine_restarts in each cycle."""
     power: _Positive = 0.9
     """poly: exponent of the remaining share of the training."""
+
+
+class EarlyStopping(_Section):
+    """End of the training before its last step, at an evaluation, as of Keras's `EarlyStopping`."""
+
+    patience: _PositiveInt | None = None
+    """Successive evaluations without an improvement that end the training. None: no early stopping."""
+    monitor: _Text | None = None
+    """Metric of evaluation, such as `top1` or `loss`. None: the metric that selects the best checkpoint."""
+    mode: Literal["auto", "min", "max"] = "auto"
+    """Whether lower or higher is better. `auto`: lower for metrics whose names end in `loss`."""
+    min_delta: _NonNegative = 0.0
+    """An improvement is larger than this."""
 
 
 class Experiment(_Section):
@@ -293,8 +337,11 @@ class Experiment(_Section):
     """Examples per evaluation step. None: `batch_size`."""
     epochs: Annotated[float, Field(gt=0, le=1_000_000)]
     """Length of the training."""
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    """Keras dtype policy."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Keras dtype policy. `mixed_float16` scales the loss dynamically and is not for TPUs."""
+    remat: bool = False
+    """Rematerialization: keep only the inputs of the network's blocks for the backward pass, which computes each block
+    a second time. Saves memory and takes longer."""
     batch_norm_replicas: _PositiveInt | None = None
     """Replicas over whose examples BatchNorm computes its statistics; None: all. If they are fewer than all, the moving
     statistics are averaged over the replicas before each evaluation and checkpoint."""
@@ -307,8 +354,10 @@ class Experiment(_Section):
     label_smoothing: _BelowOne = 0.0
     """Probability mass that is spread evenly over all classes."""
     weight_decay: _Fraction = 0.0
-    """`weight_decay * w` is added to the gradient of every trainable weight `w` that `weight_decay_on` names. The
-    reported loss does not include it, and regularizers of layers are not applied."""
+    """rmsprop and sgd add `weight_decay * w` to the gradient of every trainable weight `w` that `weight_decay_on`
+    names. adamw, lion and muon subtract `learning_rate * weight_decay * w` from `w` before each update; lamb adds
+    `weight_decay * w` to the update and lars to the gradient, as in their papers. The reported loss does not include
+    it, and regularizers of layers are not applied."""
     weight_decay_on: _NotEmpty[Literal["kernels", "biases", "batch_norm"]] = ("kernels", "biases")
     """What decays: scales and offsets of BatchNorm are `batch_norm`, all other biases are `biases`, and all other
     weights are `kernels`."""
@@ -317,6 +366,7 @@ class Experiment(_Section):
     weight that several patterns match gets the product."""
     optimizer: Optimizer
     schedule: Schedule
+    early_stopping: EarlyStopping
     ema_decay: Annotated[float, Field(ge=0, le=0.999999)] | None = None
     """Decay of the moving average of weights and statistics, which evaluation then uses. None: no average."""
     steps_per_loop: _MayChange[_PositiveInt] = 100
@@ -349,16 +399,27 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
             f"config.model.overrides.{name}={experiment.model.overrides[name]!r} has a field of its own or "
             "follows from the data; remove it"
         )
-    if (schedule.name == "step") != (schedule.milestones is not None):
-        raise ConfigError(
-            f"config.schedule.milestones={schedule.milestones} does not fit config.schedule.name={schedule.name!r}; "
-            "set milestones for 'step' and only for 'step'"
-        )
-    if schedule.warmup_epochs > experiment.epochs:
-        raise ConfigError(
-            f"config.schedule.warmup_epochs={schedule.warmup_epochs} is longer than the training "
-            f"(config.epochs={experiment.epochs}); use fewer"
-        )
+    _check_optimizer(experiment.optimizer)
+    for field, owner in (("milestones", "step"), ("cycle_epochs", "cosine_restarts"), ("timescale_epochs", "rsqrt")):
+        value = getattr(schedule, field)
+        if (schedule.name == owner) != (value is not None):
+            raise ConfigError(
+                f"config.schedule.{field}={value} does not fit config.schedule.name={schedule.name!r}; set {field} for "
+                f"{owner!r} and only for {owner!r}"
+            )
+    for field in ("warmup_epochs", "cooldown_epochs"):
+        if getattr(schedule, field) > experiment.epochs:
+            raise ConfigError(
+                f"config.schedule.{field}={getattr(schedule, field)} is longer than the training "
+                f"(config.epochs={experiment.epochs}); use fewer"
+            )
+    stopping, defaults = experiment.early_stopping, EarlyStopping()
+    for field, value in stopping:
+        if stopping.patience is None and value != getattr(defaults, field):
+            raise ConfigError(
+                f"config.early_stopping.{field}={value!r} has no effect with config.early_stopping.patience=None; "
+                f"set patience or use {getattr(defaults, field)!r}"
+            )
     if experiment.task in ("segmentation", "detection") and crop_fraction is not None:
         raise ConfigError(
             f"config.data.crop_fraction={crop_fraction} does not fit config.task={experiment.task!r}, which evaluates "
@@ -391,6 +452,11 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
             f"config.weight_decay_multipliers={experiment.weight_decay_multipliers} has no effect with "
             "config.weight_decay=0.0; use ()"
         )
+    if experiment.log_norms and experiment.precision == "mixed_float16":
+        raise ConfigError(
+            "config.log_norms=True does not fit config.precision='mixed_float16', which skips steps whose norms are not "
+            "finite; use False or 'mixed_bfloat16'"
+        )
     if experiment.task == "verification":
         _check_verification(experiment)
     for name in ("batch_size", "eval_batch_size"):
@@ -414,6 +480,18 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
         raise ConfigError(
             f"config.deterministic=True does not support {num_replicas} replicas; use one device or False"
         )
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    used = OPTIMIZER_DEFAULTS[optimizer.name]
+    for field in sorted(set().union(*OPTIMIZER_DEFAULTS.values())):
+        value = getattr(optimizer, field)
+        if value is not None and field not in used:
+            owners = ", ".join(name for name, fields in OPTIMIZER_DEFAULTS.items() if field in fields)
+            raise ConfigError(
+                f"config.optimizer.{field}={value} has no effect with config.optimizer.name={optimizer.name!r}; use "
+                f"None, or one of {owners}"
+            )
 
 
 def _check_verification(experiment: Experiment) -> None:
@@ -572,7 +650,12 @@ _OPTIONAL_TYPES = {
     kind: config_flags.register_flag_parser_for_type(
         type(f"Optional[{kind.__name__}]", (), {}), _OptionalParser(parser)
     )
-    for kind, parser in ((int, flags.IntegerParser()), (float, flags.FloatParser()), (str, flags.ArgumentParser()))
+    for kind, parser in (
+        (bool, flags.BooleanParser()),
+        (int, flags.IntegerParser()),
+        (float, flags.FloatParser()),
+        (str, flags.ArgumentParser()),
+    )
 }
 
 

@@ -58,7 +58,7 @@ def get_config(variant):
     if variant == _OWN:
         config.model.overrides.dropout_rate = 0.2
         config.weight_decay_on = ("kernels", "biases")
-        config.optimizer.name = "rmsprop"
+        config.optimizer.name, config.optimizer.nesterov = "rmsprop", None
         config.optimizer.epsilon = 1.0
 
     config.steps_per_loop = 1000

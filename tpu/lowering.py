@@ -14,7 +14,7 @@ from convzoo.errors import ConfigError
 from convzoo.tasks import get_task
 from convzoo.training import experiment
 from convzoo.training.evaluation import Evaluator
-from convzoo.training.optimizers import make_schedule
+from convzoo.training.schedules import make_schedule
 from convzoo.training.state import build_train_state
 from convzoo.training.train_step import step_settings, train_step
 

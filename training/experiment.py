@@ -9,7 +9,7 @@ import math
 import keras
 import ml_collections
 
-from convzoo import data, models
+from convzoo import data, layers, models
 from convzoo.configs import base
 from convzoo.errors import ConfigError
 from convzoo.tasks import get_task
@@ -135,9 +135,16 @@ def model_arguments(config: ml_collections.ConfigDict) -> dict:
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, *, precision: str | None = None) -> keras.Model:
-    """Builds the randomly initialized network under the dtype policy `precision`, by default `config.precision`."""
-    previous = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision or config.precision)
+    """Builds the randomly initialized network under the dtype policy `precision`, by default `config.precision`.
+
+    Raises:
+        ConfigError: The precision is mixed_float16 and the target a TPU.
+        ModelError: The arguments of the network are invalid.
+    """
+    previous, precision = keras.config.dtype_policy(), precision or config.precision
+    if precision == "mixed_float16" and layers.get_target() == "tpu":
+        raise ConfigError("config.precision='mixed_float16' does not run on a TPU; use 'mixed_bfloat16'")
+    keras.config.set_dtype_policy(precision)
     try:
         size = input_settings(config)["image_size"]
         return get_task(config).build_model(config, num_classes, (*size, 3), model_arguments(config))

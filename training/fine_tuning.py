@@ -16,7 +16,7 @@ from convzoo.errors import ConfigError
 from convzoo.files import check_no_pattern
 from convzoo.models.backbone import load_backbone
 from convzoo.models.weights import CLASSIFIER, HEAD_PREFIXES, SUFFIX, head_prefix
-from convzoo.training import checkpoints, optimizers, workdir
+from convzoo.training import checkpoints, workdir
 from convzoo.training.experiment import model_arguments
 
 
@@ -177,7 +177,7 @@ def freeze(model: keras.Model, patterns: tuple[str, ...]) -> dict[str, int]:
 
 
 def scale_learning_rates(
-    optimizer: optimizers.SGD | optimizers.RMSPropTF1, model: keras.Model, config: ml_collections.ConfigDict
+    optimizer: keras.optimizers.Optimizer, model: keras.Model, config: ml_collections.ConfigDict
 ) -> None:
     """Applies `config.optimizer.lr_multipliers` and `config.init.backbone_lr_multiplier` to a built optimizer.
 

@@ -23,3 +23,16 @@ def optimizer_variable_key(optimizer: keras.optimizers.Optimizer, variable) -> s
 def rmsprop_mean_squares(optimizer: keras.optimizers.RMSprop) -> list[keras.Variable]:
     """Returns the mean squares of a built RMSprop, `RMSprop._velocities`."""
     return optimizer._velocities
+
+
+def adam_moments(optimizer: keras.optimizers.Adam, variable) -> tuple[keras.Variable, keras.Variable | None]:
+    """Returns mean and mean square of the gradients of a variable, `Adam._momentums` and `Adam._velocities`."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
+def set_adam_moments(
+    optimizer: keras.optimizers.Adam, means: list[keras.Variable], mean_squares: list[keras.Variable | None]
+) -> None:
+    """Replaces what `adam_moments` returns, in the order of the variables."""
+    optimizer._momentums, optimizer._velocities = means, mean_squares

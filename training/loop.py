@@ -27,8 +27,8 @@ from convzoo.training.intervals import Intervals
 from convzoo.training.memory import check_memory
 from convzoo.training.metrics import MetricsWriter, NoMetricsWriter, ProgressDisplay, read_metrics
 from convzoo.training.norms import norm_names
-from convzoo.training.optimizers import make_schedule
 from convzoo.training.profile import Profile
+from convzoo.training.schedules import make_schedule
 from convzoo.training.signals import Interrupted, StopRequest
 from convzoo.training.state import build_train_state, decorrelate_replica_seeds
 from convzoo.training.timer import RunTimer

@@ -10,7 +10,7 @@ from convzoo.training import experiment, fine_tuning
 from convzoo.training.batch_norm import synchronize_batch_norm
 from convzoo.training.checkpoints import model_variables, prefixed
 from convzoo.training.ema import MovingAverage
-from convzoo.training.optimizers import make_optimizer
+from convzoo.training.optimizers import make_optimizer, set_weight_decay
 
 # Distance between the seeds of two replicas; any odd number keeps their random streams apart.
 _SEED_STRIDE = 7919
@@ -22,7 +22,8 @@ class TrainState:
 
     Attributes:
         model: The network, from float images [batch, height, width, channels] to the task's outputs.
-        optimizer: The built optimizer; its `iterations` count the steps of the run.
+        optimizer: The built optimizer; its `iterations` count the steps of the run. A `LossScaleOptimizer` contains it
+            under mixed_float16.
         ema: Moving average of weights and BatchNorm statistics, or None.
         statistics_differ: True if BatchNorm moving statistics differ between replicas and must be averaged before
             evaluation.
@@ -39,6 +40,7 @@ class TrainState:
 
     def variables(self) -> dict[str, tf.Variable]:
         """Returns all variables of a checkpoint by name."""
+        # A LossScaleOptimizer has an unused step of its own, which comes before that of the optimizer in it.
         optimizer = {variable.path.split("/", 1)[1]: variable.value for variable in self.optimizer.variables}
         return {
             **prefixed("model", model_variables(self.model)),
@@ -76,7 +78,10 @@ def build_train_state(
     optimizer = make_optimizer(config, schedule)
     optimizer.build(model.trainable_weights)
     fine_tuning.scale_learning_rates(optimizer, model, config)
-    fine_tuning.multipliers(model, config.weight_decay_multipliers, "config.weight_decay_multipliers")  # only checks
+    set_weight_decay(optimizer, model, config)
+    if config.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
+        optimizer.build(model.trainable_weights)
     if summary := fine_tuning.describe(model, frozen, config.init.backbone_lr_multiplier):
         log.append(summary)
     ema = MovingAverage(model, config.ema_decay) if config.ema_decay else None

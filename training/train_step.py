@@ -9,9 +9,10 @@ import ml_collections
 import tensorflow as tf
 
 from convzoo.tasks import Task
-from convzoo.training.fine_tuning import multipliers
 from convzoo.training.norms import norms
+from convzoo.training.optimizers import decays_weights
 from convzoo.training.state import TrainState
+from convzoo.training.weight_decay import weight_decays
 
 
 def train_step(
@@ -55,7 +56,8 @@ def train_step(
         Sums over the replica's examples of "loss", the task's loss without the penalty, and of `task.train_metrics`,
         computed before the update; the norms, multiplied by the number of these examples.
     """
-    weights = state.model.trainable_weights
+    weights, optimizer = state.model.trainable_weights, state.optimizer
+    scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     gradients = [tf.zeros(weight.shape) for weight in weights]
     sums = initial_sums(task)
     # Unrolled: a while loop cannot contain the cross-replica sums of synchronized BatchNorm.
@@ -65,21 +67,32 @@ def train_step(
             outputs = state.model(images, training=True)
             with tf.name_scope("loss"):  # this scope and those below name ops in profiles and compiled steps
                 losses = task.losses(labels, outputs, label_smoothing)
-                loss = tf.reduce_sum(losses) / batch_size
+                loss = optimizer.scale_loss(tf.reduce_sum(losses) / batch_size)
         for position, gradient in enumerate(tape.gradient(loss, [weight.value for weight in weights])):
             gradients[position] += tf.cast(gradient, tf.float32)
         for name, values in {"loss": losses, **task.train_metrics(labels, outputs)}.items():
             sums[name] += tf.reduce_sum(values)
     with tf.name_scope("update"):
-        step = tf.identity(state.optimizer.iterations.value)
-        decay = weight_decay / num_replicas
-        gradients = _add_weight_decay(gradients, state.model, decay, weight_decay_on, weight_decay_multipliers)
+        step = tf.identity(optimizer.iterations.value)
+        if scales_loss:
+            scale = optimizer.scale_loss(1.0)  # a power of two, so scaling is exact
+            gradients = [gradient / scale for gradient in gradients]
+        if weight_decay:  # a replica's share: the optimizer sums over replicas
+            decay = weight_decay / num_replicas
+            gradients = _add_weight_decay(gradients, state.model, decay, weight_decay_on, weight_decay_multipliers)
         if log_norms:
             gradients_of_batch = _sum_over_replicas(gradients, num_replicas)
             before = [tf.identity(weight.value) for weight in weights]
-        if clip_norm is not None:
-            gradients = _clip(gradients, clip_norm, num_replicas)
-        state.optimizer.apply(gradients, weights)
+        if clip_norm is not None or scales_loss:  # all replicas must clip alike, and skip a step alike
+            gradients = _sum_over_replicas(gradients, num_replicas)
+            if clip_norm is not None:
+                gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+            gradients = [gradient / num_replicas for gradient in gradients]  # the optimizer adds them up again
+        if scales_loss:
+            optimizer.apply([gradient * scale for gradient in gradients], weights)
+            optimizer.iterations.assign(step + 1)  # counts skipped steps too, as the schedule and the data do
+        else:
+            optimizer.apply(gradients, weights)
         if log_norms:
             after = [weight.value.read_value() for weight in weights]
             for name, value in norms(state.model, gradients_of_batch, before, after).items():
@@ -102,7 +115,7 @@ def step_settings(config: ml_collections.ConfigDict, task: Task, num_replicas: i
         "batch_size": config.batch_size,
         "num_replicas": num_replicas,
         "label_smoothing": config.label_smoothing,
-        "weight_decay": config.weight_decay,
+        "weight_decay": 0.0 if decays_weights(config) else config.weight_decay,
         "weight_decay_on": config.weight_decay_on,
         "weight_decay_multipliers": config.weight_decay_multipliers,
         "accumulation_steps": config.gradient_accumulation_steps,
@@ -116,26 +129,13 @@ def _part(tensors, index, count):
     return tf.nest.map_structure(lambda tensor: tf.split(tensor, count)[index], tensors)
 
 
-def _add_weight_decay(gradients, model, factor, covered, pairs):
-    """Adds `factor` times each decayed weight. The factor is a replica's share: the optimizer sums over replicas."""
-    if not factor:
-        return gradients
-    kinds, factors = {}, multipliers(model, pairs, "config.weight_decay_multipliers")
-    for layer in model.layers:
-        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-        for weight in layer.trainable_weights:
-            other = "biases" if weight.name == "bias" or weight.name.endswith("_bias") else "kernels"
-            kinds[id(weight)] = "batch_norm" if is_batch_norm else other
+def _add_weight_decay(gradients, model, *decay):
+    """Adds the decay of each weight; `decay` are the arguments of `weight_decays`."""
+    decays = weight_decays(model, *decay)
     return [
-        gradient + weight.value * (factor * factors[weight.path]) if kinds[id(weight)] in covered else gradient
+        gradient + weight.value * decays[weight.path] if decays[weight.path] else gradient
         for gradient, weight in zip(gradients, model.trainable_weights, strict=True)
     ]
-
-
-def _clip(gradients, clip_norm, num_replicas):
-    """Clips the sum of all replicas' gradients and divides it by their number: the optimizer adds them up again."""
-    clipped, _ = tf.clip_by_global_norm(_sum_over_replicas(gradients, num_replicas), clip_norm)
-    return [gradient / num_replicas for gradient in clipped]
 
 
 def _sum_over_replicas(gradients, num_replicas):

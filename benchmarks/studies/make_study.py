@@ -179,7 +179,7 @@ def _steps(values):
     from convzoo.tasks import get_task
     from convzoo.training import experiment
     from convzoo.training.batch_norm import fuse_batch_norm
-    from convzoo.training.optimizers import make_schedule
+    from convzoo.training.schedules import make_schedule
     from convzoo.training.state import build_train_state
     from convzoo.training.train_step import step_settings, train_step
 

@@ -20,7 +20,8 @@ from convzoo.training.evaluation import CheckpointEvaluator
 from convzoo.training.experiment import build_model
 from convzoo.training.fine_tuning import Initialization, find_initialization, is_classifier
 from convzoo.training.loop import train
-from convzoo.training.optimizers import WarmUp, make_optimizer
+from convzoo.training.optimizers import make_optimizer
+from convzoo.training.schedules import WarmUp
 from convzoo.training.state import TrainState, build_train_state
 from convzoo.training.train_step import train_step
 from convzoo.training.workdir import load_config, save_or_verify_config

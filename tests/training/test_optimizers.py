@@ -7,7 +7,8 @@ import tensorflow as tf
 from helpers import tiny
 
 from convzoo.training.ema import MovingAverage
-from convzoo.training.optimizers import RMSPropTF1, WarmUp, make_optimizer, make_schedule
+from convzoo.training.optimizers import RMSPropTF1, make_optimizer
+from convzoo.training.schedules import WarmUp, make_schedule
 
 
 def test_rmsprop_as_tensorflow_1_computes_it():
