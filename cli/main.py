@@ -30,6 +30,7 @@ _PROGRAMS = {
     "show-batch": "convzoo.scripts.show_batch",
     "save-image": "convzoo.scripts.save_image",
     "draw-curves": "convzoo.scripts.draw_curves",
+    "lr-range-test": "convzoo.scripts.lr_range_test",
     "draw-detections": "convzoo.scripts.draw_detections",
     "draw-experts": "convzoo.scripts.draw_experts",
     "draw-regions": "convzoo.scripts.draw_regions",

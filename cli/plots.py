@@ -91,6 +91,36 @@ def plot_curves(curves: Mapping[str, Mapping[str, Sequence[Sequence[tuple[int, f
     return _png(figure)
 
 
+def plot_lr_range(
+    learning_rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float | None
+) -> bytes:
+    """Plots the losses of a learning-rate range test over a logarithmic axis, and a line at the suggested rate.
+
+    Returns:
+        A PNG file.
+
+    Example:
+        >>> plot_lr_range([1e-4, 1e-3, 1e-2], [2.3, 2.2, 2.5], [2.3, 2.25, 2.3], 1e-3)[1:4]
+        b'PNG'
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 4.5), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(learning_rates, losses, color="lightgray", linewidth=1.0, label="loss")
+    axis.plot(learning_rates, smoothed, linewidth=1.5, label="smoothed")
+    if suggestion is not None:
+        axis.axvline(suggestion, color="tab:red", linestyle="--", linewidth=1.0, label=f"steepest: {suggestion:.2g}")
+    # A diverging loss would hide the rest.
+    axis.set_ylim(*np.array([-0.1, 1.1]) * np.ptp(smoothed) + np.min(smoothed))
+    axis.set_xscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("training loss")
+    axis.grid(which="both", alpha=0.3)
+    axis.legend()
+    return _png(figure)
+
+
 def _png(figure):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)

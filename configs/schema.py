@@ -304,13 +304,13 @@ class Schedule(_Section):
 class EarlyStopping(_Section):
     """End of the training before its last step, at an evaluation, as of Keras's `EarlyStopping`."""
 
-    patience: _PositiveInt | None = None
+    patience: _MayChange[_PositiveInt | None] = None
     """Successive evaluations without an improvement that end the training. None: no early stopping."""
-    monitor: _Text | None = None
+    monitor: _MayChange[_Text | None] = None
     """Metric of evaluation, such as `top1` or `loss`. None: the metric that selects the best checkpoint."""
-    mode: Literal["auto", "min", "max"] = "auto"
+    mode: _MayChange[Literal["auto", "min", "max"]] = "auto"
     """Whether lower or higher is better. `auto`: lower for metrics whose names end in `loss`."""
-    min_delta: _NonNegative = 0.0
+    min_delta: _MayChange[_NonNegative] = 0.0
     """An improvement is larger than this."""
 
 
@@ -454,8 +454,8 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
         )
     if experiment.log_norms and experiment.precision == "mixed_float16":
         raise ConfigError(
-            "config.log_norms=True does not fit config.precision='mixed_float16', which skips steps whose norms are not "
-            "finite; use False or 'mixed_bfloat16'"
+            "config.log_norms=True does not fit config.precision='mixed_float16', which skips steps without finite norms; "
+            "use False or 'mixed_bfloat16'"
         )
     if experiment.task == "verification":
         _check_verification(experiment)

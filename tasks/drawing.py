@@ -230,12 +230,16 @@ def label_titles(labels: np.ndarray, names: Sequence[str]) -> list[str]:
     return titles
 
 
-def write_png(path: str, png: bytes) -> None:
-    """Writes a PNG file to `path`, local or gs://, and creates its folder. Raises ConfigError if that fails."""
+def write_png(path: str, png: bytes, flag: str = "output") -> None:
+    """Writes the PNG file that --`flag` names, local or gs://, and creates its folder.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     try:
         write_output(path, png)
     except (tf.errors.OpError, OSError) as error:
-        raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
+        raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --{flag}") from error
 
 
 def _to_rgb(images, mean, std):

@@ -270,8 +270,13 @@ class CheckpointEvaluator:
             timeout: Seconds to wait for a new checkpoint; None waits without limit.
 
         Raises:
-            ConfigError: No new checkpoint appeared in time.
+            ConfigError: No new checkpoint appeared in time, or the training may stop early.
         """
+        if (patience := self._config.early_stopping.patience) is not None:
+            raise ConfigError(
+                f"config.early_stopping.patience={patience} lets the training end at any evaluation, also before its last "
+                "step; leave out --follow"
+            )
         source = experiment.open_source(self._config)
         steps_per_epoch = source.num_examples(self._config.data.train_split) / self._config.batch_size
         last_step = experiment.total_steps(self._config, steps_per_epoch)

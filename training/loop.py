@@ -21,6 +21,7 @@ from convzoo.training import checkpoints, experiment, fine_tuning, workdir
 from convzoo.training.batch_norm import StatisticsAverage, fuse_batch_norm
 from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.devices import Devices
+from convzoo.training.early_stopping import EarlyStopping
 from convzoo.training.evaluation import Evaluator
 from convzoo.training.inspection import Detections, RegionMaps, RoutingWeights
 from convzoo.training.intervals import Intervals
@@ -120,6 +121,11 @@ class _Run:
         if profile and profile[1] > self._total_steps:
             raise ConfigError(
                 f"--profile={profile[0]}:{profile[1]} ends after the last step {self._total_steps}; end earlier"
+            )
+        if config.early_stopping.patience is not None and not evaluate:
+            raise ConfigError(
+                f"config.early_stopping.patience={config.early_stopping.patience} needs the evaluations that "
+                "--mode=train leaves out; use None or --mode=train_and_eval"
             )
 
     def build(self, initialization, added_overrides):
@@ -228,7 +234,10 @@ class _Run:
             eval_every=self._to_steps(config.eval_every_epochs) if self._evaluates else None,
             extra_stops=self._profile.stops if self._profile else (),
         )
-        hours = [line.get("time/device_hours") for line in read_metrics(folder)]
+        lines = read_metrics(folder)
+        self._early_stopping = EarlyStopping(config.early_stopping, self._task.best_metric)
+        self._early_stopping.replay(lines, self._step)
+        hours = [line.get("time/device_hours") for line in lines]
         hours = [value for value in hours if isinstance(value, float)]
         self._timer = RunTimer(devices.num_replicas, hours[-1] if hours else 0.0)
 
@@ -238,7 +247,7 @@ class _Run:
         return max(1, loops) * self._config.steps_per_loop
 
     def loop(self):
-        """Trains to the last step."""
+        """Trains to the last step, or to the evaluation at which early stopping ends the run."""
         self._finite_step = self._save_started_step = self._step
         self._save_time = time.monotonic()
         # Of the steps since metrics were written.
@@ -256,10 +265,14 @@ class _Run:
                     stack.enter_context(contextlib.closing(self._profile))
                 stop_request = stack.enter_context(StopRequest())
                 self._writer = MetricsWriter(self._folder, first_step) if self._devices.is_chief else NoMetricsWriter()
-                while self._step < self._total_steps:
+                while not self._is_complete():
                     self._train_to_next_stop(iterator)
                     if self._step < self._total_steps and not self._summed_steps:
                         self._save_or_stop_on_request(stop_request)
+                if self._step < self._total_steps:
+                    self._save()
+                    if self._step > first_step:
+                        self._progress.message(f"step {self._step}  stopped early: {self._early_stopping.reason}")
                 self._checkpoints.wait()
                 self._synchronize_workers()
         except WriteError as error:
@@ -274,6 +287,12 @@ class _Run:
             raise
         finally:
             self._progress.close()
+
+    def _is_complete(self):
+        if self._step >= self._total_steps or self._config.early_stopping.patience is None:
+            return self._step >= self._total_steps
+        # All workers must end at the same step.
+        return bool(self._devices.all_reduce_max([int(self._early_stopping.reason is not None)])[0])
 
     def _train_to_next_stop(self, iterator):
         """Trains to the next stop of the intervals; there it writes metrics, evaluates and saves if due."""
@@ -327,6 +346,7 @@ class _Run:
         )
         scalars = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
         self._writer.write(self._step, _grouped("eval", scalars))
+        self._early_stopping.update(self._step, metrics)
         is_best = self._checkpoints.save_if_best(self._step, self._task.best_metric, metrics[self._task.best_metric])
         summary = "  ".join(
             f"{title.removesuffix(' %')} {text}{'%' * title.endswith(' %')}"
@@ -407,6 +427,8 @@ class _Run:
         start = f"resuming from {path}, step {step}" if path else "starting at step 0"
         if step >= self._total_steps:
             start = f"{path} is complete at step {step}; to train longer, raise config.epochs in a new workdir"
+        elif reason := self._early_stopping.reason:
+            start = f"{path} stopped early: {reason}; to train longer, raise config.early_stopping.patience"
         self._progress.message(
             f"{devices.num_replicas} x {devices.kind} ({devices.reason}), "
             f"{config.batch_size // devices.num_replicas} examples per replica; "
