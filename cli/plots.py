@@ -111,8 +111,8 @@ def plot_lr_range(
     axis.plot(learning_rates, smoothed, linewidth=1.5, label="smoothed")
     if suggestion is not None:
         axis.axvline(suggestion, color="tab:red", linestyle="--", linewidth=1.0, label=f"steepest: {suggestion:.2g}")
-    # A diverging loss would hide the rest.
-    axis.set_ylim(*np.array([-0.1, 1.1]) * np.ptp(smoothed) + np.min(smoothed))
+    height = max(smoothed[0] - min(losses), 0.1)
+    axis.set_ylim(min(losses) - 0.1 * height, smoothed[0] + 0.5 * height)  # a diverging loss would hide the rest
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel("training loss")

@@ -454,8 +454,8 @@ def validate(config: ConfigDict, num_replicas: int) -> None:
         )
     if experiment.log_norms and experiment.precision == "mixed_float16":
         raise ConfigError(
-            "config.log_norms=True does not fit config.precision='mixed_float16', which skips steps without finite norms; "
-            "use False or 'mixed_bfloat16'"
+            "config.log_norms=True does not fit config.precision='mixed_float16', which skips steps without finite "
+            "norms; use False or 'mixed_bfloat16'"
         )
     if experiment.task == "verification":
         _check_verification(experiment)

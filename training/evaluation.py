@@ -274,8 +274,8 @@ class CheckpointEvaluator:
         """
         if (patience := self._config.early_stopping.patience) is not None:
             raise ConfigError(
-                f"config.early_stopping.patience={patience} lets the training end at any evaluation, also before its last "
-                "step; leave out --follow"
+                f"config.early_stopping.patience={patience} can end the training at any evaluation, unseen by "
+                "--follow; leave out --follow"
             )
         source = experiment.open_source(self._config)
         steps_per_epoch = source.num_examples(self._config.data.train_split) / self._config.batch_size

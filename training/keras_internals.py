@@ -10,6 +10,12 @@ def set_batch_norm_moments(layer: keras.layers.BatchNormalization, moments: Call
     layer._moments = moments
 
 
+def graph_nodes(model: keras.Model) -> list[tuple[str, list, list]]:
+    """Returns the layer calls of a functional model, inputs before outputs: layer's name, input and output tensors."""
+    nodes = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+    return [(node.operation.name, node.input_tensors, node.outputs) for node in nodes if not node.is_input]
+
+
 def set_layer_call(layer: keras.layers.Layer, call: Callable) -> None:
     """Replaces what a layer computes, keeping its arguments: Keras looks for `call` on the layer each time."""
     layer.call = call

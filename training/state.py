@@ -11,6 +11,7 @@ from convzoo.training.batch_norm import synchronize_batch_norm
 from convzoo.training.checkpoints import model_variables, prefixed
 from convzoo.training.ema import MovingAverage
 from convzoo.training.optimizers import make_optimizer, set_weight_decay
+from convzoo.training.remat import rematerialize
 
 # Distance between the seeds of two replicas; any odd number keeps their random streams apart.
 _SEED_STRIDE = 7919
@@ -71,6 +72,8 @@ def build_train_state(
     """
     model = experiment.build_model(config, num_classes)
     statistics_differ = synchronize_batch_norm(model, num_replicas, config.batch_norm_replicas)
+    if config.remat:
+        rematerialize(model)
     log = []
     if initialization:  # before the moving average is created, because it starts from the weights
         log.append(fine_tuning.load(initialization, model, num_classes, config.init.new_classifier))
