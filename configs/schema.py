@@ -257,7 +257,7 @@ class Optimizer(_Section):
     """sgd and muon: Nesterov momentum. None: True."""
     rho: _Decay | None = None
     """rmsprop: decay of the mean square. None: 0.9."""
-    beta_1: _Decay | None = None
+    beta_1: Annotated[float, Field(gt=0, le=0.9999)] | None = None
     """adamw, lamb, lion and the AdamW of muon: decay of the mean gradient; of lion in the update. None: 0.9."""
     beta_2: _Decay | None = None
     """adamw, lamb and the AdamW of muon: decay of the mean square; lion: of the mean gradient. None: 0.99 for lion,

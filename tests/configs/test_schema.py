@@ -103,7 +103,7 @@ def _with(field, value, variant=""):
         ("optimizer.rho", (1.0, -0.1)),
         ("optimizer.epsilon", (0.0, math.inf)),
         ("optimizer.nesterov", (0.5, 1)),
-        ("optimizer.beta_1", (1.0, -0.1)),
+        ("optimizer.beta_1", (1.0, 0.0)),
         ("optimizer.beta_2", (1.0, "0.9")),
         ("optimizer.trust_coefficient", (0.0, math.nan)),
         ("optimizer.decoupled_weight_decay", (0.5, 1)),

@@ -8,7 +8,7 @@ from convzoo.errors import ConfigError
 from convzoo.training import checkpoints
 from convzoo.training.devices import connect
 from convzoo.training.early_stopping import EarlyStopping
-from convzoo.training.evaluation import Evaluator
+from convzoo.training.evaluation import CheckpointEvaluator, Evaluator
 from convzoo.training.loop import train
 from convzoo.training.metrics import read_metrics
 
@@ -37,7 +37,7 @@ def _stop_step(values, name="top1", **settings):
         ([0.1, 0.2, 0.2, 0.1, 0.3], {}, None),
         ([0.1, 0.1, 0.2, 0.2, 0.2], {"patience": 2}, 5),
         ([0.5, 0.55, 0.62, 0.65], {"patience": 1, "min_delta": 0.1}, 2),
-        ([0.5, 0.55, 0.62, 0.65, 0.73], {"patience": 2, "min_delta": 0.1}, 5),
+        ([0.5, 0.55, 0.62, 0.65, 0.7], {"patience": 2, "min_delta": 0.1}, 5),
         ([0.5, 0.4, 0.3], {"patience": 1}, 2),
         ([0.5, 0.4, 0.3], {"patience": 1, "mode": "min"}, None),
     ],
@@ -86,6 +86,8 @@ def test_a_run_ends_early_and_stays_ended(tmp_path, monkeypatch, capsys):
     )
     assert checkpoints.newest(workdir) == f"{workdir}/checkpoints/ckpt-6"
     assert checkpoints.best(workdir) == f"{workdir}/best/ckpt-3"
+    with pytest.raises(ConfigError, match="--follow"):
+        next(CheckpointEvaluator(config, workdir, devices).follow())
     lines = read_metrics(workdir)
     train(config, workdir, devices)  # would fail without another scripted evaluation
     assert "ckpt-6 stopped early: eval/top1 is not above 0.5" in capsys.readouterr().out

@@ -78,5 +78,6 @@ def test_training_is_that_of_the_ordinary_network(settings):
 
 
 def test_a_network_without_blocks_is_refused():
+    inputs = keras.Input((2,))
     with pytest.raises(ConfigError, match="plain has no blocks"):
-        rematerialize(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="plain"))
+        rematerialize(keras.Model(inputs, keras.layers.Dense(1)(inputs), name="plain"))
