@@ -27,6 +27,22 @@ CLASS_NAMES = flags.DEFINE_string(
 )
 OUTPUT = flags.DEFINE_string("output", None, "JSON file. Default: in WORKDIR/evaluations, or beside the weights.")
 FOLLOW = flags.DEFINE_bool("follow", False, "Evaluate checkpoints as they appear, until the last step of the run.")
+REAL_LABELS = flags.DEFINE_string(
+    "real_labels",
+    None,
+    "Classification: JSON file with a list of acceptable class indices for each image, in the format of "
+    "ImageNet-ReaL's real.json.",
+)
+PREDICTIONS = flags.DEFINE_enum(
+    "predictions", None, ["csv", "parquet"], "Classification: also write the predictions of each image, in this format."
+)
+TOP_LOSSES = flags.DEFINE_integer(
+    "top_losses",
+    None,
+    "Classification: also draw so many images, those with the highest loss.",
+    lower_bound=1,
+    upper_bound=200,
+)
 TIMEOUT = flags.DEFINE_float("timeout", None, "With --follow: longest time to wait for a checkpoint, in seconds.")
 program.define_devices()
 
@@ -44,6 +60,9 @@ def main():
         weights=flags.FLAGS.weights,
         batch_size=BATCH_SIZE.value,
         class_names=class_names,
+        real_labels=REAL_LABELS.value,
+        predictions=PREDICTIONS.value,
+        top_losses=TOP_LOSSES.value,
     )
     if FOLLOW.value and OUTPUT.value:
         raise ConfigError("--follow writes one file per checkpoint; leave out --output")
@@ -58,15 +77,9 @@ def main():
             **evaluator.task.summary(result),
         }
         print(tabulate.tabulate([row], headers="keys", disable_numparse=True), flush=True)
-        columns = evaluator.task.class_summary(result)
-        if rows := [{"class": name, **{title: of[name] for title, of in columns.items()}} for name in _names(columns)]:
-            print(tabulate.tabulate(rows, headers="keys", disable_numparse=True), flush=True)
+        for rows in filter(None, evaluator.task.summary_tables(result)):
+            print(f"\n{tabulate.tabulate(rows, headers='keys', disable_numparse=True)}", flush=True)
         print(f"written to {path}", flush=True)
-
-
-def _names(columns):
-    """Returns the names of the classes in a summary by class."""
-    return list(dict.fromkeys(name for of_title in columns.values() for name in of_title))
 
 
 def _class_names():

@@ -80,7 +80,7 @@ def write_text(path: str, text: str) -> None:
 def write_output(path: str, content: bytes) -> None:
     """Writes `content` to a path that the user chose, as `write_bytes` does.
 
-    It replaces only a file of its own kind (PNG, JSON or other text), and never one of a training run.
+    It replaces only a file of its own kind (PNG, Parquet, JSON or other text), and never one of a training run.
 
     Raises:
         OSError: The path is a file of a run or of another kind, or anything but a regular file, or the folder cannot be
@@ -106,6 +106,8 @@ def _kind(content):
     """Returns the kind of a file, by its first bytes."""
     if content.startswith(b"\x89PNG"):
         return "a PNG file"
+    if content.startswith(b"PAR1"):
+        return "a Parquet file"
     if content.lstrip()[:1] in (b"{", b"["):
         return "a JSON file"
     is_text = not set(content[:64]) & {*range(7), 0x89, 0xFF}

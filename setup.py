@@ -76,12 +76,14 @@ setup(
         "cloud": ["cloud-tpu-client==0.10", "six"],  # the client imports six without declaring it
         "detection": ["pycocotools>=2.0.8"],
         "search": ["optuna>=4"],
+        "parquet": ["pyarrow>=14"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": [
             "jax>=0.5",
             "hypothesis>=6",
             "optuna>=4",
             "pillow",
+            "pyarrow>=14",
             "pycocotools>=2.0.8",
             "pytest>=8",
             "pytest-xdist",

@@ -68,6 +68,21 @@ class Model(_Section):
     """Keyword arguments of the network's builder, such as `stem_strides`."""
 
 
+def _starts_with_one(values: tuple) -> tuple:
+    if values[0] != 1:
+        raise ValueError("does not start with 1, which selects the best checkpoint")
+    return values
+
+
+class Classification(_Section):
+    """Evaluation of classification (`convzoo.tasks.Classification`); other tasks ignore it."""
+
+    eval_top_k: _MayChange[
+        Annotated[_NotEmpty[_PositiveInt], AfterValidator(_increasing), AfterValidator(_starts_with_one)]
+    ] = (1, 5)
+    """Values of k, from 1 on: evaluation reports how often the label is among the k most probable classes."""
+
+
 class Segmentation(_Section):
     """Decoder (`convzoo.models.create_segmenter`) and evaluation of segmentation; other tasks ignore it."""
 
@@ -325,6 +340,7 @@ class Experiment(_Section):
     """Classification predicts a label per image, segmentation a label per pixel, detection boxes with a label each,
     verification whether two images show one identity."""
     model: Model
+    classification: Classification
     segmentation: Segmentation
     detector: Detector
     detection: Detection

@@ -26,9 +26,9 @@ def open_tfrecord(spec, path, data_dir):
     """Opens `tfrecord:FOLDER` or `tfrecord:PATTERN`, such as `tfrecord:gs://bucket/imagenet/train-*`.
 
     The files are named `SPLIT-00000-of-01024` and so on. Their records are tf.train.Examples with the features
-    `image/encoded`, the bytes of an image, and `image/class/label`, an int64 from 1 on. A record with another label
-    counts as corrupt. `labels.txt` in the folder has one class name per line, starting with label 1; without it there
-    are 1,000 classes named 1 to 1000.
+    `image/encoded`, the bytes of an image, `image/class/label`, an int64 from 1 on, and optionally `image/filename`. A
+    record with another label counts as corrupt. `labels.txt` in the folder has one class name per line, starting with
+    label 1; without it there are 1,000 classes named 1 to 1000.
 
     The records of a new or changed file are counted once, which reads a remote file completely, and the counts are
     cached in `tfrecord_counts.json`.
@@ -66,7 +66,15 @@ def open_tfrecord(spec, path, data_dir):
     cache = os.path.join(data_dir or os.path.expanduser("~/tensorflow_datasets"), _CACHE)
     counts = _count_records(spec, [path for paths in splits.values() for path in paths], cache)
     files = {split: [(path, counts[path]) for path in paths] for split, paths in splits.items()}
-    return TFRecordSource(spec, class_names, files, lambda record: _parse(record, len(class_names)))
+    return TFRecordSource(
+        spec, class_names, files, lambda record: _parse(record, len(class_names)), parse_name=_parse_name
+    )
+
+
+def _parse_name(record):
+    """Returns the feature `image/filename` of a record; empty without it."""
+    feature = tf.io.FixedLenFeature([], tf.string, default_value="")
+    return tf.io.parse_single_example(record, {"image/filename": feature})["image/filename"]
 
 
 def _parse(record, num_classes):

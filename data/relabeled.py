@@ -54,6 +54,9 @@ class RelabeledSource(Source):
         counts = self._source.label_counts(split)
         return None if counts is None else np.bincount(self._labels, counts, self.num_classes).astype(int)
 
+    def example_names(self, split):
+        return self._source.example_names(split)
+
     def _relabel(self, example):
         return {**example, "label": tf.gather(tf.constant(self._labels, tf.int64), example["label"])}
 

@@ -103,6 +103,11 @@ class Source(abc.ABC):
         labels = self.dataset(split).map(lambda example: example["label"]).batch(_LABELS_PER_BATCH)
         return np.concatenate(list(labels.as_numpy_iterator()))
 
+    def example_names(self, split):
+        """Returns the name of each example of `dataset(split)`, such as its file, list of str; None without names."""
+        del split
+        return None
+
     def num_examples(self, split):
         """Returns the number of examples of a split or slice, at least 1. Raises DataError as `ranges` does."""
         return sum(max(stop - start, 0) for _, start, stop in self.ranges(split))
@@ -205,6 +210,9 @@ class IndexedSource(Source):
 
     def labels(self, split):
         return super().labels(split) if self._labels is None else self._labels[self._rows(split)]
+
+    def example_names(self, split):
+        return None if self._row_name is None else [self._row_name(int(row)) for row in self._rows(split)]
 
     def ordered(self, split, shard):
         index, count = shard

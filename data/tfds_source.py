@@ -27,6 +27,9 @@ _SEGMENTATION = {
 # largest number of boxes of an image, with a margin.
 _DETECTION = {"coco": ("is_crowd", "area", 100), "voc": ("is_difficult", None, 64)}
 
+# Features with the name of an image, the first that a dataset has.
+_NAMES = ("file_name", "filename", "image/filename", "image_name", "id")
+
 
 def open_tfds(spec, name, data_dir):
     """Opens `tfds:NAME`, `tfds:NAME:VERSION` or `tfds:NAME/CONFIG:VERSION`, and prepares it first if necessary.
@@ -113,6 +116,8 @@ class _PreparedSource(TFRecordSource):
             {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
         )
         self._features = self._decoding.extract_features(builder.info.features)
+        features = dict(builder.info.features.items())
+        name_keys = [key for key in _NAMES if isinstance(features.get(key), tfds.features.Text)]
         super().__init__(
             spec,
             class_names,
@@ -121,6 +126,7 @@ class _PreparedSource(TFRecordSource):
                 for name, info in builder.info.splits.items()
             },
             self._parse_record,
+            parse_name=_name_parser(builder.info.features, name_keys[0]) if name_keys else None,
             # The order of builder.as_dataset, which does not interleave the files of datasets with a fixed order.
             cycle_length=1 if builder.info.disable_shuffling else 16,
             label_kind=label_kind,
@@ -134,6 +140,13 @@ class _PreparedSource(TFRecordSource):
     def _parse_record(self, record):
         example = self._features.deserialize_example(record, decoders=self._decoding.decoders)
         return {"image": example[self._image_key], "label": self._convert_label(example[self._label_key])}
+
+
+def _name_parser(features, key):
+    """Returns the function from a record to its feature `key`, a text."""
+    decoding = tfds.decode.PartialDecoding({key: True})
+    partial = decoding.extract_features(features)
+    return lambda record: partial.deserialize_example(record)[key]
 
 
 class TfdsSource(_PreparedSource):

@@ -1,6 +1,7 @@
 """Sources of TFRecord files: a shuffled order that many hosts share without each reading every file."""
 
 import math
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ VIRTUAL_SHARDS = 192
 
 # Consecutive records that the fixed order takes from one of the interleaved files, as in TFDS.
 _BLOCK_LENGTH = 16
+
+_NAMES_PER_BATCH = 1024
 
 # (row, record) in place of a record that cannot be read from its file.
 _UNREADABLE = (-1, b"")
@@ -44,13 +47,42 @@ class TFRecordSource(Source):
         spec, class_names, label_kind, max_boxes: As for `Source`.
         files: dict of split name to a list of (path str, number of records int) in their fixed order.
         parse: Function of a record (string []) to its example; it runs inside tf.data.
+        parse_name: Function of a record to its name (string []); None for records without one.
         cycle_length: Number of files that the fixed order interleaves; 1 reads one file after the other.
     """
 
-    def __init__(self, spec, class_names, files, parse, *, cycle_length=16, label_kind="class", max_boxes=None):
+    def __init__(
+        self,
+        spec,
+        class_names,
+        files,
+        parse,
+        *,
+        parse_name=None,
+        cycle_length=16,
+        label_kind="class",
+        max_boxes=None,
+    ):
         splits = {name: sum(count for _, count in split_files) for name, split_files in files.items()}
         super().__init__(spec, class_names, splits, label_kind, max_boxes=max_boxes)
-        self._files, self._parse, self._cycle_length = files, parse, cycle_length
+        self._files, self._parse, self._parse_name, self._cycle_length = files, parse, parse_name, cycle_length
+
+    def example_names(self, split):
+        """Reads the names from the records, without decoding images; what has none gets its file and position."""
+        locations = self._in_fixed_order(split, _locate_records).batch(_NAMES_PER_BATCH).as_numpy_iterator()
+        names = [
+            f"{os.path.basename(path.decode())}, record {row}"
+            for batch in locations
+            for path, row in zip(*batch, strict=True)
+        ]
+        if self._parse_name is None:
+            return names
+        records = self._in_fixed_order(split, _read_records, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        named = records.enumerate().map(lambda index, record: (index, self._parse_name(record[1])))
+        for batch in named.ignore_errors().batch(_NAMES_PER_BATCH).as_numpy_iterator():
+            for index, name in zip(*batch, strict=True):
+                names[index] = name.decode(errors="replace") or names[index]
+        return names
 
     def ordered(self, split, shard):
         index, count = shard

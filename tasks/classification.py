@@ -1,15 +1,30 @@
 """Image classification: one label per image."""
 
+import dataclasses
+from typing import ClassVar
+
 import tensorflow as tf
 
 from convzoo import models
 from convzoo.tasks.task import Task, cross_entropy, percent
 
 
+@dataclasses.dataclass(frozen=True)
 class Classification(Task):
-    """Predicts one class per image from logits [batch, classes], with softmax cross-entropy as its loss."""
+    """Predicts one class per image from logits [batch, classes], with softmax cross-entropy as its loss.
 
-    best_metric, best_metric_title = "top1", "top-1"
+    Attributes:
+        eval_top_k: Evaluation counts the images whose label is among the k most probable classes, for each k; 1 first.
+
+    Example:
+        >>> Classification(eval_top_k=(1, 3)).best_metric
+        'top1'
+    """
+
+    eval_top_k: tuple[int, ...] = (1, 5)
+
+    best_metric: ClassVar = "top1"
+    best_metric_title: ClassVar = "top-1"
 
     def build_model(self, config, num_classes, input_shape, overrides):
         return models.create_model(config.model.name, num_classes, input_shape, **overrides)
@@ -24,24 +39,25 @@ class Classification(Task):
         return {"accuracy": tf.cast(correct, tf.float32)}
 
     def initial_totals(self, output_shape):
-        return {name: tf.zeros([]) for name in ("loss", "top1", "top5")}
+        return {name: tf.zeros([]) for name in ("loss", *(f"top{k}" for k in self.eval_top_k))}
 
     def eval_totals(self, labels, outputs, mask):
-        top5 = tf.math.top_k(outputs, min(5, outputs.shape[-1])).indices
-        correct = tf.cast(tf.equal(top5, labels[:, tf.newaxis]), tf.float32)
+        correct = tf.cast(tf.equal(self.top_classes(outputs), labels[:, tf.newaxis]), tf.float32)
         return {
             "loss": tf.reduce_sum(cross_entropy(labels, outputs) * mask),
-            "top1": tf.reduce_sum(correct[:, 0] * mask),
-            "top5": tf.reduce_sum(tf.reduce_max(correct, axis=-1) * mask),
+            **{f"top{k}": tf.reduce_sum(tf.reduce_max(correct[:, :k], -1) * mask) for k in self.eval_top_k},
         }
+
+    def top_classes(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns the most probable classes of each image, the most probable first, int32 [batch, largest k]."""
+        return tf.math.top_k(outputs, min(max(self.eval_top_k), outputs.shape[-1])).indices
 
     def eval_metrics(self, totals, predictions, num_examples, source, split):
         return {name: float(value / num_examples) for name, value in totals.items()}
 
     def summary(self, metrics):
         return {
-            "top-1 %": percent(metrics["top1"]),
-            "top-5 %": percent(metrics["top5"]),
+            **{f"top-{k} %": percent(metrics[f"top{k}"]) for k in self.eval_top_k},
             "loss": f"{metrics['loss']:.4f}",
         }
 

@@ -159,8 +159,8 @@ class Detection(Task):
             "loss": f"{metrics['loss']:.4f}",
         }
 
-    def class_summary(self, metrics):
-        return {"mAP %": {name: percent(value) for name, value in metrics["class_map"].items()}}
+    def summary_tables(self, metrics):
+        return [[{"class": name, "mAP %": percent(value)} for name, value in metrics["class_map"].items()]]
 
     def export_outputs(self, outputs, image_sizes):
         found = self.detect(outputs)

@@ -53,6 +53,19 @@ def first_images(source: data.Source, split: str, count: int, **settings) -> tup
     return tf.nest.map_structure(lambda *of_parts: np.concatenate(of_parts)[:count], *parts)
 
 
+def read_image(source: data.Source, split: str, index: int, settings: dict[str, Any]) -> np.ndarray:
+    """Returns one image of a split as a network receives it, float32 [height, width, 3].
+
+    Args:
+        source, split: The data.
+        index: Index of the example in the split.
+        settings: Arguments of `data.eval_transform`.
+    """
+    (example,) = source.read_ordered_example(split, index)
+    image = data.decode_image(example["image"]) if example["image"].dtype == "string" else example["image"]
+    return data.eval_transform(image, **settings).numpy()
+
+
 def draw_label_maps(
     images: np.ndarray,
     maps: Mapping[str, np.ndarray],

@@ -116,12 +116,13 @@ class Task(abc.ABC):
         num_examples: int,
         source: data.Source,
         split: str,
-    ) -> dict[str, float | dict[int, float]]:
-        """Returns the metrics of a split, `best_metric` among them; some may be a dict by class index.
+    ) -> dict[str, float | dict[int, float] | list[dict[str, Any]]]:
+        """Returns the metrics of a split, `best_metric` among them; some may be a dict by class index, or JSON rows.
 
         Args:
             totals: `eval_totals`, summed over all batches.
-            predictions: `eval_predictions` [examples, ...] of all examples, without padding.
+            predictions: `eval_predictions` [examples, ...] of all examples, without padding, and "index", the index of
+                each example in the split, int64 [examples]; {} for tasks without predictions.
             num_examples: Number of examples that counted.
             source, split: What was evaluated.
         """
@@ -138,13 +139,23 @@ class Task(abc.ABC):
         """
         return {}
 
+    def eval_files(
+        self, predictions: dict[str, np.ndarray], source: data.Source, split: str, settings: dict[str, Any]
+    ) -> dict[str, bytes]:
+        """Returns the files that eval.py writes beside the metrics, by the end of their names: the drawings by default.
+
+        Arguments as for `eval_drawings`.
+        """
+        drawings = self.eval_drawings(predictions, source, split, settings)
+        return {f"{name}.png": png for name, png in drawings.items()}
+
     @abc.abstractmethod
     def summary(self, metrics: dict[str, float]) -> dict[str, str]:
         """Formats the metrics for a table: column title to text."""
 
-    def class_summary(self, metrics: dict[str, Any]) -> dict[str, dict[str, str]]:
-        """Formats the metrics of each class: column title to class name to text. None by default."""
-        return {}
+    def summary_tables(self, metrics: dict[str, Any]) -> list[list[dict[str, str]]]:
+        """Formats metrics of classes for further tables, each a list of rows: column title to text. None by default."""
+        return []
 
     @abc.abstractmethod
     def export_outputs(self, outputs, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from convzoo import data
-from convzoo.tasks.drawing import draw_grid, save_figure
+from convzoo.tasks.drawing import draw_grid, read_image, save_figure
 
 _KINDS = (("same identity", True), ("different identities", False))
 _BINS = 50
@@ -82,14 +82,9 @@ def draw_hardest_pairs(
         of_kind = np.flatnonzero(pairs.is_same == kind)
         hardest = of_kind[np.argsort(scores[of_kind] * (1 if kind else -1), kind="stable")][:_NUM_HARDEST]
         for index in hardest:
-            images = [_image(source, split, numbers[index], settings) for numbers in (pairs.first, pairs.second)]
+            images = [
+                read_image(source, split, int(numbers[index]), settings) for numbers in (pairs.first, pairs.second)
+            ]
             panels.append(np.concatenate(images, 1))
             titles.append(f"{title}: {scores[index]:.2f}")
     return draw_grid(np.stack(panels), titles, mean=settings["mean"], std=settings["std"])
-
-
-def _image(source, split, number, settings):
-    """Returns an image as the network receives it."""
-    (example,) = source.read_ordered_example(split, int(number))
-    image = data.decode_image(example["image"]) if example["image"].dtype == "string" else example["image"]
-    return data.eval_transform(image, **settings).numpy()

@@ -7,6 +7,7 @@ import os
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import ml_collections
@@ -19,7 +20,7 @@ from convzoo import data
 from convzoo.errors import ConfigError, TrainingError, first_line
 from convzoo.files import write_output
 from convzoo.models.weights import SUFFIX, first_not_finite
-from convzoo.tasks import Task, get_task
+from convzoo.tasks import Task, get_eval_task, get_task
 from convzoo.training import checkpoints, experiment
 from convzoo.training.devices import Devices
 from convzoo.training.memory import check_memory
@@ -41,7 +42,8 @@ class Evaluator:
             can be counted; see `Devices.has_local_input`.
 
     Attributes:
-        predictions: `Task.eval_predictions` of the last evaluated split, by name.
+        predictions: `Task.eval_predictions` of the last evaluated split, by name, and if there are any "index", the
+            index of each example in the split, int64 [examples]. With several workers it has no meaning.
     """
 
     def __init__(
@@ -99,8 +101,9 @@ class Evaluator:
         examples = int(totals.pop("examples"))
         if not all(np.isfinite(total).all() for total in totals.values()):
             raise TrainingError(self._not_finite(split))
-        is_example = collected.pop("mask", None)
-        self.predictions = {name: values[is_example > 0] for name, values in collected.items()}
+        if collected:  # in the order of the split, including padding
+            (indices,) = np.nonzero(collected.pop("mask"))
+            self.predictions = {**{name: values[indices] for name, values in collected.items()}, "index": indices}
         metrics = self._task.eval_metrics(totals, self.predictions, examples, source, split)
         return {**metrics, "examples": examples}
 
@@ -148,10 +151,14 @@ class CheckpointEvaluator:
         weights: "auto", "ema" or "raw"; see `checkpoints.restore_weights`.
         batch_size: Examples over all replicas; None for the config's evaluation batch size.
         class_names: Names of the network's classes; the data may have some of them only. None: those of the data.
+        **options: Further arguments of `tasks.get_eval_task`.
+
+    Attributes:
+        task: The task, with the metrics and files that the options add.
 
     Raises:
-        ConfigError: The batch size is not divisible by the number of replicas or does not fit into memory, or the data
-            has other classes than the run was trained on.
+        ConfigError: The batch size is not divisible by the number of replicas or does not fit into memory, the data has
+            other classes than the run was trained on, or an option does not fit the task or the split.
         DataError: The split does not exist.
     """
 
@@ -164,6 +171,7 @@ class CheckpointEvaluator:
         weights: str = "auto",
         batch_size: int | None = None,
         class_names: Sequence[str] | None = None,
+        **options: Any,
     ):
         self._config, self._workdir, self._weights = config, workdir, weights
         self._split = split or config.data.eval_split
@@ -172,9 +180,8 @@ class CheckpointEvaluator:
             raise ConfigError(
                 f"batch_size={self._batch_size} is not divisible by {devices.num_replicas} replicas; use a multiple"
             )
-        self.task = get_task(config)
         # Images of evaluation that are not those of training do not need these.
-        self._source = self.task.open_eval_source(config.data.source, config.data.data_dir)
+        self._source = get_task(config).open_eval_source(config.data.source, config.data.data_dir)
         trained_classes = load_classes(workdir) if workdir and self._source else None
         if self._source is None:
             self._source = experiment.open_source(config)
@@ -184,6 +191,7 @@ class CheckpointEvaluator:
                 verify_classes(workdir, self._source.class_names)
         num_classes = len(trained_classes or self._source.class_names)
         self._source.num_examples(self._split)
+        self.task = get_eval_task(config, self._source, self._split, **options)
         self._settings = experiment.metric_settings(config)
         if devices.kind == "cpu":
             max_boxes = self._source.max_boxes
@@ -191,7 +199,6 @@ class CheckpointEvaluator:
         with devices.strategy.scope():
             self._model = experiment.build_model(config, num_classes)
         self._evaluator = Evaluator(self._model, devices.strategy, self.task, devices.has_local_input)
-        self._drawings: dict[str, bytes] = {}
 
     def evaluate(self, which: str) -> dict:
         """Evaluates a checkpoint of the run, or the file of weights.
@@ -204,8 +211,6 @@ class CheckpointEvaluator:
         """
         path, kind, step = checkpoints.load(self._workdir, which, self._model, self._weights)
         metrics = self._evaluator.evaluate(self._source, self._split, batch_size=self._batch_size, **self._settings)
-        transform = experiment.input_settings(self._config)
-        self._drawings = self.task.eval_drawings(self._evaluator.predictions, self._source, self._split, transform)
         for name, values in metrics.items():
             if isinstance(values, dict):  # by class index
                 metrics[name] = {self._source.class_names[number]: value for number, value in values.items()}
@@ -225,7 +230,7 @@ class CheckpointEvaluator:
         }
 
     def write(self, result: dict, path: str | None = None) -> str:
-        """Writes the result of the last `evaluate` as JSON, and drawings of the task as PNG files beside it.
+        """Writes the result of the last `evaluate` as JSON, and the files of `Task.eval_files` beside it.
 
         Args:
             result: The result.
@@ -252,9 +257,11 @@ class CheckpointEvaluator:
                 if "://" not in self._workdir and run != os.path.abspath(self._workdir):  # of another run
                     name = f"{os.path.basename(run)}_{name}"
                 path = os.path.join(self._workdir, EVALUATIONS_FOLDER, name)
+        transform = experiment.input_settings(self._config)
+        files = self.task.eval_files(self._evaluator.predictions, self._source, self._split, transform)
         try:
-            for name, png in self._drawings.items():
-                write_output(f"{path}.{name}.png", png)
+            for name, content in files.items():
+                write_output(f"{path}.{name}", content)
             write_output(path, (json.dumps(result, indent=2) + "\n").encode())
         except (tf.errors.OpError, OSError) as error:
             raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
