@@ -78,7 +78,13 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_output(path: str, content: bytes) -> None:
-    """Writes `content` to a path that the user chose, as `write_bytes` does.
+    """Writes `content` to a path that the user chose, as `write_bytes` does. Raises OSError as `check_output` does."""
+    check_output(path, content)
+    write_bytes(path, content)
+
+
+def check_output(path: str, content: bytes) -> None:
+    """Checks whether `write_output` may write `content` to `path`.
 
     It replaces only a file of its own kind (PNG, Parquet, JSON or other text), and never one of a training run.
 
@@ -99,7 +105,8 @@ def write_output(path: str, content: bytes) -> None:
             start = file.read(64)
         if start and _kind(start) != _kind(content):
             raise OSError(errno.EEXIST, f"{_kind(start)} would be replaced by {_kind(content)}", path)
-    write_bytes(path, content)
+    elif "://" not in path:
+        check_replaceable(path)
 
 
 def _kind(content):

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from convzoo import data
-from convzoo.tasks.classification_metrics import CalibrationBins
+from convzoo.tasks.classification_metrics import CalibrationBins, confusion_matrix
 from convzoo.tasks.drawing import draw_grid, read_image, save_figure
 
 _MAX_NUMBERED = 25  # classes of a confusion matrix with numbers
 _MAX_NAMED = 60  # with names
-_MAX_CELLS = 1000  # rows of a drawing
+_MAX_ROWS = 250  # of a drawing; more would be too small to see
 _LETTERS = 24  # of a name
 
 
@@ -19,7 +19,7 @@ def draw_confusion_matrix(labels: np.ndarray, predicted: np.ndarray, names: Sequ
     """Draws the confusion matrix of the classes that occur among labels or predictions.
 
     A row has the predictions for the examples of one class, and the color is their share of the row. Few classes have
-    names and numbers of examples. More than a thousand classes are drawn in blocks of consecutive classes.
+    names and numbers of examples. More than 250 classes are drawn in blocks of consecutive classes.
 
     Args:
         labels: Label of each example, int [examples].
@@ -35,22 +35,22 @@ def draw_confusion_matrix(labels: np.ndarray, predicted: np.ndarray, names: Sequ
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure  # slow to import
-    from sklearn.metrics import confusion_matrix
 
     classes = np.unique(np.concatenate([labels, predicted]))
-    block = -(-len(classes) // _MAX_CELLS)
+    block = -(-len(classes) // _MAX_ROWS)
     rows, columns = (np.searchsorted(classes, values) // block for values in (labels, predicted))
-    counts = confusion_matrix(rows, columns)
+    counts = confusion_matrix(rows, columns, -(-len(classes) // block))
     examples = counts.sum(1, keepdims=True)
     shares = np.divide(counts, examples, out=np.full(counts.shape, np.nan), where=examples > 0)
     size = len(counts)
     is_named = block == 1 and size <= _MAX_NAMED
-    cell = 0.5 if size <= _MAX_NUMBERED else 0.25 if is_named else 1 / 80
-    side = np.clip(cell * size, 2.0, 13.0)
+    side = np.clip((0.5 if size <= _MAX_NUMBERED else 0.25) * size, 2.0, 12.0)
     figure = Figure(figsize=(side + 3.0, side + 2.0), layout="constrained")
     axis = figure.subplots()
-    # The square root makes rare confusions visible.
-    image = axis.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    # A root makes rare confusions visible.
+    norm = PowerNorm(1 / 2 if is_named else 1 / 3, 0, 1)
+    end = size * block - 0.5
+    image = axis.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest", extent=(-0.5, end, end, -0.5))
     if is_named:
         titles = [_shorten(names[number]) for number in classes]
         axis.set_xticks(range(size), titles, rotation=90, fontsize=8)
@@ -88,7 +88,9 @@ def draw_reliability_diagram(bins: CalibrationBins) -> bytes:
     figure = Figure(figsize=(4.5, 5.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.bar(centers[is_used], bins.accuracy[is_used], width, edgecolor="black", linewidth=0.5, label="accuracy")
-    upper.plot(bins.confidence[is_used], bins.accuracy[is_used], "o", color="black", markersize=3, label="mean")
+    upper.plot(
+        bins.confidence[is_used], bins.accuracy[is_used], "o", color="black", markersize=3, label="mean confidence"
+    )
     upper.plot([0, 1], [0, 1], "--", color="gray", label="calibrated")
     upper.set_title(f"expected calibration error {bins.error:.2%}", fontsize=10)
     upper.set_ylabel("accuracy")

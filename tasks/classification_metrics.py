@@ -41,6 +41,19 @@ def count_by_class(labels: np.ndarray, predicted: np.ndarray, num_classes: int) 
     )
 
 
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the number of examples of each label (row) and predicted class (column), int [classes, classes].
+
+    Unlike that of scikit-learn, it accepts a single class without a warning. Arguments as for `count_by_class`.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+        [[1, 1], [0, 1]]
+    """
+    counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
 def confused_pairs(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Returns the pairs of a label and another predicted class, the most frequent first.
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from convzoo.errors import ConfigError
 from convzoo.tasks.classification import Classification
 from convzoo.tasks.classification_drawing import draw_confusion_matrix, draw_reliability_diagram, draw_top_losses
-from convzoo.tasks.classification_metrics import calibration_bins, confused_pairs, count_by_class
+from convzoo.tasks.classification_metrics import calibration_bins, confused_pairs, confusion_matrix, count_by_class
 from convzoo.tasks.real_labels import real_accuracy
 from convzoo.tasks.task import cross_entropy, percent
 
@@ -142,10 +142,8 @@ class DetailedClassification(Classification):
         }
         occurring = np.unique(np.concatenate([labels, predicted]))
         if len(occurring) <= _MAX_MATRIX_CLASSES:
-            from sklearn.metrics import confusion_matrix  # slow to import
-
             titles = [names[label] for label in occurring]
-            matrix = confusion_matrix(labels, predicted, labels=occurring)
+            matrix = confusion_matrix(*np.searchsorted(occurring, (labels, predicted)), len(occurring))
             files["confusion_matrix.csv"] = _csv(("true \\ predicted", *titles), titles, *matrix.T)
         if self.predictions:
             write = {"csv": _csv, "parquet": _parquet}[self.predictions]
@@ -162,7 +160,7 @@ def _title(row, source):
     """Returns the title of an image: label and predicted class, each with its probability."""
     names = source.class_names
     true, predicted = names[row["labels"]], names[row["classes"][0]]
-    return f"{true} {np.exp(-row['losses']):.1%}, predicted {predicted} {row['probabilities'][0]:.1%}"
+    return f"{true} ({np.exp(-row['losses']):.1%}), predicted {predicted} ({row['probabilities'][0]:.1%})"
 
 
 def _columns(predictions, source, split):

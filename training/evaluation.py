@@ -18,7 +18,7 @@ from absl import logging
 import convzoo
 from convzoo import data
 from convzoo.errors import ConfigError, TrainingError, first_line
-from convzoo.files import write_output
+from convzoo.files import check_output, write_output
 from convzoo.models.weights import SUFFIX, first_not_finite
 from convzoo.tasks import Task, get_eval_task, get_task
 from convzoo.training import checkpoints, experiment
@@ -174,6 +174,7 @@ class CheckpointEvaluator:
         **options: Any,
     ):
         self._config, self._workdir, self._weights = config, workdir, weights
+        self._real_labels = options.get("real_labels")
         self._split = split or config.data.eval_split
         self._batch_size = batch_size or config.eval_batch_size or config.batch_size
         if self._batch_size % devices.num_replicas:
@@ -221,6 +222,7 @@ class CheckpointEvaluator:
             **metrics,
             "model": self._config.model.name,
             "source": self._source.spec,
+            **({"real_labels": self._real_labels} if self._real_labels else {}),
             "image_size": self._settings["image_size"][0],
             "overrides": changed_fields(self._config, self._workdir) if self._workdir else {},
             "checkpoint": path,
@@ -259,10 +261,13 @@ class CheckpointEvaluator:
                 path = os.path.join(self._workdir, EVALUATIONS_FOLDER, name)
         transform = experiment.input_settings(self._config)
         files = self.task.eval_files(self._evaluator.predictions, self._source, self._split, transform)
+        contents = {f"{path}.{name}": content for name, content in files.items()}
+        contents[path] = (json.dumps(result, indent=2) + "\n").encode()
         try:
-            for name, content in files.items():
-                write_output(f"{path}.{name}", content)
-            write_output(path, (json.dumps(result, indent=2) + "\n").encode())
+            for file, content in contents.items():  # all of them before one is written
+                check_output(file, content)
+            for file, content in contents.items():
+                write_output(file, content)
         except (tf.errors.OpError, OSError) as error:
             raise ConfigError(f"cannot write {path!r} ({first_line(error)}); choose another --output") from error
         return path

@@ -34,6 +34,7 @@ def _with(field, value, variant=""):
         ("model.image_size", (0, 224.0, "224")),
         ("model.operator", (3, None, ("num_experts", 4))),
         ("model.overrides", (3, None, ("stem_strides", 1))),
+        ("classification.eval_top_k", ((), (5,), (1, 5, 3), (0, 1), (1, 2.5), 5)),
         ("segmentation.output_stride", (0, None)),
         ("segmentation.filters", (0, 2.5)),
         ("segmentation.low_level_filters", (0, "48")),

@@ -28,6 +28,16 @@ def test_reads_existing_files(image_folder):
         assert _of(source, split) == expected
 
 
+def test_names_are_the_files(image_folder):
+    source = data.open_source(f"folder:{image_folder}")
+    names = source.example_names("test+train[:3]")
+    assert len(names) == source.num_examples("test+train[:3]")
+    for name, example in zip(names, source.dataset("test+train[:3]"), strict=True):
+        assert tf.io.read_file(name) == example["image"]
+    assert data.RelabeledSource(source, [*source.class_names, "fox"]).example_names("test+train[:3]") == names
+    assert data.open_source("fake:examples=3").example_names("test") is None
+
+
 def test_agrees_with_image_folder(image_folder, tmp_path):
     (tmp_path / "train").symlink_to(image_folder / "train")  # ImageFolder takes hidden folders for splits
     (tmp_path / "test").symlink_to(image_folder / "test")

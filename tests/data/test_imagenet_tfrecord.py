@@ -88,6 +88,23 @@ def test_a_label_beyond_the_classes_fails_alone(folder, opened):
     assert readable == [i for i in range(27) if i % 3 < 2]
 
 
+def test_names_of_images(folder, opened):
+    """The file name that a record states, else the record."""
+    path = folder / "validation-00000-of-00001"
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    example = tf.train.Example.FromString(records[1])
+    example.features.feature["image/filename"].bytes_list.value.append(b"ILSVRC2012_val_00000003.JPEG")
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in (records[0], example.SerializeToString(), b"damaged", records[3]):
+            writer.write(record)
+    source = opened(folder)
+    stand_ins = [f"{path.name}, record {index}" for index in range(4)]
+    assert source.example_names("validation") == [stand_ins[0], "ILSVRC2012_val_00000003.JPEG", *stand_ins[2:]]
+    order = [_number(example) for example in source.dataset("train").as_numpy_iterator()]
+    records = [f"train-{file:05d}-of-00005, record {row}" for file, n in enumerate(COUNTS["train"]) for row in range(n)]
+    assert source.example_names("train") == [records[number] for number in order]
+
+
 def test_corrupt_record_is_located(folder, opened):
     source = opened(folder)
     assert source.describe_ordered_example("train", 6) == f"{folder}/train-00002-of-00005, record 1"

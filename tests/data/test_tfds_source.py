@@ -33,7 +33,7 @@ class ConvzooTestJpegs(_Images):
                 {
                     "photo": tfds.features.Image(encoding_format="jpeg"),
                     "kind": tfds.features.ClassLabel(names=["smooth", "rough"]),
-                    "note": tfds.features.Text(),
+                    "file_name": tfds.features.Text(),
                 }
             ),
             supervised_keys=("photo", "kind"),
@@ -42,7 +42,7 @@ class ConvzooTestJpegs(_Images):
     def _generate_examples(self, count):
         rng = np.random.default_rng(count)
         for i in range(count):
-            yield i, {"photo": rng.integers(0, 256, (10 + i, 30, 3), np.uint8), "kind": i % 2, "note": str(i)}
+            yield i, {"photo": rng.integers(0, 256, (10 + i, 30, 3), np.uint8), "kind": i % 2, "file_name": f"{i}.jpg"}
 
 
 class ConvzooTestFiles(_Images):
@@ -133,6 +133,7 @@ def test_reads_a_data_set_of_tfds(jpegs):
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(data.decode_image(ours["image"]), theirs["photo"])
         assert ours["label"] == theirs["kind"]
+    assert jpegs.example_names("train[5:]") == [theirs["file_name"].decode() for theirs in expected[5:]]
 
 
 @pytest.mark.parametrize("name", ["convzoo_test_files", "convzoo_test_ordered_files"])
