@@ -6,8 +6,14 @@ The config is read from the workdir. The metrics are printed as a table and writ
 --follow, the checkpoints of a running training are evaluated as they appear. A file of weights, such as an imported
 one, needs no run; its JSON file is written beside it. With --class_names, the data may have some of its classes only:
 
-    python eval.py --checkpoint=efficientnet_b0.weights.h5 --source=tfds:imagenet2012 --split=validation
+    python eval.py --checkpoint=efficientnet_b0.weights.h5 --source=tfds:imagenet2012 --split=validation \\
+        --real_labels=real.json
     python eval.py --checkpoint=efficientnet_b0.weights.h5 --source=folder:photographs --class_names=imagenet.txt
+
+Classification also gets accuracy by class, a confusion matrix and a reliability diagram, in files beside the JSON file,
+and on request the predictions of each image and a drawing of the images with the highest loss:
+
+    python eval.py --workdir=runs/quickstart --checkpoint=best --split=test --predictions=csv --top_losses=32
 """
 
 import tabulate

@@ -214,7 +214,7 @@ def draw_grid(images: np.ndarray, titles: Sequence[str], *, mean: Sequence[float
     lines = 1 + max(title.count("\n") for title in titles)
     columns = min(int(_ROW_INCHES / width), len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(columns * (width + 0.1), rows * (height + 0.1 + 0.14 * lines)), layout="constrained")
+    figure = Figure(figsize=(columns * (width + 0.1), rows * (height + 0.14 + 0.18 * lines)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, image, title in zip(axes.flat, _to_rgb(images, mean, std), titles, strict=False):
         axis.imshow(image)
