@@ -69,7 +69,7 @@ class CondDense(ExpertLayer, keras.layers.Dense):
         x = inputs if len(inputs.shape) == 3 else ops.reshape(inputs, (batch, -1, features))
         if self.choose_implementation(inputs.shape, training) == "experts":
             rows = self.num_experts * features
-            scaled = routing_weights[:, None, :, None] * ops.cast(x, self.variable_dtype)[:, :, None, :]
+            scaled = ops.expand_dims(routing_weights, (1, 3)) * ops.expand_dims(ops.cast(x, self.variable_dtype), 2)
             scaled = ops.reshape(ops.cast(scaled, self.compute_dtype), (*ops.shape(x)[:2], rows))
             outputs = ops.matmul(scaled, ops.reshape(ops.cast(self.kernel, self.compute_dtype), (rows, self.units)))
         else:

@@ -67,7 +67,8 @@ def depthwise_taps(images, kernels, kernel_size, strides, padding, dilation_rate
         positions = [(i, j) for i in range(kernel_size[0]) for j in range(kernel_size[1])]
         for (i, j), tap in zip(positions, window.taps(images, *geometry), strict=True):
             # Slices are cast, not the whole image: XLA would not fuse slices of a cast image.
-            total = total + ops.cast(tap, "float32") * ops.cast(kernels[:, i, None, None, j], "float32")
+            value = ops.reshape(kernels[:, i, j], (-1, 1, 1, kernels.shape[3]))
+            total = total + ops.cast(tap, "float32") * ops.cast(value, "float32")
         return ops.cast(total, kernels.dtype), gradient
 
     return convolve(images, ops.squeeze(kernels, axis=4))

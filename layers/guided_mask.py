@@ -5,6 +5,7 @@ from keras import ops
 
 from convzoo.layers import window
 from convzoo.layers.checks import positive
+from convzoo.layers.target import get_target
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -66,10 +67,25 @@ class GuidedMask(keras.layers.Conv2D):
     def call(self, inputs):
         axis = 1 if self.data_format == "channels_first" else -1
         scores = super().call(inputs)
-        hard = ops.one_hot(ops.argmax(scores, axis=axis), self.regions, axis=axis, dtype=scores.dtype)
+        if get_target() == "lite":
+            hard = self._one_hot_of_maximum(scores, axis)
+        else:
+            hard = ops.one_hot(ops.argmax(scores, axis=axis), self.regions, axis=axis, dtype=scores.dtype)
         soft = ops.softmax(scores, axis=axis)
         # The difference in parentheses is zero, with the gradient of the softmax.
         return hard + (soft - ops.stop_gradient(soft))
+
+    def _one_hot_of_maximum(self, scores, axis):
+        """Computes one_hot(argmax(scores)) without the bit operations of Keras's argmax, which LiteRT and ONNX lack.
+
+        Indices are integers, which stay exact in a network that is quantized to int8.
+        """
+        shape = [1] * len(scores.shape)
+        shape[axis] = self.regions
+        regions = ops.reshape(ops.arange(self.regions, dtype="int32"), shape)
+        is_largest = ops.equal(scores, ops.max(scores, axis=axis, keepdims=True))
+        first = ops.min(ops.where(is_largest, regions, self.regions), axis=axis, keepdims=True)
+        return ops.cast(ops.equal(regions, first), scores.dtype)
 
     def get_config(self):
         config = super().get_config()

@@ -19,7 +19,7 @@ STENCILS = {
     "3-point-vertical": ((0, 1), (2, 1)),
 }
 # Channels at which a dense convolution fills the vector registers of a CPU, or the matrix unit of other targets.
-_WIDE = {"cpu": 32}
+_WIDE = {"cpu": 32, "lite": 32}
 _WIDE_ELSEWHERE = 128
 
 

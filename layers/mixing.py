@@ -20,5 +20,9 @@ def mix(coefficients, weight, fused=False):
         shape = (-1, *[1] * (len(weight.shape) - 1))
         columns = [ops.reshape(coefficients[:, i], shape) for i in range(n)]
         return sum(a * w for a, w in zip(columns, ops.unstack(ops.convert_to_tensor(weight)), strict=True))
-    mixed = ops.matmul(coefficients, ops.reshape(weight, (n, -1)))
+    if get_target() == "lite":
+        # LiteRT would quantize a right-hand side to int8 with a scale per value of a kernel, four times its bytes.
+        mixed = ops.matmul(ops.transpose(ops.reshape(weight, (n, -1))), ops.expand_dims(coefficients, 2))
+    else:
+        mixed = ops.matmul(coefficients, ops.reshape(weight, (n, -1)))
     return ops.reshape(mixed, (-1, *weight.shape[1:]))

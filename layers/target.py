@@ -1,6 +1,6 @@
 """The device for which `implementation="auto"` chooses."""
 
-TARGETS = ("cpu", "gpu", "tpu")
+TARGETS = ("cpu", "gpu", "tpu", "lite")
 _target = "cpu"
 
 
@@ -11,7 +11,8 @@ def set_target(target):
     SavedModel for TPU is traced on a CPU. Functions traced before the call keep their implementations.
 
     Args:
-        target: "cpu", "gpu" or "tpu".
+        target: "cpu", "gpu", "tpu", or "lite" for the LiteRT and ONNX runtimes: operations that these have and can
+            compute in int8.
 
     Raises:
         ValueError: target is unknown.

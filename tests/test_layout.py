@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "data": {"data"},
     "tasks": {"models", "data", "tasks"},
     "training": {"configs", "layers", "models", "data", "tasks", "training"},
-    "serving": {"models", "data", "tasks", "serving"},
+    "serving": {"layers", "models", "data", "tasks", "serving"},
     "tpu": {"layers", "models", "data", "tasks", "training", "tpu"},
     "cli": {"configs", "layers", "models", "data", "tasks", "training", "cli"},
 }
