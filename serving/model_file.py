@@ -15,11 +15,12 @@ import tensorflow as tf
 from convzoo import data
 from convzoo.errors import ConfigError, ModelError, first_line
 from convzoo.files import check_no_pattern
+from convzoo.serving.outputs import in_batches, named_outputs
+from convzoo.serving.saved_model import require_images
 
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
 _NAME = "convzoo.json"  # entry of the zip archive that a .keras file is and that is appended to a .tflite file
 _KEY = "convzoo"  # of ONNX metadata
-_BATCH_SIZE = 8
 
 
 def file_format(path: str) -> str:
@@ -130,6 +131,15 @@ class ModelFile:
         pixels = data.eval_transform(images, mean=(0.0,) * 3, std=(1.0,) * 3, **settings)
         return tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8).numpy()
 
+    def decode(self, encoded: bytes | tf.Tensor) -> np.ndarray:
+        """Decodes an image file and crops and resizes the image: uint8 [height, width, 3].
+
+        Raises:
+            tf.errors.InvalidArgumentError: The image is corrupt, has too many pixels, or another format.
+        """
+        (encoded,) = require_images(tf.stack([encoded]), data.MAX_PIXELS)
+        return self.preprocess(data.decode_image(encoded))
+
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the outputs by name, arrays [batch, ...], of uint8 [batch, height, width, 3] images.
 
@@ -166,18 +176,6 @@ def load_model_file(path: str, num_threads: int | None = None) -> ModelFile:
     except Exception as error:  # damaged files raise exceptions of many types
         raise ModelError(f"cannot load {path!r} ({first_line(error)}); export it again") from error
     return ModelFile(metadata, predict)
-
-
-def in_batches(predict: Callable[[np.ndarray], dict[str, Any]], images: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the outputs [images, ...] of a function that is called with batches of 8 images or fewer."""
-    starts = range(0, len(images), _BATCH_SIZE)
-    batches = [predict(images[start : start + _BATCH_SIZE]) for start in starts]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def named_outputs(outputs) -> dict[str, Any]:
-    """Returns the outputs of a Keras network by name; a single one is called "logits"."""
-    return dict(outputs) if isinstance(outputs, dict) else {"logits": outputs}
 
 
 def _read(path):

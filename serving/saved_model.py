@@ -7,12 +7,15 @@ import uuid
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from convzoo import data
 from convzoo.data import decoding
 from convzoo.errors import ConfigError, UnavailableError, first_line
 from convzoo.files import check_no_pattern, new_folder
+from convzoo.serving import parity
+from convzoo.serving.outputs import has_raw_outputs, in_batches, reference_outputs
 from convzoo.tasks import Task
 
 _LABELS_FILE = "labels.txt"
@@ -24,8 +27,12 @@ def export_saved_model(
     class_names: Sequence[str],
     task: Task,
     max_pixels: int = data.MAX_PIXELS,
+    *,
+    images: np.ndarray | None = None,
+    tolerance: float | None = None,
+    min_agreement: float | None = None,
     **input_settings,
-) -> None:
+) -> parity.Parity | None:
     """Writes `model` as a SavedModel to `folder`. An existing SavedModel is replaced after the new one is complete.
 
     The SavedModel has these signatures, all for any batch size:
@@ -55,11 +62,19 @@ def export_saved_model(
         task: Task that the network was trained for.
         max_pixels: Largest number of pixels of an encoded image, see `data.decode_image`. The loaded SavedModel names
             it in the attribute `max_pixels`; assigning that changes nothing.
+        images: uint8 [images, height, width, 3], to compare the outputs of the SavedModel with those of the network on;
+            None for no comparison.
+        tolerance, min_agreement: See `parity.Parity.check`.
         **input_settings: Arguments of `data.eval_transform`: size and normalization of the images. With the size None,
             the network receives images of any size.
 
+    Returns:
+        The comparison, if there are images.
+
     Raises:
         ConfigError: The folder is not empty; see `check_output_folder`.
+        ModelError: The SavedModel differs from the network. Nothing is written then.
+        UnavailableError: The folder cannot be written.
 
     Example:
         >>> import tempfile
@@ -82,7 +97,15 @@ def export_saved_model(
             file.write("".join(f"{name}\n" for name in class_names))
         served = _ServedModel(model, labels_file, task, max_pixels, input_settings)
         tf.saved_model.save(served, temporary, signatures=served.signatures_by_name)
+        result = None
+        if images is not None:
+            loaded = tf.saved_model.load(temporary)
+            serve = loaded.images_raw if has_raw_outputs(task) else loaded.images
+            expected = reference_outputs(model, task, images, input_settings)
+            result = parity.compare(expected, in_batches(lambda batch: serve(tf.constant(batch)), images))
+            result.check("none", tolerance, min_agreement)
         check_output_folder(folder)  # somebody may have written to it meanwhile
+    return result
 
 
 @contextlib.contextmanager
@@ -186,7 +209,7 @@ class _ServedModel(tf.Module):
             return data.decode_image(encoded, max_pixels)
 
         def from_bytes(image_bytes):
-            image_bytes = _require_images(image_bytes, max_pixels)
+            image_bytes = require_images(image_bytes, max_pixels)
             if task.label_kind == "map":
                 return from_images(_decode_same_size(image_bytes, decode))
             # Images may differ in size before preprocessing, so they are preprocessed one at a time.
@@ -202,7 +225,7 @@ class _ServedModel(tf.Module):
         # Both traces belong to one function, so `loaded.images(batch)` accepts uint8 and float32.
         self.images = tf.function(lambda images: from_images(images))
         raw = {}
-        if type(task).export_raw_outputs is not Task.export_raw_outputs:
+        if has_raw_outputs(task):
             spec = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
             self.images_raw = tf.function(
                 lambda images: from_images(images, task.export_raw_outputs), input_signature=[spec]
@@ -233,7 +256,7 @@ class _ServedModel(tf.Module):
         }
 
 
-def _require_images(image_bytes, max_pixels):
+def require_images(image_bytes, max_pixels):
     """Returns `image_bytes`, string [batch], after checks of format and size; the decoder's errors name no image."""
     has_format = tf.map_fn(decoding.has_known_format, image_bytes, fn_output_signature=tf.TensorSpec([], tf.bool))
     image_bytes = _require(has_format, image_bytes, f"not an image ({decoding.FORMATS}) at batch index:")
