@@ -18,7 +18,7 @@ echo "== exporting it as a SavedModel"
 python scripts/export_saved_model.py --workdir="$workdir" --checkpoint=best
 echo "== classifying one test image"
 python scripts/save_image.py --source=digits --split='test[7:8]' --output="$workdir/image.png"
-python scripts/classify.py --saved_model="$workdir/saved_model" "$workdir/image.png"
+python scripts/classify.py --model="$workdir/saved_model" "$workdir/image.png"
 
 cat <<EOF
 

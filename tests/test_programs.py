@@ -113,15 +113,15 @@ def test_classify_images_and_other_files(saved_model, tmp_path):
     image.write_bytes(encoded)
     text.write_text("not an image")
     damaged.write_bytes(encoded[:40])
-    result = run("scripts/classify.py", f"--saved_model={saved_model}", image)
+    result = run("scripts/classify.py", f"--model={saved_model}", image)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"{image}: ")
     for path in (text, damaged):
-        line = usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", path))
+        line = usage_error(run("scripts/classify.py", f"--model={saved_model}", path))
         reason = "corrupt" if path == damaged else "not an image (JPEG, PNG, BMP, GIF or still WebP)"
         assert line == f"classify.py: {str(path)!r} is {reason}"
-    assert "cannot read" in usage_error(run("scripts/classify.py", f"--saved_model={saved_model}", tmp_path / "d.png"))
-    assert "as a SavedModel" in usage_error(run("scripts/classify.py", f"--saved_model={tmp_path}", image))
+    assert "cannot read" in usage_error(run("scripts/classify.py", f"--model={saved_model}", tmp_path / "d.png"))
+    assert "as a SavedModel" in usage_error(run("scripts/classify.py", f"--model={tmp_path}", image))
 
 
 def test_saved_model_rejects_other_bytes(saved_model):

@@ -306,7 +306,7 @@ def test_the_temperature_falls_linearly_to_one_with_the_training_steps(tmp_path)
 
 
 @pytest.mark.needs_xla_cpu
-@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu", "lite"])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("cls", "arguments"), [layer[:2] for layer in LAYERS], ids=IDS)
 def test_auto_is_the_implementation_that_the_layer_names(cls, arguments, training, name, target):
@@ -318,6 +318,14 @@ def test_auto_is_the_implementation_that_the_layer_names(cls, arguments, trainin
     layer.build(x.shape, routing().shape)
     layer.set_weights(auto.get_weights())
     np.testing.assert_array_equal(layer(x, routing()), expected)
+
+
+@pytest.mark.parametrize(("cls", "arguments"), [layer[:2] for layer in LAYERS], ids=IDS)
+def test_the_lite_target_computes_the_same(cls, arguments, target):
+    layer, x = cls(num_experts=EXPERTS, **arguments), inputs_of(cls)
+    expected = keras.ops.convert_to_numpy(layer(x, routing()))
+    target("lite")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer(x, routing())), expected, rtol=1e-4, atol=1e-5)
 
 
 def choice(layer, size, training=False, channels=4):

@@ -50,7 +50,9 @@ def test_layer(arguments, output_size, implementations):
     run_layer_test(make_layer, images(), masks(), output_shape=(4, *output_size, 6), implementations=implementations)
 
 
-def test_mask_is_one_at_the_first_of_the_largest_scores():
+@pytest.mark.parametrize("name", ["cpu", "lite"])
+def test_mask_is_one_at_the_first_of_the_largest_scores(name, target):
+    target(name)
     layer = GuidedMask(REGIONS, kernel_initializer="zeros", bias_initializer="zeros", use_bias=True)
     outputs = keras.ops.convert_to_numpy(layer(images()))
     np.testing.assert_array_equal(outputs, np.broadcast_to([1.0, 0.0, 0.0], (4, 6, 5, 3)))
@@ -61,6 +63,11 @@ def test_mask_is_one_at_the_first_of_the_largest_scores():
     plain.set_weights(layer.get_weights())
     scores = keras.ops.convert_to_numpy(plain(images()))
     np.testing.assert_array_equal(outputs, np.eye(REGIONS)[scores.argmax(-1)])
+    first = GuidedMask(REGIONS, kernel_size=3, padding="same", data_format="channels_first")
+    first.build((None, 4, 6, 5))
+    first.set_weights(layer.get_weights())
+    transposed = keras.ops.convert_to_numpy(first(keras.ops.transpose(images(), (0, 3, 1, 2))))
+    np.testing.assert_array_equal(transposed.transpose(0, 2, 3, 1), outputs)
 
 
 def test_one_mask_for_layers_of_several_strides():
@@ -221,7 +228,7 @@ def test_a_mask_stays_float32_under_a_mixed_policy():
     np.testing.assert_array_equal(outputs, full(keras.ops.cast(rounded, "float32")))
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu", "lite"])
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 def test_auto_is_the_implementation_it_names(arguments, name, target):
     target(name)

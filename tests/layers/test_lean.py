@@ -190,7 +190,7 @@ def test_stencil_and_1x1_are_parts_of_one_draw(seed):
     assert abs(np.corrcoef(stencil.reshape(64, 64).ravel(), kernel.ravel())[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize(("name", "wide"), [("cpu", 32), ("gpu", 128), ("tpu", 128)])
+@pytest.mark.parametrize(("name", "wide"), [("cpu", 32), ("gpu", 128), ("tpu", 128), ("lite", 32)])
 def test_auto_chooses_by_widths_and_target(name, wide, target):
     def chosen(channels, group_size):
         layer = LeanConv2D(channels, group_size=group_size)

@@ -101,7 +101,7 @@ def test_groups_are_independent_draws_with_their_own_fan_in(ratio, initializer):
     np.testing.assert_allclose(first.std(), np.sqrt(2 / (60 / sum(ratio))), rtol=0.1)
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu", "lite"])
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_auto_computes_the_chosen_implementation(ratio, name, target):
     target(name)
@@ -126,6 +126,8 @@ def test_auto_slices_wide_layers_on_cpu_only(target):
     for name in ("gpu", "tpu"):
         target(name)
         assert chosen(160, 960, True) == "dense"
+    target("lite")
+    assert chosen(24, 144, False) == "slices"
 
 
 @pytest.mark.parametrize(

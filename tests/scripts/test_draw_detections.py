@@ -44,7 +44,7 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     line = usage_error(run("eval.py", f"--workdir={workdir}", "--override=config.detection.focal_alpha=0.5"))
     assert "would change the training" in line
     assert result.returncode == 0, result.stderr
-    line = usage_error(run("scripts/classify.py", f"--saved_model={workdir}/saved_model", drawing))
+    line = usage_error(run("scripts/classify.py", f"--model={workdir}/saved_model", drawing))
     assert "detects objects" in line
 
 

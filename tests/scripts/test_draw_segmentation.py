@@ -34,7 +34,7 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     result = run("scripts/export_saved_model.py", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     # The network's answer to whole images is another program's.
-    line = usage_error(run("scripts/classify.py", f"--saved_model={workdir}/saved_model", output))
+    line = usage_error(run("scripts/classify.py", f"--model={workdir}/saved_model", output))
     assert "classifies pixels, not images" in line
 
 
