@@ -18,14 +18,13 @@ from convzoo.data.registry import class_names, open_paired_source, open_source
 from convzoo.data.relabeled import RelabeledSource
 from convzoo.data.report import describe_pairs, describe_splits
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
-from convzoo.data.source import IGNORED, IndexedSource, LabelKind, Source
+from convzoo.data.source import IGNORED, LabelKind, Source
 from convzoo.data.transforms import eval_transform
 
 __all__ = [
     "IGNORED",
     "MAX_PIXELS",
     "Augmentation",
-    "IndexedSource",
     "LabelKind",
     "PairedSource",
     "Pairs",

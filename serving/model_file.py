@@ -21,6 +21,7 @@ from convzoo.serving.saved_model import require_images
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
 _NAME = "convzoo.json"  # entry of the zip archive that a .keras file is and that is appended to a .tflite file
 _KEY = "convzoo"  # of ONNX metadata
+_REQUIRED = ("format", "task", "class_names", "image_size", "crop_fraction", "interpolation")
 
 
 def file_format(path: str) -> str:
@@ -79,9 +80,12 @@ def read_metadata(content: bytes, file_format: str) -> dict[str, Any]:
     try:
         if file_format == "onnx":
             properties = require("onnx", "onnx").load_from_string(content).metadata_props
-            return json.loads({entry.key: entry.value for entry in properties}[_KEY])
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return json.loads(archive.read(_NAME))
+            text = {entry.key: entry.value for entry in properties}[_KEY]
+        else:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                text = archive.read(_NAME)
+        metadata = json.loads(text)
+        return {name: metadata[name] for name in (*_REQUIRED, *metadata)}
     except ConfigError:
         raise
     except Exception as error:  # damaged files raise exceptions of many types
@@ -89,13 +93,17 @@ def read_metadata(content: bytes, file_format: str) -> dict[str, Any]:
 
 
 def check_output_file(path: str) -> None:
-    """Raises ConfigError unless `path` has the end of a format, and does not exist or is a file that we exported.
+    """Raises ConfigError unless `path` can be exported to.
+
+    It must have the end of a format whose libraries are installed, and not exist or be a file that an export wrote.
 
     Example:
         >>> check_output_file("runs/new/model.onnx")
     """
     check_no_pattern(path, "--output")
     kind = file_format(path)
+    for module in ("onnx", "onnxruntime", "tf2onnx") if kind == "onnx" else ():
+        require(module, "onnx")
     if not tf.io.gfile.exists(path):
         return
     if tf.io.gfile.isdir(path) or ("://" not in path and not os.path.isfile(path)):

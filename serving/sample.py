@@ -3,6 +3,7 @@
 import numpy as np
 
 from convzoo import data
+from convzoo.data.source import IndexedSource
 from convzoo.tasks.drawing import first_images
 
 _NO_NORMALIZATION = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
@@ -32,7 +33,7 @@ def sample_images(source: data.Source, split: str, count: int, **input_settings)
         >>> sample_images(source, "test", 4, **settings).shape
         (4, 24, 24, 3)
     """
-    step = max(source.num_examples(split) // count, 1) if isinstance(source, data.IndexedSource) else 1
+    step = max(source.num_examples(split) // count, 1) if isinstance(source, IndexedSource) else 1
     images, _ = first_images(source, split, count, shard=(0, step), **{**input_settings, **_NO_NORMALIZATION})
     return np.clip(np.round(images), 0, 255).astype(np.uint8)
 

@@ -176,6 +176,17 @@ def test_nothing_is_written_if_the_outputs_differ(alter, tmp_path, monkeypatch):
     assert path.read_bytes() == b"old"
 
 
+def test_a_saved_model_is_compared_too(tmp_path):
+    model, folder = network("Lean"), tmp_path / "saved_model"
+    arguments = [model, str(folder), list("abc"), TASKS["classification"]]
+    with pytest.raises(ModelError, match="the exported model differs from the network"):
+        serving.export_saved_model(*arguments, images=IMAGES, min_agreement=1.1, **SETTINGS)
+    assert not list(tmp_path.iterdir())
+    parity = serving.export_saved_model(*arguments, images=IMAGES, **SETTINGS)
+    assert (parity.num_images, parity.top1) == (len(IMAGES), 1.0)
+    assert folder.is_dir()
+
+
 def test_a_network_that_cannot_be_converted(tmp_path):
     images = keras.Input((16, 16, 3))
     model = keras.Model(images, keras.layers.Dense(3)(keras.ops.fft2((images[..., 0], images[..., 0]))[0][:, 0]))
@@ -211,6 +222,10 @@ def test_bad_files(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="has no settings of convzoo"):
         serving.load_model_file(str(path))
     model_file.add_metadata(str(path), {"task": "classification"})
+    with pytest.raises(ModelError, match=r"has no settings of convzoo .KeyError: 'format'"):
+        serving.load_model_file(str(path))
+    path.write_bytes(b"text")
+    model_file.add_metadata(str(path), dict.fromkeys(model_file._REQUIRED))
     with pytest.raises(ModelError, match="cannot load"):
         serving.load_model_file(str(path))
     with pytest.raises(ConfigError, match="must end with"):
