@@ -53,7 +53,7 @@ def main():
     keras.applications.MobileNetV2(weights=None, classes=10, input_shape=(_IMAGE_SIZE, _IMAGE_SIZE, 3)).save(source)
     target = folder / "net.weights.h5"
     chance = random.Random(SEED.value)
-    export = ("scripts/export_saved_model.py", f"--workdir={folder}")
+    export = ("scripts/export.py", f"--workdir={folder}")
     _kill_repeatedly("export", export, KILLS.value // 2, chance, lambda: _answer(folder / "saved_model"), folder)
     convert = (
         *("scripts/import_weights.py", "--source=keras", f"--checkpoint={source}"),

@@ -23,7 +23,7 @@ from convzoo.errors import ConfigError
 _PROGRAMS = {
     "train": "convzoo.train",
     "eval": "convzoo.eval",
-    "export": "convzoo.scripts.export_saved_model",
+    "export": "convzoo.scripts.export",
     "import": "convzoo.scripts.import_weights",
     "classify": "convzoo.scripts.classify",
     "study": "convzoo.scripts.study",

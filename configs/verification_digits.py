@@ -2,7 +2,7 @@
 
     python train.py --config=configs/verification_digits.py --workdir=runs/verification
     python eval.py --workdir=runs/verification --checkpoint=newest
-    python scripts/export_saved_model.py --workdir=runs/verification --checkpoint=newest
+    python scripts/export.py --workdir=runs/verification --checkpoint=newest
 
 Training never sees 7, 8 and 9. Seven classes are too few to learn embeddings for other digits, so training joins
 halves of two digits to 784 classes. The network is ResNet-18 with half of its channels at 16x16 pixels, and a linear

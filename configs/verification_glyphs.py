@@ -2,7 +2,7 @@
 
     python train.py --config=configs/verification_glyphs.py --workdir=runs/glyphs
     python eval.py --workdir=runs/glyphs --checkpoint=newest --split=train+test
-    python scripts/export_saved_model.py --workdir=runs/glyphs --checkpoint=newest
+    python scripts/export.py --workdir=runs/glyphs --checkpoint=newest
 
 The network is MobileFaceNet with a quarter of its channels at 32x32 pixels. Variants: drconv, with 8 regions; seesaw,
 with uneven groups and channel shuffle. Training evaluates on pairs of 16 images of each of the 64.

@@ -66,7 +66,7 @@ def _open_saved_model(folder):
     try:
         loaded = tf.saved_model.load(folder)
     except Exception:  # damaged files raise exceptions of many types
-        stop(f"cannot load {folder!r} as a SavedModel; give a folder that export_saved_model.py wrote")
+        stop(f"cannot load {folder!r} as a SavedModel; give a folder that export.py wrote")
     try:
         classify = loaded.signatures["serving_default"]
         with tf.io.gfile.GFile(os.path.join(folder, "assets", "labels.txt")) as file:
@@ -78,7 +78,7 @@ def _open_saved_model(folder):
             stop(f"SavedModel {folder!r} compares images; use verify.py")
         num_classes = classify.structured_outputs["probabilities"].shape[-1]
     except (KeyError, UnicodeDecodeError, tf.errors.OpError):
-        stop(f"SavedModel {folder!r} has no class names; give a folder that export_saved_model.py wrote")
+        stop(f"SavedModel {folder!r} has no class names; give a folder that export.py wrote")
     if len(labels) != num_classes:
         stop(f"SavedModel {folder!r} has {num_classes} classes and {len(labels)} names; export it again")
     return lambda encoded: classify(image_bytes=tf.stack([encoded]))["probabilities"][0].numpy(), labels

@@ -15,7 +15,7 @@ python train.py --config=configs/quickstart.py --workdir="$workdir"
 echo "== evaluating the best checkpoint on test images"
 python eval.py --workdir="$workdir" --checkpoint=best --split=test
 echo "== exporting it as a SavedModel"
-python scripts/export_saved_model.py --workdir="$workdir" --checkpoint=best
+python scripts/export.py --workdir="$workdir" --checkpoint=best
 echo "== classifying one test image"
 python scripts/save_image.py --source=digits --split='test[7:8]' --output="$workdir/image.png"
 python scripts/classify.py --model="$workdir/saved_model" "$workdir/image.png"

@@ -14,7 +14,7 @@ from absl import flags
 from convzoo.cli import program
 from convzoo.errors import ConfigError, first_line
 
-SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Folder that export_saved_model.py wrote.")
+SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Folder that export.py wrote.")
 THRESHOLD = flags.DEFINE_float(
     "threshold", None, "Lowest cosine of images of one identity. Default: none, only the cosine.", -1.0, 1.0
 )
@@ -32,7 +32,7 @@ def main(paths):
         loaded = tf.saved_model.load(SAVED_MODEL.value)
     except Exception as error:  # damaged files raise exceptions of many types
         raise ConfigError(
-            f"cannot load {SAVED_MODEL.value!r} as a SavedModel; give a folder that export_saved_model.py wrote"
+            f"cannot load {SAVED_MODEL.value!r} as a SavedModel; give a folder that export.py wrote"
         ) from error
     if not {"compare", "serving_default"} <= set(loaded.signatures):
         raise ConfigError(f"SavedModel {SAVED_MODEL.value!r} cannot compare images; export a verification")

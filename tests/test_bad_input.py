@@ -202,27 +202,27 @@ _FLAGS = [
     ("eval.py --checkpoint=IN/net.weights.h5 --workdir=IN/run", "exclude"),
     ("eval.py --checkpoint=OUT/no.weights.h5 --source=digits", "no.weights.h5"),
     ("eval.py --checkpoint=IN/file.txt --source=digits", "--source|--workdir"),
-    ("scripts/export_saved_model.py", "--workdir is missing"),
-    ("scripts/export_saved_model.py --workdir=OUT/nothing", "config.json"),
-    ("scripts/export_saved_model.py --workdir=IN/run --output=IN", "other files"),
-    ("scripts/export_saved_model.py --workdir=IN/run --output=IN/run", "other files"),
-    ("scripts/export_saved_model.py --workdir=IN/run --output=IN/file.txt", "file"),
-    ("scripts/export_saved_model.py --workdir=IN/run --output=/dev/null", "/dev/null"),
-    ("scripts/export_saved_model.py --workdir=IN/run --output=OUT/a[b]", "pattern"),
-    ("scripts/export_saved_model.py --workdir=IN/run --checkpoint=nothing", "nothing"),
-    ("scripts/export_saved_model.py --workdir=IN/run --target=phone", "target"),
-    ("scripts/export_saved_model.py --workdir=IN/run --max_pixels=0", "max_pixels"),
-    ("scripts/export_saved_model.py --workdir=IN/run --class_names=IN/file.txt", "exclude"),
-    ("scripts/export_saved_model.py --checkpoint=IN/net.weights.h5 --source=digits", "--output is missing"),
+    ("scripts/export.py", "--workdir is missing"),
+    ("scripts/export.py --workdir=OUT/nothing", "config.json"),
+    ("scripts/export.py --workdir=IN/run --output=IN", "other files"),
+    ("scripts/export.py --workdir=IN/run --output=IN/run", "other files"),
+    ("scripts/export.py --workdir=IN/run --output=IN/file.txt", "file"),
+    ("scripts/export.py --workdir=IN/run --output=/dev/null", "/dev/null"),
+    ("scripts/export.py --workdir=IN/run --output=OUT/a[b]", "pattern"),
+    ("scripts/export.py --workdir=IN/run --checkpoint=nothing", "nothing"),
+    ("scripts/export.py --workdir=IN/run --target=phone", "target"),
+    ("scripts/export.py --workdir=IN/run --max_pixels=0", "max_pixels"),
+    ("scripts/export.py --workdir=IN/run --class_names=IN/file.txt", "exclude"),
+    ("scripts/export.py --checkpoint=IN/net.weights.h5 --source=digits", "--output is missing"),
     (
-        "scripts/export_saved_model.py --checkpoint=IN/net.weights.h5 --class_names=IN/file.txt --output=OUT/s",
+        "scripts/export.py --checkpoint=IN/net.weights.h5 --class_names=IN/file.txt --output=OUT/s",
         "file.txt",
     ),
     (
-        "scripts/export_saved_model.py --checkpoint=IN/net.weights.h5 --class_names=IN/latin1.txt --output=OUT/s",
+        "scripts/export.py --checkpoint=IN/net.weights.h5 --class_names=IN/latin1.txt --output=OUT/s",
         "latin1",
     ),
-    ("scripts/export_saved_model.py --checkpoint=IN/net.weights.h5 --class_names=IN --output=OUT/s", "class names"),
+    ("scripts/export.py --checkpoint=IN/net.weights.h5 --class_names=IN --output=OUT/s", "class names"),
     ("scripts/import_weights.py", "--source is missing"),
     (_import("nothing", "IN/file.txt"), "nothing"),
     (_import("timm", "IN/file.txt"), "file.txt"),
@@ -388,7 +388,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     result = run("train.py", f"--config={TINY}", f"--workdir={folder}/run", "--config.epochs=1.0")
     assert result.returncode == 0, result.stderr
-    result = run("scripts/export_saved_model.py", f"--workdir={folder}/run", f"--output={folder}/export")
+    result = run("scripts/export.py", f"--workdir={folder}/run", f"--output={folder}/export")
     assert result.returncode == 0, result.stderr
     shutil.rmtree(folder / "run" / "tensorboard")
     (folder / "file.txt").write_text("text\n")
@@ -530,9 +530,9 @@ def test_training_goes_on_with_damaged_metrics_and_keeps_them(index, inputs, tmp
 
 def test_a_folder_that_cannot_be_written(inputs):
     """It may be possible later, so the status is 1."""
-    result = run("scripts/export_saved_model.py", f"--workdir={inputs}/run", "--output=/proc/nothing")
+    result = run("scripts/export.py", f"--workdir={inputs}/run", "--output=/proc/nothing")
     assert result.returncode == 1
-    assert result.stderr.startswith("export_saved_model.py: cannot write to '/proc/nothing' (")
+    assert result.stderr.startswith("export.py: cannot write to '/proc/nothing' (")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -544,7 +544,7 @@ def test_a_folder_that_cannot_be_written(inputs):
         ("train.py", f"--config={TINY}", "--workdir=OUT/w", "--config.init.weights=s3://bucket/run"),
         ("eval.py", "--workdir=s3://bucket/run"),
         ("eval.py", "--workdir=IN/run", "--checkpoint=s3://bucket/run/checkpoints/ckpt-3"),
-        ("scripts/export_saved_model.py", "--workdir=IN/run", "--output=s3://bucket/saved_model"),
+        ("scripts/export.py", "--workdir=IN/run", "--output=s3://bucket/saved_model"),
         ("scripts/classify.py", "--model=s3://bucket/saved_model", "IN/good.png"),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_tuned_run_is_evaluated_and_exported(tuned):
     assert result.returncode == 0, result.stderr
     (written,) = (workdir / "evaluations").glob("*.json")
     assert json.loads(written.read_text())["examples"] == 50
-    result = run("scripts/export_saved_model.py", f"--workdir={workdir}")
+    result = run("scripts/export.py", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     loaded = tf.saved_model.load(str(workdir / "saved_model"))
     assert loaded.images(np.zeros((1, 16, 16, 3), np.uint8))["logits"].shape == (1, 6)

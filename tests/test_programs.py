@@ -43,7 +43,7 @@ def test_evaluate(workdir):
 
 @pytest.fixture(scope="module")
 def saved_model(workdir):
-    result = run("scripts/export_saved_model.py", f"--workdir={workdir}", "--weights=raw")
+    result = run("scripts/export.py", f"--workdir={workdir}", "--weights=raw")
     assert result.returncode == 0, result.stderr
     assert not (workdir / "saved_model.unfinished").exists()
     return workdir / "saved_model"
@@ -204,10 +204,10 @@ def test_file_errors(workdir, tmp_path):
 
 def test_an_export_replaces_nothing_but_an_export(workdir, saved_model):
     assert "contains other files" in usage_error(
-        run("scripts/export_saved_model.py", f"--workdir={workdir}", f"--output={workdir}")
+        run("scripts/export.py", f"--workdir={workdir}", f"--output={workdir}")
     )
     assert (workdir / "checkpoints").exists()
-    assert run("scripts/export_saved_model.py", f"--workdir={workdir}", "--weights=raw").returncode == 0
+    assert run("scripts/export.py", f"--workdir={workdir}", "--weights=raw").returncode == 0
     assert not (workdir / "saved_model.old").exists()
 
 

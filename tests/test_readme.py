@@ -30,7 +30,7 @@ def test_train_evaluate_and_export(tmp_path):
     assert [shlex.split(command)[1] for command in commands] == [
         "train.py",
         "eval.py",
-        "scripts/export_saved_model.py",
+        "scripts/export.py",
         "scripts/save_image.py",
         "scripts/classify.py",
     ]

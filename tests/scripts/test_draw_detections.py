@@ -38,7 +38,7 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     assert "2 images of test" in result.stdout
     assert _size(drawing)[0] > 100
     override = "--override=config.detection.max_detections=7"
-    result = run("scripts/export_saved_model.py", f"--workdir={workdir}", override)
+    result = run("scripts/export.py", f"--workdir={workdir}", override)
     served = tf.saved_model.load(f"{workdir}/saved_model").signatures["images"]
     assert served(images=tf.zeros([1, 40, 60, 3], tf.uint8))["scores"].shape == (1, 7)
     line = usage_error(run("eval.py", f"--workdir={workdir}", "--override=config.detection.focal_alpha=0.5"))

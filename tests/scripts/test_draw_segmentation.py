@@ -31,7 +31,7 @@ def test_evaluated_drawn_and_exported(workdir, tmp_path):
     two = tf.io.decode_png(tf.io.read_file(str(output))).shape
     assert run(*command).returncode == 0
     assert tf.io.decode_png(tf.io.read_file(str(output))).shape[0] > two[0]
-    result = run("scripts/export_saved_model.py", f"--workdir={workdir}")
+    result = run("scripts/export.py", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     # The network's answer to whole images is another program's.
     line = usage_error(run("scripts/classify.py", f"--model={workdir}/saved_model", output))

@@ -11,7 +11,7 @@ from convzoo import models, serving
 NAME, SIZE = "mobilenet_v1_drconv_x0_25", 16
 OVERRIDES = {"blocks": ((16, 2),), "stem_strides": 1, "operator": models.DRConv(regions=2, bank_size=2)}
 SOURCE = "fake:classes=3,size=20,examples=12"
-EXPORT = "scripts/export_saved_model.py"
+EXPORT = "scripts/export.py"
 
 
 @pytest.fixture(scope="module")

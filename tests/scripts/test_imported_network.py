@@ -38,7 +38,7 @@ def test_export_without_data(folder, tmp_path):
         ("--source=tfds:imagenet2012", data.class_names("tfds:imagenet2012")),  # not prepared
     ):
         output = tmp_path / flag.partition("=")[0].strip("-")
-        result = run("scripts/export_saved_model.py", *weights, flag, f"--output={output}", f"--data_dir={tmp_path}")
+        result = run("scripts/export.py", *weights, flag, f"--output={output}", f"--data_dir={tmp_path}")
         assert result.returncode == 0, result.stderr
         assert (output / "assets" / "labels.txt").read_text().splitlines() == expected
     for text, flags, value in (
@@ -50,7 +50,7 @@ def test_export_without_data(folder, tmp_path):
     ):
         file.unlink() if text is None else file.write_text(text)
         arguments = [*weights, *flags, f"--class_names={file}", f"--output={tmp_path}/none"]
-        assert value in usage_error(run("scripts/export_saved_model.py", *arguments))
+        assert value in usage_error(run("scripts/export.py", *arguments))
     assert not (tmp_path / "none").exists()
 
 
@@ -62,7 +62,7 @@ def test_evaluate_and_export_an_imported_network(folder):
     record = json.loads(path.read_text())
     assert (record["examples"], record["model"], record["step"], record["image_size"]) == (12, NAME, None, SIZE)
 
-    result = run("scripts/export_saved_model.py", *weights, f"--output={folder}/saved_model")
+    result = run("scripts/export.py", *weights, f"--output={folder}/saved_model")
     assert result.returncode == 0, result.stderr
     assert (folder / "saved_model" / "assets" / "labels.txt").read_text().splitlines() == [
         str(label) for label in range(1000)
@@ -145,7 +145,7 @@ def test_weights_remember_the_normalization_of_their_images(tmp_path):
         ("eval.py", [f"--source={SOURCE}", "--workdir=x"], "--workdir=x"),
         ("eval.py", [f"--source={SOURCE}", "--weights=ema"], "leave out --weights=ema"),
         ("eval.py", [f"--source={SOURCE}", "--follow"], "--follow"),
-        ("scripts/export_saved_model.py", [f"--source={SOURCE}"], "--output is missing"),
+        ("scripts/export.py", [f"--source={SOURCE}"], "--output is missing"),
     ],
     ids=["no_source", "classes", "workdir", "average", "follow", "no_output"],
 )

@@ -342,7 +342,7 @@ def test_folder_of_masks_from_training_to_drawing(tmp_path):
     assert result["miou"] > 0.8
     # The SavedModel returns classes at the size of each image: the metric again, counted by hand.
     folder = str(tmp_path / "saved_model")
-    exported = run("scripts/export_saved_model.py", f"--workdir={workdir}", "--checkpoint=newest", f"--output={folder}")
+    exported = run("scripts/export.py", f"--workdir={workdir}", "--checkpoint=newest", f"--output={folder}")
     assert exported.returncode == 0, exported.stderr
     served = tf.saved_model.load(folder).signatures["serving_default"]
     confusion = np.zeros((2, 2))

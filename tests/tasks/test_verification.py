@@ -157,7 +157,7 @@ def test_run_evaluation_and_saved_model_agree(workdir, tmp_path):
     assert path.endswith("result.json")
 
     folder = str(tmp_path / "saved_model")
-    exported = run("scripts/export_saved_model.py", f"--workdir={workdir}", "--checkpoint=newest", f"--output={folder}")
+    exported = run("scripts/export.py", f"--workdir={workdir}", "--checkpoint=newest", f"--output={folder}")
     assert exported.returncode == 0, exported.stderr
     signatures = tf.saved_model.load(folder).signatures
     source = evaluator._source

@@ -216,7 +216,7 @@ def test_class_renamed_after_training(devices, tmp_path):
     with pytest.raises(ConfigError, match=message):
         train(_config(images), workdir, devices, evaluate=False)
     assert load_classes(workdir) == ["cat", "dog"]
-    for program in ("eval.py", "scripts/export_saved_model.py"):
+    for program in ("eval.py", "scripts/export.py"):
         result = run(program, f"--workdir={workdir}")
         assert result.returncode == 2
         assert "'cat'" in result.stderr

@@ -1,9 +1,9 @@
 """Exports a checkpoint with its preprocessing, as a SavedModel or as a LiteRT, ONNX or Keras file.
 
-python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best
-python scripts/export_saved_model.py --workdir=runs/quickstart --checkpoint=best --format=litert --quantize=int8
-python scripts/classify.py --model=runs/quickstart/saved_model image.png
-python scripts/classify.py --model=runs/quickstart/model_int8.tflite image.png
+    python scripts/export.py --workdir=runs/quickstart --checkpoint=best
+    python scripts/export.py --workdir=runs/quickstart --checkpoint=best --format=litert --quantize=int8
+    python scripts/classify.py --model=runs/quickstart/saved_model image.png
+    python scripts/classify.py --model=runs/quickstart/model_int8.tflite image.png
 
 The outputs are compared with those of the Keras network on images of the evaluation split, or on generated images where
 the data are not here. If they differ, nothing is written. docs/export.md has the inputs and outputs of each format.
@@ -11,8 +11,8 @@ the data are not here. If they differ, nothing is written. docs/export.md has th
 For a file of weights, such as an imported one, --source or --class_names gives the names of the classes. ImageNet need
 not be prepared for this:
 
-python scripts/export_saved_model.py --checkpoint=b0.weights.h5 --source=tfds:imagenet2012 --output=b0_saved_model
-python scripts/export_saved_model.py --checkpoint=b0.weights.h5 --class_names=names.txt --output=b0_saved_model
+    python scripts/export.py --checkpoint=b0.weights.h5 --source=tfds:imagenet2012 --output=b0_saved_model
+    python scripts/export.py --checkpoint=b0.weights.h5 --class_names=names.txt --output=b0_saved_model
 """
 
 import os
