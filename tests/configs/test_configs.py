@@ -140,7 +140,7 @@ def test_compared_variants_share_the_recipe(name, compared):
         ("condconv_imagenet", "mobilenet_v1_condconv_x0_25_32e_single", "mobilenet_v1_condconv_x0_25_32e_softmax",
          {"model.operator"}),
         ("seesawnet_imagenet", "mobilenet_v2_own", "mobilenet_v2",
-         {"model.overrides", "weight_decay_on", "optimizer.name", "optimizer.epsilon"}),
+         {"model.overrides", "weight_decay_on", "optimizer.name", "optimizer.epsilon", "optimizer.nesterov"}),
         ("efficientnet_condconv_imagenet", "b0_8e_depth", "b0_8e_depth_240",
          {"model.image_size", "data.crop_fraction"}),
         ("mobilenet_drconv_imagenet", "v2_drconv_x1_0", "v2_x1_0", {"model.name", "model.operator"}),
