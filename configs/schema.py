@@ -28,6 +28,12 @@ def _increasing(values: tuple) -> tuple:
     return values
 
 
+def _unique(values: tuple) -> tuple:
+    if len({*values}) < len(values):
+        raise ValueError("names one twice")
+    return values
+
+
 _T = TypeVar("_T")
 # The result of a run does not depend on a field that may change when the run is resumed.
 _MayChange = Annotated[_T, Field(json_schema_extra={"may_change": True})]
@@ -396,6 +402,13 @@ class Experiment(_Section):
     """Minutes between two additional checkpoints, each at the end of a loop. None: no additional checkpoints."""
     keep_checkpoints: _MayChange[_PositiveInt] = 3
     """Number of newest checkpoints to keep."""
+    trackers: _MayChange[
+        Annotated[_Tuple[tuple[Literal["tensorboard", "wandb", "mlflow"], ...]], AfterValidator(_unique)]
+    ] = ("tensorboard",)
+    """What receives the metrics besides `metrics.jsonl`. `wandb` and `mlflow` need the extras of these names."""
+    callbacks: _MayChange[Annotated[_Tuple[tuple[_Text, ...]], AfterValidator(_unique)]] = ()
+    """Functions of your own as `package.module:function`, called after each log, evaluation and checkpoint with a
+    `convzoo.training.callbacks.Event`."""
 
 
 def validate(config: ConfigDict, num_replicas: int) -> None:

@@ -78,6 +78,8 @@ _CONFIG_VALUES = {
     "nothing": ["1"],
     "data.nothing": ["1"],
     "data.service": ["nowhere", "localhost:x", "localhost:99999"],
+    "trackers": ["nothing", "('nothing',)", "('tensorboard','tensorboard')"],
+    "callbacks": ["('nothing',)", "('nothing:f',)", "('os:sep',)"],
 }
 _OVERRIDES = [
     ("efficientnet_b0", {"width_coefficient": -1}),

@@ -19,6 +19,7 @@ from convzoo.models.region_masks import masks
 from convzoo.tasks import Detection, get_task
 from convzoo.training import checkpoints, experiment, fine_tuning, workdir
 from convzoo.training.batch_norm import StatisticsAverage, fuse_batch_norm
+from convzoo.training.callbacks import Callbacks, Event
 from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.devices import Devices
 from convzoo.training.early_stopping import EarlyStopping
@@ -26,13 +27,14 @@ from convzoo.training.evaluation import Evaluator
 from convzoo.training.inspection import Detections, RegionMaps, RoutingWeights
 from convzoo.training.intervals import Intervals
 from convzoo.training.memory import check_memory
-from convzoo.training.metrics import MetricsWriter, NoMetricsWriter, ProgressDisplay, read_metrics
+from convzoo.training.metrics import MetricsWriter, ProgressDisplay, read_metrics
 from convzoo.training.norms import norm_names
 from convzoo.training.profile import Profile
 from convzoo.training.schedules import make_schedule
 from convzoo.training.signals import Interrupted, StopRequest
 from convzoo.training.state import build_train_state, decorrelate_replica_seeds
 from convzoo.training.timer import RunTimer
+from convzoo.training.trackers import check_installed, start_trackers
 from convzoo.training.train_step import MultiStep, initial_sums, step_settings
 
 # Errors that TensorFlow raises in the remaining workers when one ends or stops answering.
@@ -105,6 +107,8 @@ class _Run:
     def __init__(self, config, folder, devices, evaluate, profile):
         self._config, self._folder, self._devices, self._evaluates = config, folder, devices, evaluate
         self._strategy = devices.strategy
+        check_installed(config.trackers)
+        self._callbacks = Callbacks(config.callbacks)
         self._task = get_task(config)
         self._source = experiment.open_source(config)
         self._eval_source = experiment.open_eval_source(config, self._source) if evaluate else self._source
@@ -149,7 +153,7 @@ class _Run:
             if self._state.statistics_differ:
                 self._average_statistics = StatisticsAverage(self._state.model, self._state.ema, self._strategy)
             if self._evaluates:
-                model = experiment.build_model(config, num_classes)
+                self._eval_model = model = experiment.build_model(config, num_classes)
                 self._evaluator = Evaluator(model, self._strategy, self._task, self._devices.has_local_input)
                 inspections = [RegionMaps(model, self._strategy), RoutingWeights(model, self._strategy)]
                 if isinstance(self._task, Detection):
@@ -252,6 +256,7 @@ class _Run:
         self._save_time = time.monotonic()
         # Of the steps since metrics were written.
         self._sums, self._summed_steps = initial_sums(self._task, self._norm_names), 0
+        self._logged = {}  # newest value of each metric
         self._progress = ProgressDisplay(self._step, self._total_steps, messages_only=not self._devices.is_chief)
         self._log_start()
         first_step = self._step
@@ -264,7 +269,12 @@ class _Run:
                 if self._profile:
                     stack.enter_context(contextlib.closing(self._profile))
                 stop_request = stack.enter_context(StopRequest())
-                self._writer = MetricsWriter(self._folder, first_step) if self._devices.is_chief else NoMetricsWriter()
+                is_chief = self._devices.is_chief
+                self._writer = MetricsWriter(self._folder, first_step) if is_chief else None
+                names = self._config.trackers if is_chief else ()
+                self._trackers = stack.enter_context(
+                    start_trackers(names, self._folder, self._config.to_dict(), self._progress.message)
+                )
                 while not self._is_complete():
                     self._train_to_next_stop(iterator)
                     if self._step < self._total_steps and not self._summed_steps:
@@ -327,13 +337,25 @@ class _Run:
         if not writes_metrics:
             return
         self._sums, self._summed_steps = initial_sums(self._task, self._norm_names), 0
-        self._writer.write(stop, {**_grouped("train", metrics), **norms, **_grouped("time", times)})
+        metrics = {**_grouped("train", metrics), **norms, **_grouped("time", times)}
+        self._log(metrics)
+        self._call_back("log", metrics, self._state.model)
         if self._intervals.is_eval_step(stop):
             self._prepare_weights()
             with self._timer.measure("evaluate"):
                 self._evaluate()
         if self._intervals.is_save_step(stop):
             self._save()
+
+    def _log(self, metrics):
+        """Writes metrics of this step to metrics.jsonl and the trackers."""
+        if self._writer:
+            self._writer.write(self._step, metrics)
+        self._trackers.log(self._step, metrics)
+        self._logged.update(metrics)
+
+    def _call_back(self, kind, metrics, model):
+        self._callbacks(Event(kind, self._step, dict(metrics), self._folder, model, self._devices.is_chief))
 
     def _evaluate(self):
         split, config = self._config.data.eval_split, self._config
@@ -345,7 +367,8 @@ class _Run:
             **experiment.metric_settings(config),
         )
         scalars = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
-        self._writer.write(self._step, _grouped("eval", scalars))
+        scalars = _grouped("eval", scalars)
+        self._log(scalars)
         self._early_stopping.update(self._step, metrics)
         is_best = self._checkpoints.save_if_best(self._step, self._task.best_metric, metrics[self._task.best_metric])
         summary = "  ".join(
@@ -360,14 +383,16 @@ class _Run:
         drawings = self._task.eval_drawings(
             self._evaluator.predictions, self._eval_source, split, experiment.input_settings(config)
         )
-        self._writer.write_to_tensorboard(self._step, {}, {f"eval/{name}": png for name, png in drawings.items()})
+        self._trackers.log_images(self._step, {f"eval/{name}": png for name, png in drawings.items()})
         for inspection in self._inspections:
             summary = inspection.summarize(self._eval_source, split, self._eval_settings)
-            self._writer.write_to_tensorboard(self._step, summary.scalars, summary.images)
+            self._trackers.log(self._step, summary.scalars)
+            self._trackers.log_images(self._step, summary.images)
             for message in summary.messages:
                 if message not in self._shown_messages:  # at most once, not after every evaluation
                     self._shown_messages.add(message)
                     self._progress.message(f"step {self._step}  {message}")
+        self._call_back("evaluation", scalars, self._eval_model)
 
     def _save(self):
         if self._save_started_step == self._step:
@@ -375,7 +400,10 @@ class _Run:
         self._prepare_weights()
         with self._timer.measure("save"):
             self._checkpoints.save(self._step)
+            if self._callbacks:
+                self._checkpoints.wait()  # they may read its files
         self._save_started_step, self._save_time = self._step, time.monotonic()
+        self._call_back("checkpoint", self._logged, self._state.model)
 
     def _prepare_weights(self):
         """Prepares the weights for evaluation and saving: averages BatchNorm statistics, refuses what is not finite.

@@ -1,4 +1,4 @@
-"""Metrics of a run: metrics.jsonl and TensorBoard for programs, a progress bar or plain lines for people."""
+"""Metrics of a run: metrics.jsonl for programs, a progress bar or plain lines for people."""
 
 import datetime
 import functools
@@ -18,7 +18,9 @@ METRICS_FILE = "metrics.jsonl"
 _INPUT_SHARE_SHOWN = 0.1  # progress shows the share of time spent waiting for input from here on
 
 
-def _raises_write_error(method):
+def raises_write_error(method):
+    """Decorates what writes metrics: an error of the file system becomes a WriteError."""
+
     @functools.wraps(method)
     def wrapper(*args, **kwargs):
         try:
@@ -32,7 +34,7 @@ def _raises_write_error(method):
 
 
 class MetricsWriter:
-    """Writes scalars to metrics.jsonl, one JSON object a line with "step" first, and to TensorBoard.
+    """Writes scalars to metrics.jsonl, one JSON object a line with "step" first.
 
     Args:
         workdir: Folder of the run, local or gs://.
@@ -43,10 +45,9 @@ class MetricsWriter:
         WriteError: Here and in all methods, where a file cannot be written.
     """
 
-    @_raises_write_error
+    @raises_write_error
     def __init__(self, workdir: str, first_step: int = 0):
         self._path = os.path.join(workdir, METRICS_FILE)
-        self._tensorboard = tf.summary.create_file_writer(os.path.join(workdir, "tensorboard"))
         lines, damaged = _parse(_read(self._path))
         if b"\n" in damaged:  # not only a line that a kill cut off
             kept = f"{self._path}.damaged_{int(time.time())}"
@@ -55,32 +56,11 @@ class MetricsWriter:
         lines = [line for line in lines if line["step"] <= first_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
-    @_raises_write_error
+    @raises_write_error
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Appends one line with the scalars of `step`."""
         with tf.io.gfile.GFile(self._path, "a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
-        self.write_to_tensorboard(step, scalars, {})
-
-    @_raises_write_error
-    def write_to_tensorboard(self, step: int, scalars: dict[str, float], images: dict[str, bytes]) -> None:
-        """Writes scalars and images, PNG files, to TensorBoard only."""
-        with self._tensorboard.as_default():
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value, step)
-            for name, png in images.items():
-                tf.summary.image(name, tf.image.decode_png(png, channels=3)[tf.newaxis], step)
-        self._tensorboard.flush()
-
-
-class NoMetricsWriter:
-    """Stands in for a MetricsWriter in workers that do not write."""
-
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Does nothing."""
-
-    def write_to_tensorboard(self, step: int, scalars: dict[str, float], images: dict[str, bytes]) -> None:
-        """Does nothing."""
 
 
 def read_metrics(workdir: str) -> list[dict]:

@@ -67,7 +67,7 @@ def save_or_verify_config(
 
 
 def _verify_same_experiment(saved: dict, current: dict, workdir: str) -> None:
-    saved, current = _flatten(saved), _flatten(current)
+    saved, current = flatten(saved), flatten(current)
     differences = [
         f"{name} is {saved.get(name)!r} in the workdir and {current.get(name)!r} now"
         for name in sorted({*saved, *current} - {*schema.fields_that_may_change()})
@@ -92,7 +92,7 @@ def load_config(workdir: str) -> ml_collections.ConfigDict:
 
 def changed_fields(config: ml_collections.ConfigDict, workdir: str) -> dict:
     """Returns the fields that differ from those of the run in `workdir`, by dotted name, except `data.data_dir`."""
-    saved, current = _flatten(load_config(workdir).to_dict()), _flatten(config.to_dict())
+    saved, current = flatten(load_config(workdir).to_dict()), flatten(config.to_dict())
     return {name: value for name, value in current.items() if saved.get(name) != value and name != "data.data_dir"}
 
 
@@ -122,10 +122,16 @@ def _read(workdir: str) -> dict:
     return saved
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict:
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """Returns the leaves of nested dicts by dotted name.
+
+    Example:
+        >>> flatten({"seed": 0, "data": {"source": "digits"}})
+        {'seed': 0, 'data.source': 'digits'}
+    """
     flat = {}
     for name, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
     return flat
 
 
