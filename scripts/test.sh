@@ -24,9 +24,9 @@ if [ $# -gt 0 ]; then
 fi
 # Most of the time of these tests is compilation of operations that run once, so XLA does not optimize them.
 export XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false ${XLA_FLAGS:-}"
-KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet -m "not slow and not graphs" tests/layers tests/models
-KERAS_BACKEND=jax python -m pytest --numprocesses=2 --quiet tests/porting/test_parity.py \
+KERAS_BACKEND=jax python -m pytest --numprocesses=2 --dist=loadgroup --quiet -m "not slow and not graphs" tests/layers tests/models
+KERAS_BACKEND=jax python -m pytest --numprocesses=2 --dist=loadgroup --quiet tests/porting/test_parity.py \
     -k "timm_tf_efficientnet_cc_b0_4e or drconv_shufflenet"
 unset XLA_FLAGS
 # Two processes and those that they start share the cores; more threads would wait for each other.
-TF_NUM_INTRAOP_THREADS=1 KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --quiet tests
+TF_NUM_INTRAOP_THREADS=1 KERAS_BACKEND=tensorflow python -m pytest --numprocesses=2 --dist=loadgroup --quiet tests

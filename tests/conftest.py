@@ -30,6 +30,13 @@ def pytest_runtest_setup(item):
         pytest.skip("this TensorFlow, like the tensorflow-tpu wheel, has no XLA for the CPU")
 
 
+def pytest_itemcollected(item):
+    """Gives the tests that share a fixture of their module to one process, so that only one sets it up."""
+    fixtures = getattr(item, "_fixtureinfo", None)
+    if fixtures and any(defs[-1].scope == "module" for defs in fixtures.name2fixturedefs.values()):
+        item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _data_sets_in_a_folder_of_the_tests(tmp_path_factory):
     """Prepares TFDS datasets once per session, in a folder apart from the user's datasets."""
