@@ -34,6 +34,12 @@ def _unique(values: tuple) -> tuple:
     return values
 
 
+def _starts_with_one(values: tuple) -> tuple:
+    if values[0] != 1:
+        raise ValueError("does not start with 1, which selects the best checkpoint")
+    return values
+
+
 _T = TypeVar("_T")
 # The result of a run does not depend on a field that may change when the run is resumed.
 _MayChange = Annotated[_T, Field(json_schema_extra={"may_change": True})]
@@ -72,12 +78,6 @@ class Model(_Section):
     `regions` of DRConv. With `name`, such as `CondConv`, it replaces the network's own operator."""
     overrides: dict[str, Any] = {}
     """Keyword arguments of the network's builder, such as `stem_strides`."""
-
-
-def _starts_with_one(values: tuple) -> tuple:
-    if values[0] != 1:
-        raise ValueError("does not start with 1, which selects the best checkpoint")
-    return values
 
 
 class Classification(_Section):

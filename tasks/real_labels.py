@@ -21,8 +21,8 @@ def read_real_labels(path: str, source: data.Source, split: str) -> list[frozens
     """Reads the acceptable labels of each image of a split.
 
     The file has the format of ImageNet-ReaL's real.json: a JSON list with a list of class indices for each image. If
-    the images have the file names of ImageNet's validation set, ILSVRC2012_val_00000001 and so on, each gets the list
-    of its number, as in timm; otherwise the lists have the order of `split`.
+    images have the file names of ImageNet's validation set, ILSVRC2012_val_00000001 and so on, each gets the list of
+    its number, as in timm, and other images do not count; otherwise the lists have the order of `split`.
 
     Args:
         path: The file, local or gs://.
@@ -37,15 +37,15 @@ def read_real_labels(path: str, source: data.Source, split: str) -> list[frozens
     """
     lists = _read(path, source.num_classes)
     names, count = source.example_names(split), source.num_examples(split)
-    numbers = [_IMAGENET_NAME.search(name) for name in names or ()]
-    if names and all(numbers):
-        positions = [int(match[1]) - 1 for match in numbers]
-        if max(positions) >= len(lists):
+    matches = [_IMAGENET_NAME.search(name) for name in names or ()]
+    if any(matches):
+        numbers = [int(match[1]) if match else 0 for match in matches]
+        if max(numbers) > len(lists):
             raise ConfigError(
-                f"--real_labels={path} has {len(lists)} lists, too few for {names[np.argmax(positions)]}; use the file "
+                f"--real_labels={path} has {len(lists)} lists, too few for {names[np.argmax(numbers)]}; use the file "
                 "of the whole validation set"
             )
-        lists = [lists[position] for position in positions]
+        lists = [lists[number - 1] if number else frozenset() for number in numbers]
     if len(lists) != count:
         raise ConfigError(
             f"--real_labels={path} has {len(lists)} lists and {split} of {source.spec} has {count} images; give one "

@@ -18,7 +18,7 @@ class Task(abc.ABC):
     maps, or a dictionary such as padded boxes and their classes. Training calls `losses` and `train_metrics` in every
     step. Evaluation calls `predict` and `eval_totals` for every batch and adds the totals up on the devices. It also
     concatenates the tensors of `eval_predictions` over the split, for metrics that are no sums over examples, such as
-    average precision. At the end it calls `eval_metrics` once.
+    average precision. At the end it calls `eval_metrics` once. eval.py then writes the files of `eval_files`.
 
     Attributes:
         label_kind: What the label of an image is.

@@ -202,6 +202,9 @@ def test_real_labels_follow_the_numbers_in_file_names(tmp_path):
     numbers = [int(name[-12:-4]) for name in source.example_names("val")]
     of_number = {1: {1}, 3: {0, 1}, 7: set()}
     assert read_real_labels(str(file), source, "val") == [of_number[number] for number in numbers]
+    # An image whose name cannot be read does not count.
+    mixed = read_real_labels(str(file), source, "val+other[:1]")
+    assert mixed == [*(of_number[number] for number in numbers), set()]
     with pytest.raises(ConfigError, match=r"7 lists and other of .* has 3 images"):
         read_real_labels(str(file), source, "other")
     file.write_text("[[0], [1], [0, 1]]")
