@@ -107,8 +107,8 @@ def smooth(losses: Sequence[float]) -> list[float]:
     """Returns the exponential moving average of the losses, each divided by the sum of its weights.
 
     Example:
-        >>> smooth([2.0, 1.0])
-        [2.0, 1.4949494949494948]
+        >>> [round(loss, 4) for loss in smooth([2.0, 1.0])]
+        [2.0, 1.4949]
     """
     average, smoothed = 0.0, []
     for count, loss in enumerate(losses, start=1):

@@ -37,7 +37,8 @@ def weight_decays(
         ConfigError: A pattern matches no trainable weight.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
+        >>> inputs = keras.Input((2,))
+        >>> model = keras.Model(inputs, keras.layers.Dense(1, name="dense")(inputs))
         >>> weight_decays(model, 0.1, ("kernels",), (("dense/*", 2.0),))
         {'dense/kernel': 0.2, 'dense/bias': 0.0}
     """

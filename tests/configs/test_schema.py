@@ -205,6 +205,7 @@ def test_unknown_and_missing_fields_are_named():
             1,
             "config.optimizer.decoupled_weight_decay=True .*'lion'.*rmsprop, sgd",
         ),
+        ({"precision": "mixed_float16", "log_norms": True}, 1, "config.log_norms=True .*'mixed_float16'"),
         ({"early_stopping.min_delta": 0.1}, 1, "config.early_stopping.min_delta=0.1 .*patience=None"),
         ({"task": "segmentation", "data.crop_fraction": 0.9}, 1, "config.data.crop_fraction=0.9 .*'segmentation'"),
     ],

@@ -1,11 +1,8 @@
 """The learning-rate range test: smoothing and suggestion against formulas, and a test of a tiny network."""
 
-import json
-
 import numpy as np
 import pytest
 from helpers import tiny
-from helpers.programs import TINY, run
 
 from convzoo.training.devices import connect
 from convzoo.training.lr_range_test import lr_range_test, smooth, suggest
@@ -37,15 +34,3 @@ def test_tiny_network(tmp_path, monkeypatch):
     assert result.suggestion == suggest(result.learning_rates, result.smoothed_losses, 20)
     assert config.ema_decay == 0.9
     assert not list(tmp_path.iterdir())
-
-
-def test_program(tmp_path):
-    output, plot = tmp_path / "range.json", tmp_path / "range.png"
-    flags = ["--steps=20", f"--output={output}", f"--plot={plot}", "--devices=cpu"]
-    result = run("scripts/lr_range_test.py", f"--config={TINY}:regions", *flags)
-    assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["range.json", "range.png"]
-    found = json.loads(output.read_text())
-    assert set(found) == {"learning_rates", "losses", "smoothed_losses", "suggestion"}
-    assert plot.read_bytes()[1:4] == b"PNG"
-    assert "suggestion" in result.stdout

@@ -8,11 +8,14 @@ import pytest
 import tensorflow as tf
 from helpers import tiny
 
+from convzoo import layers
 from convzoo.configs.schema import OPTIMIZER_DEFAULTS
+from convzoo.errors import ConfigError
 from convzoo.tasks import TASKS
 from convzoo.tpu.lowering import lower_step
 from convzoo.training.checkpoint_manager import CheckpointManager
 from convzoo.training.ema import MovingAverage
+from convzoo.training.experiment import build_model
 from convzoo.training.optimizers import Muon, RMSPropTF1, make_optimizer, set_weight_decay
 from convzoo.training.schedules import CoolDown, ReciprocalSqrt, WarmUp, make_schedule
 from convzoo.training.state import TrainState
@@ -21,14 +24,16 @@ from convzoo.training.train_step import step_settings, train_step
 _RATE, _DECAY = 0.05, 0.1
 
 
-def _network():
+def _network(policy="float32"):
     keras.utils.set_random_seed(3)
+    keras.config.set_dtype_policy(policy)
     inputs = keras.Input((4, 4, 2))
     x = keras.layers.Conv2D(6, 3, name="conv")(inputs)
     x = keras.layers.BatchNormalization(name="norm")(x)
     x = keras.layers.DepthwiseConv2D(2, name="depthwise")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, keras.layers.Dense(5, name="head_dense")(x))
+    model = keras.Model(inputs, keras.layers.Dense(5, name="head_dense", dtype="float32")(x))
+    keras.config.set_dtype_policy("float32")
     for weight in model.trainable_weights:
         weight.assign_add(keras.random.normal(weight.shape, stddev=0.1, seed=len(weight.path)))  # no zeros
     return model
@@ -173,8 +178,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path):
     config.batch_size, config.label_smoothing = 8, 0.0
     if name == "float16":  # the scale of the loss is in the checkpoint
         config.precision = "mixed_float16"
-    model = _network()
-    state = _state(config, model)
+    state = _state(config, _network(config.precision))
     manager = CheckpointManager(str(tmp_path), state.variables(), keep=1)
     if name == "float16":
         state.optimizer.dynamic_scale.assign(2.0**7)
@@ -182,7 +186,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path):
     manager.save(2)
     manager.close()
     expected = _train(state, config, 2)
-    state = _state(config, _network())
+    state = _state(config, _network(config.precision))
     CheckpointManager(str(tmp_path), state.variables(), keep=1).restore_newest()
     resumed = _train(state, config, 2)
     assert resumed.keys() == expected.keys()
@@ -298,6 +302,17 @@ def test_a_gradient_that_overflows_in_float16_skips_the_step():
     assert changed - statistics == {"optimizer/iteration", "optimizer/dynamic_scale"}
     assert after["optimizer/iteration"] == 1
     assert after["optimizer/dynamic_scale"] == before["optimizer/dynamic_scale"] / 2
+
+
+def test_float16_is_refused_for_a_tpu():
+    config = _config("adamw")
+    config.precision = "mixed_float16"
+    layers.set_target("tpu")
+    try:
+        with pytest.raises(ConfigError, match=r"mixed_float16.*TPU.*mixed_bfloat16"):
+            build_model(config, 4)
+    finally:
+        layers.set_target("cpu")
 
 
 def test_the_scale_of_the_loss_does_not_change_the_update():
