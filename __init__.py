@@ -13,10 +13,14 @@ Example:
 
 import importlib
 import importlib.abc
+import importlib.metadata
 import importlib.util
 import sys
 
-__version__ = "0.1.0"
+try:
+    __version__ = importlib.metadata.version("convzoo")  # of the newest git tag when convzoo was installed
+except importlib.metadata.PackageNotFoundError:  # this folder on PYTHONPATH
+    __version__ = "unknown"
 __all__ = [
     "benchmarks",
     "cli",

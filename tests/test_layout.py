@@ -57,9 +57,3 @@ def test_imports_point_one_way(package):
         if package in NO_FRAMEWORK:
             assert packages & FRAMEWORKS <= NO_FRAMEWORK[package].get(path.name, set()), path
         assert "keras.src" not in path.read_text(), path
-
-
-def test_every_package_is_installed():
-    packages = (ROOT / "setup.py").read_text()
-    for package in MAY_IMPORT:
-        assert f'"convzoo.{package}"' in packages

@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 from helpers.programs import ROOT, TINY, run, usage_error
 
+import convzoo
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
@@ -267,7 +269,7 @@ def test_the_command_convzoo(tmp_path):
         (["list", "mobilenet_v1_x*"], ["mobilenet_v1_x0_25", "mobilenet_v1_x1_0"]),
         (["info", "resnet18"], ["name: resnet18"]),
         (["help"], ["  train", "  info NETWORK    what is known about a network"]),
-        (["--version"], ["convzoo 0.1.0"]),
+        (["--version"], [f"convzoo {convzoo.__version__}"]),
         (["eval", "--help"], ["Flags:"]),
         (["train", "--help"], ["  --config.batch_size=None", "  --config.epochs=None"]),
     ],
