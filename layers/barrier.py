@@ -1,4 +1,4 @@
-"""A barrier that keeps the TPU compiler from widening bfloat16 values.
+"""Barriers in the program of the TPU compiler, that keep it from widening bfloat16 values or merging computations.
 
 This file holds the private TensorFlow interface that the layers use, xla_optimization_barrier. Checked with TensorFlow
 2.19 to 2.21; JAX's exporter to TensorFlow uses the same operation.
@@ -20,8 +20,15 @@ def barrier(x):
     """
     if get_target() != "tpu" or keras.backend.standardize_dtype(x.dtype) != "bfloat16":
         return x
-    optimization_barrier = _optimization_barrier()
-    return custom_gradient(lambda x: (optimization_barrier(x), optimization_barrier))(x)
+    return custom_gradient(lambda x: (joint_barrier([x])[0], lambda upstream: joint_barrier([upstream])[0]))(x)
+
+
+def joint_barrier(tensors: list) -> list:
+    """Returns the tensors. XLA computes nothing from one of them before all of them are available.
+
+    It does not merge what is computed from them with an equal computation elsewhere. Has no gradient.
+    """
+    return _optimization_barrier()(list(tensors))
 
 
 @functools.cache
@@ -31,9 +38,9 @@ def _optimization_barrier():
 
         return jax.lax.optimization_barrier
     if keras.backend.backend() != "tensorflow":
-        return lambda x: x
+        return lambda tensors: tensors
     import tensorflow as tf
     from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_optimization_barrier
 
     # The operation has no kernel outside XLA. jit_compile lets it run in a model for TPU that is tried on a CPU.
-    return tf.function(lambda x: xla_optimization_barrier([x])[0], jit_compile=True)
+    return tf.function(xla_optimization_barrier, jit_compile=True)

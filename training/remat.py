@@ -2,11 +2,14 @@
 
 import itertools
 import re
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from convzoo.errors import ConfigError
+from convzoo.layers import get_target
+from convzoo.layers.barrier import joint_barrier
 from convzoo.training.keras_internals import graph_nodes, set_layer_call
 
 _BLOCK = re.compile(r"block\d+_")  # beginning of the names of a block's layers
@@ -83,8 +86,27 @@ def _recomputed(segment: keras.Model, tensors: list[tf.Tensor]) -> list[tf.Tenso
         updated.append(new_state)
         return tuple(keras.tree.flatten(outputs))
 
-    outputs = tf.recompute_grad(run)(*tensors, *weights)
+    recompute = _recompute_for_tpu if get_target() == "tpu" else tf.recompute_grad
+    outputs = recompute(run)(*tensors, *weights)
     for variable, old, new in zip(segment.non_trainable_variables, state, updated[0], strict=True):
         if new is not old:
             variable.assign(new)
     return outputs
+
+
+def _recompute_for_tpu(function: Callable) -> Callable:
+    """Does what tf.recompute_grad does, which XLA undoes: it merges the second computation with the first."""
+
+    @tf.custom_gradient
+    def compute(*arguments):
+        def gradient(*upstream):
+            after_upstream = joint_barrier([*arguments, *upstream])
+            inputs, upstream = after_upstream[: len(arguments)], after_upstream[len(arguments) :]
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = function(*inputs)
+            return tape.gradient(outputs, inputs, upstream, tf.UnconnectedGradients.ZERO)
+
+        return function(*arguments), gradient
+
+    return compute
