@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from convzoo import layers
 from convzoo.errors import ConfigError
 from convzoo.tasks import TASKS
 from convzoo.training.batch_norm import fuse_batch_norm
@@ -40,7 +41,7 @@ def _network():
     return keras.Model(inputs, keras.layers.Dense(5, name="head_dense")(x))
 
 
-def _train(remat, fused=False, mixed=False):
+def _train(remat, fused=False, mixed=False, for_tpu=False):
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
     try:
         model = _network()
@@ -57,13 +58,19 @@ def _train(remat, fused=False, mixed=False):
     optimizer.build(model.trainable_weights)
     state = TrainState(model, optimizer)
     step = tf.function(lambda batch: train_step(state, batch, task=TASKS["classification"], batch_size=8))
-    losses = [float(step(batch)["loss"]) for _ in range(3)]
+    layers.set_target("tpu" if for_tpu else "cpu")
+    try:
+        losses = [float(step(batch)["loss"]) for _ in range(3)]
+    finally:
+        layers.set_target("cpu")
     outputs = model(images, training=False).numpy()
     calls = [model.get_layer(f"block{index}_conv").calls for index in range(2)]
     return calls, losses, outputs, {name: variable.numpy() for name, variable in state.variables().items()}
 
 
-@pytest.mark.parametrize("settings", [{}, {"fused": True}, {"mixed": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"fused": True}, {"mixed": True}, pytest.param({"for_tpu": True}, marks=pytest.mark.needs_xla_cpu)]
+)
 def test_training_is_that_of_the_ordinary_network(settings):
     """Weights, momenta, BatchNorm statistics and random states, to the bit."""
     calls, losses, outputs, variables = _train(False, **settings)
@@ -75,6 +82,34 @@ def test_training_is_that_of_the_ordinary_network(settings):
     assert {"model/block1_dropout/seed_generator", "model/block1_bn/moving_mean"} < variables.keys()
     for name, value in variables.items():
         np.testing.assert_array_equal(remat_variables[name], value, err_msg=name)
+
+
+def _program(remat):
+    """Returns the text of the gradient's program before the compiler changes it."""
+    model = _network()
+    if remat:
+        rematerialize(model)
+
+    def gradient(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images, training=True))
+        return tape.gradient(loss, model.trainable_variables[0].value)
+
+    spec = tf.TensorSpec((2, 6, 6, 3))
+    return tf.function(gradient, jit_compile=True).experimental_get_compiler_ir(spec)(stage="hlo")
+
+
+@pytest.mark.needs_xla_cpu
+def test_blocks_are_behind_barriers_in_the_program_for_a_tpu():
+    """Without them, the TPU compiler merges the two computations of a block, and nothing is saved."""
+    layers.set_target("tpu")
+    try:
+        ordinary, recomputed = _program(remat=False), _program(remat=True)
+    finally:
+        layers.set_target("cpu")
+    assert ordinary.count(" opt-barrier(") == 0
+    assert recomputed.count(" opt-barrier(") == 2
+    assert recomputed.count(" convolution(") == ordinary.count(" convolution(") + 2
 
 
 def test_a_network_without_blocks_is_refused():
