@@ -89,8 +89,7 @@ def check_output(path: str, content: bytes) -> None:
     It replaces only a file of its own kind (PNG, Parquet, JSON or other text), and never one of a training run.
 
     Raises:
-        OSError: The path is a file of a run or of another kind, or anything but a regular file, or the folder cannot be
-            written.
+        OSError: The path is a file of a run or of another kind, or anything but a regular file.
     """
     if path.endswith("/"):
         raise OSError(errno.EISDIR, "a folder, not a file", path)
@@ -117,7 +116,7 @@ def _kind(content):
         return "a Parquet file"
     if content.lstrip()[:1] in (b"{", b"["):
         return "a JSON file"
-    is_text = not set(content[:64]) & {*range(7), 0x89, 0xFF}
+    is_text = not set(content[:64]) & {*range(7), 0xFF} and not content.startswith(b"\x89")
     return "a text file" if is_text else "a binary file"
 
 

@@ -14,7 +14,7 @@ from convzoo.data.corrupt import reraise_data_errors
 from convzoo.data.decoding import MAX_PIXELS, decode_image
 from convzoo.data.pairs import PairedSource, Pairs
 from convzoo.data.pipeline import check_images, eval_dataset, num_eval_batches, train_dataset
-from convzoo.data.registry import class_names, open_paired_source, open_source
+from convzoo.data.registry import class_names, is_prepared, open_paired_source, open_source
 from convzoo.data.relabeled import RelabeledSource
 from convzoo.data.report import describe_pairs, describe_splits
 from convzoo.data.service import check_servers, unreachable_servers, watch_servers
@@ -38,6 +38,7 @@ __all__ = [
     "describe_splits",
     "eval_dataset",
     "eval_transform",
+    "is_prepared",
     "num_eval_batches",
     "open_paired_source",
     "open_source",

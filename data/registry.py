@@ -2,6 +2,8 @@
 
 import os
 
+import tensorflow_datasets as tfds
+
 from convzoo.data.coco import open_coco
 from convzoo.data.digits import open_digits
 from convzoo.data.fake import open_fake
@@ -12,6 +14,7 @@ from convzoo.data.imagenet_tfrecord import open_tfrecord
 from convzoo.data.masks import open_masks
 from convzoo.data.pairs import PairedSource, open_pairs
 from convzoo.data.shapes import open_shapes, open_shapes_boxes
+from convzoo.data.tfds_prepare import make_builder
 from convzoo.data.tfds_source import open_tfds, open_tfds_detection, open_tfds_segmentation, tfds_class_names
 from convzoo.errors import DataError
 
@@ -115,6 +118,21 @@ def open_paired_source(spec, data_dir=None, **arguments):
     if spec.startswith(_PAIRS):
         return open_pairs(spec, os.path.expanduser(spec.removeprefix(_PAIRS)), **arguments)
     return PairedSource(open_source(spec, data_dir), **arguments)
+
+
+def is_prepared(spec, data_dir=None):
+    """Returns False if opening the source would download or prepare a dataset of TensorFlow Datasets.
+
+    Args, Raises: As for `open_source`.
+
+    Example:
+        >>> is_prepared("fake:classes=3")
+        True
+    """
+    kind, _, name = spec.partition(":")
+    if kind != "tfds":
+        return True
+    return make_builder(spec, lambda: tfds.builder(name, data_dir=_default_folder(data_dir))).is_prepared()
 
 
 def class_names(spec, data_dir=None, label_kind="class"):

@@ -60,6 +60,9 @@ class RelabeledSource(Source):
     def _relabel(self, example):
         return {**example, "label": tf.gather(tf.constant(self._labels, tf.int64), example["label"])}
 
+    def read_ordered_example(self, split, position):
+        return self._source.read_ordered_example(split, position).map(self._relabel)
+
     def ordered(self, split, shard):
         return self._source.ordered(split, shard).map(self._relabel)
 

@@ -1,10 +1,10 @@
 """Classifies images with an exported network.
 
-python scripts/classify.py --model=runs/quickstart/saved_model image.png [more.jpg ...]
-python scripts/classify.py --model=runs/quickstart/model_int8.tflite image.png
+    python scripts/classify.py --model=runs/quickstart/saved_model image.png [more.jpg ...]
+    python scripts/classify.py --model=runs/quickstart/model_int8.tflite image.png
 
 For a SavedModel it needs TensorFlow only, neither convzoo nor Keras. For .tflite, .onnx and .keras files it needs
-convzoo, and for ONNX onnxruntime.
+convzoo, and for ONNX `pip install -e ".[onnx]"`.
 """
 
 import argparse

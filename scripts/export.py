@@ -22,6 +22,9 @@ from absl import flags
 from convzoo.cli import program
 from convzoo.errors import ConfigError, DataError, first_line
 
+# A GPU can compute the network's outputs with fewer digits than the runtime of a file, and the two are compared.
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
 program.define_checkpoint()
 FORMAT = flags.DEFINE_enum(
     "format", "saved_model", ["saved_model", "litert", "onnx", "keras"], "Format of the exported model."
@@ -96,6 +99,13 @@ def main():
         raise ConfigError(
             f"--output={output} does not end with {serving.SUFFIXES[FORMAT.value]}; rename it, or use another --format"
         )
+    if is_file and experiment.keeps_scale(config):
+        raise ConfigError(
+            f"config.data.scale_jitter={config.data.scale_jitter} keeps the scale of images in evaluation, which "
+            f"--format={FORMAT.value} with its fixed size cannot; use --format=saved_model"
+        )
+    if MIN_AGREEMENT.value is not None and config.task in ("detection", "verification"):
+        raise ConfigError(f"--min_agreement={MIN_AGREEMENT.value} has no effect for {config.task}; use --tolerance")
     (serving.check_output_file if is_file else serving.check_output_folder)(output)
     task = get_task(config)
     names = _class_names(config, task)
@@ -156,12 +166,29 @@ def _parity_images(config):
     reason = "no --source"
     if CLASS_NAMES.value is None:
         try:
-            source = experiment.open_eval_source(config, experiment.open_source(config))
-            return serving.sample_images(source, split, PARITY_EXAMPLES.value, **settings), f"{split} of {source.spec}"
+            source = _eval_source(config)
+            images = serving.sample_images(
+                source, split, PARITY_EXAMPLES.value, config.data.max_corrupt_fraction, **settings
+            )
+            return images, f"{split} of {source.spec}"
         except DataError as error:
             reason = first_line(error)
     images = serving.generated_images(PARITY_EXAMPLES.value, settings["image_size"])
     return images, f"generated images ({reason})"
+
+
+def _eval_source(config):
+    """Opens the images of evaluation. Raises DataError if they are not on this machine."""
+    from convzoo import data
+    from convzoo.tasks import get_task
+    from convzoo.training import experiment
+
+    spec, data_dir = config.data.source, config.data.data_dir
+    if config.task == "verification" and config.verification.pairs:
+        spec = config.verification.pairs
+    if not data.is_prepared(spec, data_dir):
+        raise DataError(f"{spec} is not prepared on this machine")
+    return get_task(config).open_eval_source(config.data.source, data_dir) or experiment.open_source(config)
 
 
 def _calibration_images(config):
@@ -172,7 +199,9 @@ def _calibration_images(config):
         return None
     source = experiment.open_source(config)
     settings = experiment.input_settings(config)
-    return serving.sample_images(source, config.data.train_split, CALIBRATION_EXAMPLES.value, **settings)
+    return serving.sample_images(
+        source, config.data.train_split, CALIBRATION_EXAMPLES.value, config.data.max_corrupt_fraction, **settings
+    )
 
 
 def _class_names(config, task):

@@ -22,7 +22,7 @@ from convzoo.serving.model_file import (
     load_model_file,
     require,
 )
-from convzoo.serving.outputs import image_outputs, reference_outputs
+from convzoo.serving.outputs import image_outputs, reference_function
 from convzoo.tasks import Task
 
 ONNX_OPSET = 18
@@ -118,9 +118,9 @@ def export_model_file(
         except Exception as error:  # converters raise exceptions of many types
             raise ModelError(f"{model.name} cannot be converted to {kind} ({first_line(error)})") from error
         add_metadata(temporary, metadata)
-        outputs = load_model_file(temporary)(images)
         settings = {**input_settings, "image_size": None, "crop_fraction": None}
-        result = parity.compare(reference_outputs(model, None if kind == "keras" else task, images, settings), outputs)
+        reference = reference_function(model, None if kind == "keras" else task, settings)
+        result = parity.compare(reference, load_model_file(temporary), images)
         result.check(quantize, tolerance, min_agreement)
         with open(temporary, "rb") as file:
             content = file.read()

@@ -14,10 +14,20 @@ _BATCH_SIZE = 8
 
 
 def in_batches(predict: Callable[[np.ndarray], dict[str, Any]], images: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the outputs [images, ...] of a function that is called with batches of 8 images or fewer."""
-    starts = range(0, len(images), _BATCH_SIZE)
-    batches = [predict(images[start : start + _BATCH_SIZE]) for start in starts]
+    """Returns the outputs [images, ...] of a function that is called with batches of 8 images or fewer.
+
+    Raises:
+        ValueError: There are no images.
+    """
+    if not len(images):
+        raise ValueError("images is empty; pass at least one image")
+    batches = [predict(batch) for batch in split_batches(images)]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def split_batches(images: np.ndarray) -> list[np.ndarray]:
+    """Returns the images in batches of 8 or fewer."""
+    return [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
 
 
 def named_outputs(outputs) -> dict[str, Any]:
@@ -36,15 +46,16 @@ def image_outputs(task: Task, outputs, size: tuple[int, int]) -> dict[str, tf.Te
     return compute(outputs, tf.constant([size], tf.int32))
 
 
-def reference_outputs(
-    model: keras.Model, task: Task | None, images: np.ndarray, input_settings: dict[str, Any]
-) -> dict[str, np.ndarray]:
-    """Returns what an exported model should return, computed by Keras with the layers' current implementations.
+def reference_function(
+    model: keras.Model, task: Task | None, input_settings: dict[str, Any]
+) -> Callable[[np.ndarray], dict[str, Any]]:
+    """Returns the function that an exported model should compute, by Keras with the layers' current implementations.
+
+    It maps uint8 images [batch, height, width, 3] to outputs by name.
 
     Args:
         model: Network from normalized float images to outputs.
         task: Task whose `image_outputs` are returned; None for the outputs of the network itself.
-        images: uint8 [images, height, width, 3].
         input_settings: Arguments of `data.eval_transform`.
     """
 
@@ -52,6 +63,6 @@ def reference_outputs(
         inputs = data.eval_transform(batch, **input_settings)
         if task is None:
             return named_outputs(model(inputs, training=False))
-        return image_outputs(task, task.predict(model, inputs), images.shape[1:3])
+        return image_outputs(task, task.predict(model, inputs), batch.shape[1:3])
 
-    return in_batches(predict, images)
+    return predict

@@ -1,10 +1,15 @@
 """Comparison of an exported model with the Keras network that it was made from."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from convzoo.errors import ModelError
+from convzoo.serving.outputs import split_batches
+
+_Function = Callable[[np.ndarray], dict[str, Any]]
 
 # By quantization: largest relative difference, and lowest top-1 agreement.
 LIMITS = {"none": (1e-3, 0.99), "float16": (0.03, 0.95), "int8": (0.3, 0.8)}
@@ -59,31 +64,50 @@ class Parity:
             raise ModelError(f"the exported model differs from the network: {reason} ({self}); {advice}")
 
 
-def compare(expected: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> Parity:
-    """Compares the outputs [images, ...] of an exported model with those of the network, by name.
+def compare(network: _Function, exported: _Function, images: np.ndarray) -> Parity:
+    """Compares the outputs of an exported model with those of the network, a batch at a time.
+
+    Args:
+        network, exported: Functions of images [batch, ...] that return outputs [batch, ...] by name.
+        images: At least one image [images, ...].
 
     Raises:
-        ModelError: Names or shapes of the outputs differ.
+        ModelError: Names or shapes of the outputs differ, or those of the network are not finite.
 
     Example:
-        >>> parity = compare({"logits": np.array([[1.0, 0.0]])}, {"logits": np.array([[1.0, 0.1]])})
+        >>> network = lambda images: {"logits": np.array([[1.0, 0.0]])}
+        >>> exported = lambda images: {"logits": np.array([[1.0, 0.1]])}
+        >>> parity = compare(network, exported, np.zeros((1, 8, 8, 3), np.uint8))
         >>> parity.top1, round(parity.largest["logits"], 3), round(parity.relative["logits"], 3)
         (1.0, 0.1, 0.1)
     """
-    shapes = [{name: value.shape for name, value in some.items()} for some in (expected, outputs)]
-    if shapes[0] != shapes[1]:
-        raise ModelError(f"the exported model has the outputs {shapes[1]}, the network has {shapes[0]}")
-    largest, relative = {}, {}
-    for name, value in expected.items():
-        if np.issubdtype(value.dtype, np.floating):
+    largest, squares = {}, {}
+    matches = []
+    for batch in split_batches(images):
+        expected, outputs = (
+            {name: np.asarray(value) for name, value in function(batch).items()} for function in (network, exported)
+        )
+        shapes = [{name: value.shape for name, value in some.items()} for some in (expected, outputs)]
+        if shapes[0] != shapes[1]:
+            raise ModelError(f"the exported model has the outputs {shapes[1]}, the network has {shapes[0]}")
+        for name, value in expected.items():
+            if not np.issubdtype(value.dtype, np.floating):
+                continue
+            if not np.isfinite(value).all():
+                raise ModelError(f"the output {name} of the network is not finite; use another checkpoint")
             difference = outputs[name].astype(np.float64) - value
-            largest[name] = float(np.abs(difference).max())
-            size = np.sqrt(np.mean(np.square(value, dtype=np.float64)))
-            error = np.sqrt(np.mean(np.square(difference)))
-            relative[name] = float(error / size) if error else 0.0
-    classes = [_classes(some) for some in (expected, outputs)]
-    top1 = None if classes[0] is None else float(np.mean(classes[0] == classes[1]))
-    return Parity(len(next(iter(expected.values()))), largest, relative, top1)
+            # np.maximum keeps NaN.
+            largest[name] = float(np.maximum(largest.get(name, 0.0), np.abs(difference).max()))
+            totals = np.square(difference).sum(), np.square(value, dtype=np.float64).sum()
+            squares[name] = np.add(squares.get(name, (0.0, 0.0)), totals)
+        classes = [_classes(some) for some in (expected, outputs)]
+        if classes[0] is not None:
+            matches.append((np.count_nonzero(classes[0] == classes[1]), classes[0].size))
+    relative = {}
+    for name, (error, size) in squares.items():
+        relative[name] = 0.0 if error == 0.0 else float(np.sqrt(error / size)) if size else np.inf
+    top1 = float(np.divide(*np.sum(matches, axis=0))) if matches else None
+    return Parity(len(images), largest, relative, top1)
 
 
 def _classes(outputs):

@@ -9,7 +9,9 @@ from convzoo.tasks.drawing import first_images
 _NO_NORMALIZATION = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
 
 
-def sample_images(source: data.Source, split: str, count: int, **input_settings) -> np.ndarray:
+def sample_images(
+    source: data.Source, split: str, count: int, max_corrupt_fraction: float = 0.0, **input_settings
+) -> np.ndarray:
     """Returns images of a split, cropped and resized as in evaluation.
 
     They are spread evenly over the split, because folders are in the order of their classes. A source without random
@@ -19,6 +21,7 @@ def sample_images(source: data.Source, split: str, count: int, **input_settings)
         source: The data source.
         split: A split or slice such as "test" or "train[90%:]".
         count: Number of images; a short split gives fewer, but at least one.
+        max_corrupt_fraction: Share of corrupt images that are left out without an error.
         **input_settings: Arguments of `data.eval_transform`; the normalization has no effect.
 
     Returns:
@@ -34,7 +37,8 @@ def sample_images(source: data.Source, split: str, count: int, **input_settings)
         (4, 24, 24, 3)
     """
     step = max(source.num_examples(split) // count, 1) if isinstance(source, IndexedSource) else 1
-    images, _ = first_images(source, split, count, shard=(0, step), **{**input_settings, **_NO_NORMALIZATION})
+    settings = {**input_settings, **_NO_NORMALIZATION, "max_corrupt_fraction": max_corrupt_fraction}
+    images, _ = first_images(source, split, count, shard=(0, step), **settings)
     return np.clip(np.round(images), 0, 255).astype(np.uint8)
 
 

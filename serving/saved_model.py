@@ -15,7 +15,7 @@ from convzoo.data import decoding
 from convzoo.errors import ConfigError, UnavailableError, first_line
 from convzoo.files import check_no_pattern, new_folder
 from convzoo.serving import parity
-from convzoo.serving.outputs import has_raw_outputs, in_batches, reference_outputs
+from convzoo.serving.outputs import has_raw_outputs, reference_function
 from convzoo.tasks import Task
 
 _LABELS_FILE = "labels.txt"
@@ -101,8 +101,8 @@ def export_saved_model(
         if images is not None:
             loaded = tf.saved_model.load(temporary)
             serve = loaded.images_raw if has_raw_outputs(task) else loaded.images
-            expected = reference_outputs(model, task, images, input_settings)
-            result = parity.compare(expected, in_batches(lambda batch: serve(tf.constant(batch)), images))
+            reference = reference_function(model, task, input_settings)
+            result = parity.compare(reference, lambda batch: serve(tf.constant(batch)), images)
             result.check("none", tolerance, min_agreement)
         check_output_folder(folder)  # somebody may have written to it meanwhile
     return result

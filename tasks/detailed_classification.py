@@ -24,7 +24,9 @@ _MAX_MATRIX_CLASSES = 2000  # of a confusion matrix as CSV, which then has 8 MB
 class DetailedClassification(Classification):
     """Collects the most probable classes of every image of a split, and derives further metrics and files from them.
 
-    An image takes some 50 bytes of memory. The metrics are those of `Classification`, and:
+    An image takes 20 bytes of memory, and 8 for each class of the largest `eval_top_k`.
+
+    The metrics are those of `Classification`, and:
 
     - "ece": the expected calibration error, see `calibration_bins`.
     - "class_accuracy", "class_examples": accuracy and number of examples of each class that has examples.
@@ -49,6 +51,10 @@ class DetailedClassification(Classification):
         **{"labels": tf.int32, "losses": tf.float32},
         **{"classes": tf.int32, "probabilities": tf.float32},
     }
+
+    @property
+    def uses_index(self):
+        return bool(self.real_labels is not None or self.predictions or self.top_losses)
 
     def prepare_evaluation(self):
         if self.predictions == "parquet" and importlib.util.find_spec("pyarrow") is None:

@@ -100,7 +100,7 @@ def draw_label_maps(
             labels = np.ma.masked_greater_equal(column_maps[row], count)
             axes[row, column].imshow(labels, _colormap(count), vmin=-0.5, vmax=count - 0.5, interpolation="nearest")
             if row == 0:
-                axes[row, column].set_title(title, fontsize=8)
+                axes[row, column].set_title(title, fontsize=8, parse_math=False)
     if names:
         colors = _colormap(len(names))
         patches = [Patch(color=colors(label), label=name) for label, name in enumerate(names)]
@@ -145,7 +145,7 @@ def draw_boxes(
         for title, of_title in boxes.items():
             axis = next(panels)
             axis.imshow(image)
-            axis.set_title(title, fontsize=8)
+            axis.set_title(title, fontsize=8, parse_math=False)
             for slot in range(of_title["count"][index]):
                 score = of_title["scores"][index, slot] if "scores" in of_title else None
                 if score is not None and score < min_score:
@@ -188,7 +188,7 @@ def draw_matrices(matrices: Mapping[str, np.ndarray], row_names: Sequence[str] =
         axis.axis("off")
     for index, (axis, (title, matrix)) in enumerate(zip(axes.flat, matrices.items(), strict=False)):
         image = axis.imshow(matrix, aspect="auto", vmin=low, vmax=high, interpolation="nearest")
-        axis.set_title(title, fontsize=8)
+        axis.set_title(title, fontsize=8, parse_math=False)
         axis.set_xticks(range(matrix.shape[1]))
         axis.set_yticks(range(len(row_names)), row_names if index % panels == 0 else [""] * len(row_names))
         axis.tick_params(labelsize=6, length=0)
@@ -218,7 +218,7 @@ def draw_grid(images: np.ndarray, titles: Sequence[str], *, mean: Sequence[float
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, image, title in zip(axes.flat, _to_rgb(images, mean, std), titles, strict=False):
         axis.imshow(image)
-        axis.set_title(title, fontsize=8)
+        axis.set_title(title, fontsize=8, parse_math=False)
     return _png(figure, axes)
 
 

@@ -26,6 +26,7 @@ class Task(abc.ABC):
         best_metric_title: Its name in tables, such as "top-1".
         train_metric_names: Keys of `train_metrics`.
         prediction_dtypes: Name and dtype of each tensor of `eval_predictions`.
+        uses_index: True if the results depend on the "index" among the predictions, see `eval_metrics`.
     """
 
     label_kind: data.LabelKind = "class"
@@ -33,6 +34,7 @@ class Task(abc.ABC):
     best_metric_title: str
     train_metric_names: tuple[str, ...] = ("accuracy",)
     prediction_dtypes: dict[str, tf.DType] = {}  # noqa: RUF012  never modified
+    uses_index: bool = False
 
     @abc.abstractmethod
     def build_model(

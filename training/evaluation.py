@@ -81,6 +81,11 @@ class Evaluator:
         """
 
         def make_dataset(context):
+            if self._task.uses_index and context.num_input_pipelines > 1:
+                raise ConfigError(
+                    f"{context.num_input_pipelines} hosts read the images, not in the order of the split, which "
+                    "--predictions, --top_losses and --real_labels need; evaluate on one host"
+                )
             # Padding to whole global batches first ensures that no replica runs out of examples before the others.
             dataset = data.eval_dataset(
                 source,
@@ -101,7 +106,7 @@ class Evaluator:
         examples = int(totals.pop("examples"))
         if not all(np.isfinite(total).all() for total in totals.values()):
             raise TrainingError(self._not_finite(split))
-        if collected:  # in the order of the split, including padding
+        if collected:  # in the order of the split, including padding, with one input pipeline
             (indices,) = np.nonzero(collected.pop("mask"))
             self.predictions = {**{name: values[indices] for name, values in collected.items()}, "index": indices}
         metrics = self._task.eval_metrics(totals, self.predictions, examples, source, split)

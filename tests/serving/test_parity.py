@@ -5,15 +5,22 @@ import pytest
 
 from convzoo import data, serving
 from convzoo.errors import DataError, ModelError
-from convzoo.serving.parity import LIMITS, compare
+from convzoo.serving import parity
+from convzoo.serving.parity import LIMITS
+
+
+def compare(expected, outputs):
+    """Compares outputs of four images."""
+    return parity.compare(lambda images: expected, lambda images: outputs, np.zeros((4, 8, 8, 3), np.uint8))
+
 
 LOGITS = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 1.0]], np.float32)
 
 
 def test_equal_outputs():
-    parity = compare({"logits": LOGITS}, {"logits": LOGITS})
-    assert (parity.num_images, parity.largest, parity.relative, parity.top1) == (4, {"logits": 0}, {"logits": 0}, 1.0)
-    parity.check("none")
+    result = compare({"logits": LOGITS}, {"logits": LOGITS})
+    assert (result.num_images, result.largest, result.relative, result.top1) == (4, {"logits": 0}, {"logits": 0}, 1.0)
+    result.check("none")
     zeros = np.zeros_like(LOGITS)
     compare({"logits": zeros}, {"logits": zeros}).check("none")
 
@@ -21,17 +28,17 @@ def test_equal_outputs():
 def test_differences():
     other = LOGITS.copy()
     other[0] = [0.0, 1.0]
-    parity = compare({"logits": LOGITS}, {"logits": other})
-    assert parity.top1 == 0.75
-    assert parity.largest["logits"] == 1.0
-    assert parity.relative["logits"] == pytest.approx(np.sqrt(2 / 7))
-    assert "4 images: top-1 agreement 75.00%, largest difference of logits 1.0e+00" in str(parity)
+    result = compare({"logits": LOGITS}, {"logits": other})
+    assert result.top1 == 0.75
+    assert result.largest["logits"] == 1.0
+    assert result.relative["logits"] == pytest.approx(np.sqrt(2 / 7))
+    assert "4 images: top-1 agreement 75.00%, largest difference of logits 1.0e+00" in str(result)
     for quantize, (tolerance, min_agreement) in LIMITS.items():
         with pytest.raises(ModelError, match=f"above the tolerance {tolerance}"):
-            parity.check(quantize)
+            result.check(quantize)
         with pytest.raises(ModelError, match=f"top-1 agreement 75.00%, below the minimum {min_agreement:.2%}"):
-            parity.check(quantize, tolerance=0.6)
-        parity.check(quantize, tolerance=0.6, min_agreement=0.75)
+            result.check(quantize, tolerance=0.6)
+        result.check(quantize, tolerance=0.6, min_agreement=0.75)
 
 
 def test_classes_of_other_outputs():
@@ -45,6 +52,22 @@ def test_classes_of_other_outputs():
 def test_other_names_and_shapes(outputs):
     with pytest.raises(ModelError, match="the exported model has the outputs"):
         compare({"logits": LOGITS}, outputs)
+
+
+def test_batches_are_added_up():
+    images = np.arange(20.0).reshape(20, 1)
+    result = parity.compare(
+        lambda batch: {"logits": np.concatenate([batch, -batch], 1)},
+        lambda batch: {"logits": np.concatenate([np.where(batch == 13, -19, batch), -batch], 1)},
+        images,
+    )
+    assert (result.num_images, result.largest["logits"], result.top1) == (20, 32.0, 0.95)
+    assert result.relative["logits"] == pytest.approx(32 / np.sqrt(2 * np.sum(images**2)))
+
+
+def test_a_network_with_values_that_are_not_finite():
+    with pytest.raises(ModelError, match="the output logits of the network is not finite; use another checkpoint"):
+        compare({"logits": LOGITS * np.nan}, {"logits": LOGITS})
 
 
 def test_sampled_images_are_spread_over_the_split():
