@@ -9,8 +9,10 @@ ARG DEVICE=tpu
 ARG PYTHON=3.11.14
 
 FROM python:${PYTHON}-slim-bookworm AS wheel
+ARG VERSION=0.1.dev0
 COPY . /source
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir=/wheels /source
+# The image has no git, from which the version would come.
+RUN SETUPTOOLS_SCM_PRETEND_VERSION=${VERSION} pip wheel --no-cache-dir --no-deps --wheel-dir=/wheels /source
 
 FROM python:${PYTHON}-slim-bookworm AS base
 ARG DEVICE

@@ -82,7 +82,7 @@ setup(
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],
         "wandb": ["wandb>=0.19"],
         # Not together with "cloud", whose client needs google-auth 1: mlflow-skinny requires google-auth 2.
-        "mlflow": ["mlflow-skinny>=3"],
+        "mlflow": ["mlflow-skinny>=3", "alembic", "sqlalchemy>=2"],  # for its default store, SQLite
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": [
             "ai-edge-litert>=2.0",

@@ -47,12 +47,39 @@ def _grid(sweeps):
     axes = []
     for text in sweeps:
         field, _, values = _field(text).partition("=")
-        # Commas within brackets belong to a value.
-        values = [value.strip() for value in re.findall(r"(?:[^,([{]|[(][^)]*[)]|\[[^\]]*\]|{[^}]*})+", values)]
-        if not all(values) or not values:
-            raise ConfigError(f"cannot read --sweep={text!r}; write config.FIELD=VALUE,VALUE")
+        try:
+            values = split_values(values)
+        except ValueError as error:
+            raise ConfigError(f"cannot read --sweep={text!r} ({error}); write config.FIELD=VALUE,VALUE") from error
         axes.append([(f"{field.rpartition('.')[2]}={value}", f"{field}={value}") for value in values])
     return [([label for label, _ in cell], [field for _, field in cell]) for cell in itertools.product(*axes)]
+
+
+def split_values(text: str) -> list[str]:
+    """Returns the values between the commas that are not within brackets.
+
+    Raises:
+        ValueError: A bracket is not closed or not opened, or a value is empty.
+
+    Example:
+        >>> split_values("(), (('*', 0.1),)")
+        ['()', "(('*', 0.1),)"]
+    """
+    values, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            break
+        if character == "," and not depth:
+            values.append("")
+        else:
+            values[-1] += character
+    if depth:
+        raise ValueError("the brackets do not match")
+    values = [value.strip() for value in values]
+    if not all(values):
+        raise ValueError("a value is empty")
+    return values
 
 
 def _expand_changes(configs, changes, overrides):

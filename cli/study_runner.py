@@ -212,7 +212,7 @@ class StudyRunner:
             minutes = sum(run["seconds"]) / 60
             row = next(row for row in self._study.rows if row["name"] == run["row"])
             metric = row["metric"]
-            split = "its fold" if run["fold"] is not None else self._study.about["split"]
+            split = "its fold" if run.get("fold") is not None else self._study.about["split"]
             result = f"{metric['title']} {run[metric['name']]:.2%} on {split}"
             return f"{result}, {minutes:.1f} minutes of training"
         return f"failed: {run['output'][-1]}"

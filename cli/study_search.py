@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from convzoo.cli.study_rows import split_values
 from convzoo.errors import ConfigError
 
 _DISTRIBUTION = re.compile(r"(float|int|choice)\((.+)\)")
@@ -27,8 +28,8 @@ def parse_space(texts: Sequence[str]) -> dict:
     for text in texts:
         field, _, value = text.strip().removeprefix("--").partition("=")
         match = _DISTRIBUTION.fullmatch(value.strip())
-        arguments = [argument.strip() for argument in match[2].split(",")] if match else []
         try:
+            arguments = split_values(match[2]) if match else []
             if not re.fullmatch(r"config\.[\w.]+", field) or field in space:
                 raise ValueError
             if match[1] == "choice":

@@ -287,8 +287,7 @@ class Optimizer(_Section):
     """rmsprop: added to the mean square inside the square root; adamw, lamb and the AdamW of muon: added to the root.
     None: 0.001 for rmsprop, 1e-6 for lamb, else 1e-7."""
     trust_coefficient: _Positive | None = None
-    """lars: learning rate of a layer whose gradient is as long as its weights, divided by the schedule's. None:
-    0.001."""
+    """lars: factor of |weights| / |gradient| in the learning rate of a layer. None: 0.001."""
     decoupled_weight_decay: bool | None = None
     """rmsprop and sgd: decay the weights as adamw does instead of adding to the gradient, see `weight_decay`. None:
     False."""
@@ -519,7 +518,7 @@ def _check_optimizer(optimizer: Optimizer) -> None:
             owners = ", ".join(name for name, fields in OPTIMIZER_DEFAULTS.items() if field in fields)
             raise ConfigError(
                 f"config.optimizer.{field}={value} has no effect with config.optimizer.name={optimizer.name!r}; use "
-                f"None, or one of {owners}"
+                f"None, or set config.optimizer.name to one of {owners}"
             )
 
 

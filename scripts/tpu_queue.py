@@ -56,12 +56,15 @@ def main(arguments: Sequence[str]):
 def _check_config(arguments):
     """Finds mistakes in the config before a TPU is requested, which can take hours."""
     from convzoo.configs.schema import validate
+    from convzoo.tpu import queued_resource
 
     paths = [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
     if not paths:
         raise ConfigError("--config=... of train.py is missing; write the flags of train.py after --")
     overrides = [argument.removeprefix("--") for argument in arguments if argument.startswith("--config.")]
-    validate(program.read_config(paths[-1], overrides), num_replicas=1)
+    for index in range(COUNT.value):
+        of_node = [override.replace(queued_resource.NODE, str(index)) for override in overrides]
+        validate(program.read_config(paths[-1], of_node), num_replicas=1)
 
 
 def _log(message):

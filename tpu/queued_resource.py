@@ -174,7 +174,7 @@ class _Queue:
                 time.sleep(self._poll)
 
     def _step(self):
-        """Queries the state once and does what it calls for."""
+        """Queries the state once; creates, starts, waits or deletes accordingly."""
         name = self._request.name
         if self._to_create:
             self._create()

@@ -76,5 +76,5 @@ class EarlyStopping:
         """Counts the evaluations until `last_step` in the lines of metrics.jsonl."""
         for line in lines:
             metrics = {name.removeprefix(_PREFIX): value for name, value in line.items() if name.startswith(_PREFIX)}
-            if metrics and line["step"] <= last_step:
+            if self._monitor in metrics and line["step"] <= last_step:
                 self.update(line["step"], metrics)

@@ -271,7 +271,8 @@ class _Run:
                 stop_request = stack.enter_context(StopRequest())
                 is_chief = self._devices.is_chief
                 self._writer = MetricsWriter(self._folder, first_step) if is_chief else None
-                names = self._config.trackers if is_chief else ()
+                is_complete = self._is_complete()  # on all workers
+                names = self._config.trackers if is_chief and not is_complete else ()
                 self._trackers = stack.enter_context(
                     start_trackers(names, self._folder, self._config.to_dict(), self._progress.message)
                 )
@@ -369,8 +370,8 @@ class _Run:
         scalars = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
         scalars = _grouped("eval", scalars)
         self._log(scalars)
-        self._early_stopping.update(self._step, metrics)
         is_best = self._checkpoints.save_if_best(self._step, self._task.best_metric, metrics[self._task.best_metric])
+        self._early_stopping.update(self._step, metrics)
         summary = "  ".join(
             f"{title.removesuffix(' %')} {text}{'%' * title.endswith(' %')}"
             for title, text in self._task.summary(metrics).items()

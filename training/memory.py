@@ -83,7 +83,8 @@ def check_memory(
         * num_anchors
         * max_boxes,
         "the layers' outputs": max(
-            sum(outputs) * step_size * (_FLOAT_BYTES if config.precision == "float32" else 2),
+            # With rematerialization only those between blocks are kept.
+            (0 if config.remat else sum(outputs)) * step_size * (_FLOAT_BYTES if config.precision == "float32" else 2),
             max(outputs, default=0) * (eval_batch_size or 0) * _FLOAT_BYTES * eval_pixels / size**2,
         ),
     }

@@ -277,7 +277,7 @@ def make_optimizer(
 
 
 def decays_weights(config: ml_collections.ConfigDict) -> bool:
-    """Returns whether the optimizer decays the weights itself, or gets gradients that include the decay."""
+    """Returns True if the optimizer decays the weights, False if the training step adds the decay to the gradients."""
     optimizer = config.optimizer
     return "decoupled_weight_decay" not in OPTIMIZER_DEFAULTS[optimizer.name] or bool(optimizer.decoupled_weight_decay)
 
@@ -285,7 +285,7 @@ def decays_weights(config: ml_collections.ConfigDict) -> bool:
 def set_weight_decay(
     optimizer: keras.optimizers.Optimizer, model: keras.Model, config: ml_collections.ConfigDict
 ) -> None:
-    """Applies `config.weight_decay`, and to which weights, to an optimizer that is built for a model.
+    """Sets the weight decay of each weight in an optimizer that is built for a model.
 
     Biases and BatchNorm have no layer adaptation in LARS and LAMB.
 

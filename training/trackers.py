@@ -1,12 +1,13 @@
 """Trackers, which receive the metrics of a run: TensorBoard, Weights & Biases and MLflow."""
 
-import concurrent.futures
 import contextlib
 import importlib.util
 import io
 import json
 import os
+import queue
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from convzoo.training.workdir import flatten
 
 TRACKERS_FILE = "trackers.json"
 _PROJECT = "convzoo"  # name of W&B's project and of MLflow's experiment unless their environment variables name one
+_CLOSE_SECONDS = 120.0  # for a tracker to send the rest at the end of a run
 _PAUSE_SECONDS = 60.0  # after an error, before the tracker is tried again
 _MLFLOW_PARAM_CHARACTERS = 6000
 _MLFLOW_PARAMS = 100  # of a request
@@ -97,7 +99,7 @@ class WandB(Tracker):
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=os.environ.get("WANDB_NAME", _run_name(workdir)),
             dir=os.environ.get("WANDB_DIR", workdir if "://" not in workdir else None),
-            id=run_id or uuid.uuid4().hex[:8],
+            id=run_id or os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:8],
             resume="allow",
         )
         self.run_id = self._run.id
@@ -121,6 +123,8 @@ class WandB(Tracker):
 
 class MLflow(Tracker):
     """Logs to MLflow. MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and its other environment variables apply.
+
+    MLFLOW_RUN_ID does not.
 
     Args, attributes: As of `WandB`.
     """
@@ -161,9 +165,11 @@ class MLflow(Tracker):
             self._client.log_image(self.run_id, _open(png), key=_mlflow_name(name), step=step)
 
     def close(self, status, summary):
-        if summary:
-            self.log(int(summary["best/step"]), summary)
-        self._client.set_terminated(self.run_id, _MLFLOW_STATUS[status])
+        try:
+            if summary:
+                self.log(int(summary["best/step"]), summary)
+        finally:
+            self._client.set_terminated(self.run_id, _MLFLOW_STATUS[status])
 
 
 _REMOTE = {"wandb": WandB, "mlflow": MLflow}
@@ -234,23 +240,35 @@ class _InBackground(Tracker):
 
     def __init__(self, name, tracker, message):
         self._name, self._tracker, self._message = name, tracker, message
-        self._executor = concurrent.futures.ThreadPoolExecutor(1, name)
         self._lost, self._paused_until = 0, 0.0
+        self._calls = queue.SimpleQueue()
+        # A daemon, because a server that does not answer must not keep a finished training from ending.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
     def log_config(self, config):
-        self._executor.submit(self._call, self._tracker.log_config, config)
+        self._calls.put((self._tracker.log_config, config))
 
     def log(self, step, metrics):
-        self._executor.submit(self._call, self._tracker.log, step, dict(metrics))
+        self._calls.put((self._tracker.log, step, dict(metrics)))
 
     def log_images(self, step, images):
-        self._executor.submit(self._call, self._tracker.log_images, step, dict(images))
+        self._calls.put((self._tracker.log_images, step, dict(images)))
 
     def close(self, status, summary):
-        self._executor.submit(self._call, self._tracker.close, status, dict(summary))
-        self._executor.shutdown()
-        if self._lost:
+        self._calls.put((self._tracker.close, status, dict(summary)))
+        self._calls.put(None)
+        self._thread.join(_CLOSE_SECONDS)
+        if self._thread.is_alive():
+            self._message(f"{self._name} did not end within {_CLOSE_SECONDS:g} s; metrics.jsonl has all metrics")
+        elif self._lost:
             self._message(f"{self._name} did not receive {self._lost} of the entries; metrics.jsonl has all metrics")
+
+    def _run(self):
+        while (call := self._calls.get()) is not None:
+            if call[0] == self._tracker.close:
+                self._paused_until = 0.0
+            self._call(*call)
 
     def _call(self, method, *args):
         if time.monotonic() < self._paused_until:
@@ -279,13 +297,21 @@ def start_trackers(
 
     Raises:
         ConfigError: trackers.json is damaged.
-        UnavailableError: A remote tracker does not start.
+        UnavailableError: A remote tracker does not start, except in a resumed run, which gets along without it.
         WriteError: A file cannot be written.
     """
     trackers, status = Trackers(message), "failed"
     try:
         for name in names:
-            trackers.add(name, _start(name, workdir) if name in _REMOTE else TensorBoard(workdir))
+            if name not in _REMOTE:
+                trackers.add(name, TensorBoard(workdir))
+                continue
+            try:
+                trackers.add(name, _start(name, workdir))
+            except UnavailableError as error:
+                if name not in _read_ids(os.path.join(workdir, TRACKERS_FILE)):
+                    raise
+                message(f"warning: {error}; the training resumes without it")
         trackers.log_config(config)
         yield trackers
         status = "finished"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from convzoo.cli.study import FAILED, FINISHED, INTERRUPTED, Study, training_rate
+from convzoo.cli.study import FAILED, FINISHED, INTERRUPTED, RunKey, Study, training_rate
 from convzoo.errors import ConfigError
 
 
@@ -19,12 +19,14 @@ def study(tmp_path):
     study.about = {"checkpoint": "best", "split": "test", "command": "python scripts/study.py", "machine": {}}
     study.rows = [_row("a", 385_814_176), _row("ab", 1_826_500_000)]
     for seed, top1, rate in ((2, 0.93, 2000.4), (0, 0.90, None), (1, 0.96, 1000.0)):
-        study.run(study.rows[0], seed).update(
+        study.run(study.rows[0], RunKey(seed)).update(
             status=FINISHED, top1=top1, images_per_second=rate, seconds=[30.0, 60.0], versions={"tensorflow": "2.21.0"}
         )
-    study.run(study.rows[1], 0).update(status=FINISHED, top1=0.5, seconds=[6.0], versions={"tensorflow": "2.21.0"})
-    study.run(study.rows[1], 1).update(status=FAILED, output=["step 1", "train.py: lost"], seconds=[9.0])
-    study.run(study.rows[1], 2).update(status=INTERRUPTED, seconds=[9.0])
+    study.run(study.rows[1], RunKey(0)).update(
+        status=FINISHED, top1=0.5, seconds=[6.0], versions={"tensorflow": "2.21.0"}
+    )
+    study.run(study.rows[1], RunKey(1)).update(status=FAILED, output=["step 1", "train.py: lost"], seconds=[9.0])
+    study.run(study.rows[1], RunKey(2)).update(status=INTERRUPTED, seconds=[9.0])
     return study
 
 

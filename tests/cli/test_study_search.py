@@ -40,11 +40,11 @@ def test_trials_outside_the_space():
 
 
 def test_grid():
-    sweeps = ["config.a=1,2", "config.b.c=(0.5, 1.0),None"]
+    sweeps = ["config.a=1,2", "config.b.c=((0.5,), 1.0),None"]
     rows = list(expand_rows(["x.py"], ["s: config.d=3"], [], sweeps))
     assert len(rows) == 8
     assert rows[1] == ("x a=1 c=None", "x.py", ["config.a=1", "config.b.c=None"])
-    assert rows[6] == ("x s a=2 c=(0.5, 1.0)", "x.py", ["config.d=3", "config.a=2", "config.b.c=(0.5, 1.0)"])
+    assert rows[6] == ("x s a=2 c=((0.5,), 1.0)", "x.py", ["config.d=3", "config.a=2", "config.b.c=((0.5,), 1.0)"])
 
 
 @pytest.mark.parametrize("folds", [2, 3, 7, 100])

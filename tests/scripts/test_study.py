@@ -109,6 +109,7 @@ def test_a_changed_study_is_refused(made, arguments, message):
         (["--split=nowhere"], "nowhere"),
         (["--table_only"], "has no study.json"),
         (["--sweep=config.epochs="], "write config.FIELD=VALUE,VALUE"),
+        (["--sweep=config.epochs=(1,2"], "the brackets do not match"),
         (["--sweep=config.epochs=1,1"], "'tiny epochs=1'"),
         (["--folds=3"], "--checkpoint=newest"),
         (["--folds=3", "--checkpoint=newest", "--override=config.data.train_split=train[:9]"], "'train[:9]'"),
