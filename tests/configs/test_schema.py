@@ -62,6 +62,8 @@ def _with(field, value, variant=""):
         ("init.weights", ("", 1)),
         ("init.new_classifier", (0,)),
         ("init.freeze", ((), "stem_*", (1,), ("",))),
+        ("trackers", (None, "wandb", ("nothing",), ("wandb", "wandb"))),
+        ("callbacks", (None, "a:b", ("",), ("a:b", "a:b"))),
         ("init.backbone_lr_multiplier", (0.0, -1.0, math.inf)),
         ("data.source", ("", 1)),
         ("data.data_dir", ("",)),
