@@ -287,7 +287,8 @@ class Optimizer(_Section):
     """rmsprop: added to the mean square inside the square root; adamw, lamb and the AdamW of muon: added to the root.
     None: 0.001 for rmsprop, 1e-6 for lamb, else 1e-7."""
     trust_coefficient: _Positive | None = None
-    """lars: factor in the learning rate of a layer, beside the norm of its weights over that of its gradient. None: 0.001."""
+    """lars: factor in the learning rate of a layer, beside the norm of its weights over that of its gradient. None:
+    0.001."""
     decoupled_weight_decay: bool | None = None
     """rmsprop and sgd: decay the weights as adamw does instead of adding to the gradient, see `weight_decay`. None:
     False."""

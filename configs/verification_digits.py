@@ -8,7 +8,8 @@ Training never sees 7, 8 and 9. Seven classes are too few to learn embeddings fo
 halves of two digits to 784 classes. The network is ResNet-18 with half of its channels at 16x16 pixels, and a linear
 embedding.
 
-MEASURED
+Measured with seeds 0 and 1 (TensorFlow 2.21, float32): 90.1 and 90.0 %. With random weights
+(--config.optimizer.learning_rate=0.0 --config.schedule.warmup_epochs=0.0 --config.epochs=0.34, seed 1): 56.6 %.
 """
 
 from convzoo.configs import base
