@@ -86,6 +86,7 @@ setup(
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2", "ruff==0.17.*"],
         "test": [
             "ai-edge-litert>=2.0",
+            "basedpyright==1.40.*",
             "build",
             "jax>=0.5",
             "hypothesis>=6",

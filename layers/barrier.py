@@ -10,9 +10,10 @@ import keras
 
 from convzoo.layers.custom_gradient import custom_gradient
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Tensor
 
 
-def barrier(x):
+def barrier(x: Tensor) -> Tensor:
     """Returns `x`. For the TPU target and bfloat16, XLA fuses nothing across this point in either pass.
 
     Batch normalization casts its inputs to float32. Where they are a bfloat16 product whose layout has to change, the

@@ -1,9 +1,12 @@
 """Bilinear resize to the size of another tensor."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from convzoo.layers import resampling, window
+from convzoo.layers.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -32,19 +35,19 @@ class BilinearResize(keras.layers.Layer):
         (2, 9, 6, 3)
     """
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = keras.config.image_data_format() if data_format is None else data_format
         if self.data_format not in ("channels_last", "channels_first"):
             raise ValueError(f"data_format={data_format!r} is unknown; use 'channels_last' or 'channels_first'")
 
-    def call(self, inputs, like):
+    def call(self, inputs: Tensor, like: Tensor) -> Tensor:
         self.compute_output_shape(inputs.shape, like.shape)  # raises ValueError for another number of axes
         sizes = ops.shape(like)[1:3] if self.data_format == "channels_last" else ops.shape(like)[2:4]
         images = resampling.bilinear(window.to_channels_last(inputs, self.data_format), sizes)
         return window.from_channels_last(images, self.data_format)
 
-    def compute_output_shape(self, inputs_shape, like_shape):
+    def compute_output_shape(self, inputs_shape: Shape, like_shape: Shape) -> Shape:
         for shape in (inputs_shape, like_shape):
             if len(shape) != 4:
                 raise ValueError(f"{self.name} got shape {tuple(shape)}; use four axes ({self.data_format})")
@@ -52,5 +55,5 @@ class BilinearResize(keras.layers.Layer):
             return (inputs_shape[0], *like_shape[1:3], inputs_shape[3])
         return (*inputs_shape[:2], *like_shape[2:4])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}

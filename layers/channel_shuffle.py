@@ -1,5 +1,7 @@
 """Channel shuffle: a fixed permutation that mixes groups of channels."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +9,7 @@ from keras import ops
 from convzoo.layers.checks import positive
 from convzoo.layers.implementations import ImplementationChoice
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -42,24 +45,24 @@ class ChannelShuffle(ImplementationChoice, keras.layers.Layer):
 
     IMPLEMENTATIONS = ("transpose", "product")
 
-    def __init__(self, groups, implementation="auto", **kwargs):
+    def __init__(self, groups: int, implementation: str = "auto", **kwargs: Any) -> None:
         super().__init__(implementation=implementation, **kwargs)
         self.groups = positive(groups, "groups")
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         if inputs_shape[-1] is None:
             raise ValueError(f"inputs of {self.name} have shape {tuple(inputs_shape)}; their channels must be known")
         if inputs_shape[-1] % self.groups:
             raise ValueError(f"{inputs_shape[-1]} channels of {self.name} are not divisible by groups={self.groups}")
 
-    def choose_implementation(self, dtype):
+    def choose_implementation(self, dtype: str) -> str:
         """Returns the implementation that the layer uses for inputs of this dtype."""
         if self.implementation != "auto":
             return self.implementation
         is_exact = get_target() == "tpu" and keras.backend.standardize_dtype(dtype) == "bfloat16"
         return "product" if is_exact else "transpose"
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         channels = inputs.shape[-1]
         if self.choose_implementation(inputs.dtype) == "product":
             source = np.arange(channels).reshape(self.groups, -1).T.reshape(-1)  # input channel of each output channel
@@ -68,8 +71,8 @@ class ChannelShuffle(ImplementationChoice, keras.layers.Layer):
         x = ops.reshape(inputs, (*shape, self.groups, channels // self.groups))
         return ops.reshape(ops.swapaxes(x, -1, -2), (*shape, channels))
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return inputs_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups}

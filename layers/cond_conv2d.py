@@ -1,5 +1,7 @@
 """Conditionally parameterized 2D convolution."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,6 +9,7 @@ from convzoo.layers import window
 from convzoo.layers.barrier import barrier
 from convzoo.layers.expert_layer import ExpertConv
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Pair, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -68,7 +71,7 @@ class CondConv2D(ExpertConv, keras.layers.Conv2D):
 
     IMPLEMENTATIONS = ("matmul", "patches", "map", "experts")
 
-    def __init__(self, filters, kernel_size, num_experts, *args, **kwargs):
+    def __init__(self, filters: int, kernel_size: Pair, num_experts: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(filters, kernel_size, *args, num_experts=num_experts, **kwargs)
         if self.kernel_size == (1, 1):
             self.refuse_implementation("patches", "it requires a kernel larger than 1x1")
@@ -77,7 +80,7 @@ class CondConv2D(ExpertConv, keras.layers.Conv2D):
         if self.groups > 1:
             self.refuse_implementation("map", f"it requires groups=1, not groups={self.groups}")
 
-    def choose_implementation(self, images_shape, training=False):
+    def choose_implementation(self, images_shape: Shape, training: bool = False) -> str:
         """Returns the implementation that the layer uses for channels-last images of this shape.
 
         The choices are measured on CPU and estimated by the TPU compiler; see docs/implementations.md.
@@ -96,7 +99,7 @@ class CondConv2D(ExpertConv, keras.layers.Conv2D):
         # Not measured on GPU: "patches" needs neither a loop nor a grouped convolution.
         return "map" if get_target() == "cpu" and self.groups == 1 and training and not is_small else "patches"
 
-    def convolve(self, images, routing_weights, training):
+    def convolve(self, images: Tensor, routing_weights: Tensor, training: bool) -> Tensor:
         implementation = self.choose_implementation(images.shape, training)
         if implementation == "experts":
             return self._convolve_experts(images, routing_weights)

@@ -1,9 +1,12 @@
 """Conditionally parameterized dense layer."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from convzoo.layers.expert_layer import ExpertLayer
+from convzoo.layers.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -54,17 +57,17 @@ class CondDense(ExpertLayer, keras.layers.Dense):
 
     IMPLEMENTATIONS = ("experts", "matmul")
 
-    def __init__(self, units, num_experts, *args, **kwargs):
+    def __init__(self, units: int, num_experts: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(units, *args, num_experts=num_experts, **kwargs)
 
-    def choose_implementation(self, inputs_shape, training=False):
+    def choose_implementation(self, inputs_shape: Shape, training: bool = False) -> str:
         """Returns the implementation that the layer uses for inputs of this shape."""
         if self.implementation != "auto":
             return self.implementation
         # "matmul" takes 7 times as long as "experts" for 1280 features and 1000 units; see docs/implementations.md.
         return "experts" if len(inputs_shape) == 2 else "matmul"
 
-    def compute_outputs(self, inputs, routing_weights, training):
+    def compute_outputs(self, inputs: Tensor, routing_weights: Tensor, training: bool) -> Tensor:
         batch, *positions, features = ops.shape(inputs)
         x = inputs if len(inputs.shape) == 3 else ops.reshape(inputs, (batch, -1, features))
         if self.choose_implementation(inputs.shape, training) == "experts":

@@ -1,7 +1,11 @@
 """Dense layer whose outputs are cosines."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from convzoo.layers.types import Tensor
 
 _EPSILON = 1e-12  # of squared norms
 
@@ -30,12 +34,12 @@ class CosineDense(keras.layers.Dense):
         True
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(units, **{"use_bias": False, **kwargs})
         if self.use_bias or self.activation is not keras.activations.linear:
             raise ValueError(f"{self.name}: a bias or an activation would make the outputs no cosines; remove it")
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         del training
         return ops.matmul(_unit(inputs, -1), _unit(self.kernel, 0))
 

@@ -1,11 +1,14 @@
 """Base class of the 2D convolutions whose weights are not one kernel of `keras.layers.Conv2D`."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from convzoo.layers import window
 from convzoo.layers.checks import valid_or_same
 from convzoo.layers.implementations import ImplementationChoice
+from convzoo.layers.types import Geometry, Shape, Tensor
 
 
 class CustomKernelConv2D(ImplementationChoice, keras.layers.Conv2D):
@@ -25,7 +28,7 @@ class CustomKernelConv2D(ImplementationChoice, keras.layers.Conv2D):
     save_own_variables = keras.layers.Layer.save_own_variables
     load_own_variables = keras.layers.Layer.load_own_variables
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         for name in ("groups", "lora_rank", "lora_alpha"):
             if name in kwargs:
                 raise ValueError(f"{type(self).__name__} has no argument {name}; remove {name}={kwargs[name]!r}")
@@ -34,15 +37,15 @@ class CustomKernelConv2D(ImplementationChoice, keras.layers.Conv2D):
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     @property
-    def geometry(self):
+    def geometry(self) -> Geometry:
         """The arguments after the images of the functions in `window`."""
         return self.kernel_size, self.strides, self.padding, self.dilation_rate
 
     @property
-    def channel_axis(self):
+    def channel_axis(self) -> int:
         return 1 if self.data_format == "channels_first" else 3
 
-    def set_channels(self, inputs_shape):
+    def set_channels(self, inputs_shape: Shape) -> None:
         """Sets `channels`, for `build`. Raises ValueError if they are unknown or the images too small."""
         self.compute_output_shape(inputs_shape)
         self.channels = inputs_shape[self.channel_axis]
@@ -50,7 +53,7 @@ class CustomKernelConv2D(ImplementationChoice, keras.layers.Conv2D):
             raise ValueError(f"inputs of {self.name} have shape {tuple(inputs_shape)}; their channels must be known")
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={self.channel_axis: self.channels})
 
-    def add_bias(self, **kwargs):
+    def add_bias(self, **kwargs: Any) -> None:
         """Creates `bias` [filters], or sets it to None, for `build`."""
         self.bias = None
         if self.use_bias:
@@ -63,7 +66,7 @@ class CustomKernelConv2D(ImplementationChoice, keras.layers.Conv2D):
                 **kwargs,
             )
 
-    def check_dense_kernel(self, kernel):
+    def check_dense_kernel(self, kernel: Tensor) -> None:
         """Raises ValueError unless the layer is built and `kernel` is [kh, kw, channels, filters]."""
         if not self.built:
             raise ValueError(f"{self.name} is not built; call it or build it first")
@@ -71,18 +74,18 @@ class CustomKernelConv2D(ImplementationChoice, keras.layers.Conv2D):
         if tuple(kernel.shape) != shape:
             raise ValueError(f"dense kernel for {self.name} has shape {tuple(kernel.shape)}, expected {shape}")
 
-    def convolve(self, images, kernel):
+    def convolve(self, images: Tensor, kernel: Tensor) -> Tensor:
         """Convolves channels-last `images` with `kernel` [kh, kw, channels / groups, filters]."""
         return ops.conv(
             images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
         )
 
-    def add_bias_and_activate(self, images):
+    def add_bias_and_activate(self, images: Tensor) -> Tensor:
         """Adds the bias to channels-last `images`, restores the data format and applies the activation."""
         if self.use_bias:
             images = images + ops.cast(self.bias, self.compute_dtype)
         outputs = window.from_channels_last(images, self.data_format)
         return outputs if self.activation is None else self.activation(outputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {name: value for name, value in super().get_config().items() if name not in self.FIXED_ARGUMENTS}

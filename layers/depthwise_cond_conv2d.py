@@ -1,10 +1,13 @@
 """Conditionally parameterized depthwise 2D convolution."""
 
+from typing import Any
+
 import keras
 
 from convzoo.layers.depthwise_implementations import depthwise_group, depthwise_map, depthwise_taps
 from convzoo.layers.expert_layer import ExpertConv
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Pair, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -58,7 +61,7 @@ class DepthwiseCondConv2D(ExpertConv, keras.layers.DepthwiseConv2D):
 
     IMPLEMENTATIONS = ("map", "taps", "group")
 
-    def __init__(self, kernel_size, num_experts, *args, **kwargs):
+    def __init__(self, kernel_size: Pair, num_experts: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(kernel_size, *args, num_experts=num_experts, **kwargs)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(f"strides={self.strides} and dilation_rate={self.dilation_rate} exclude each other; use 1")
@@ -69,11 +72,11 @@ class DepthwiseCondConv2D(ExpertConv, keras.layers.DepthwiseConv2D):
             # TensorFlow dilates only a static number of channels, and batch * channels can be unknown.
             self.refuse_implementation("group", f"it requires dilation_rate=1, not {self.dilation_rate}")
 
-    def add_weight(self, *, name, **kwargs):
+    def add_weight(self, *, name: str, **kwargs: Any) -> keras.Variable:
         # Keras 3 has renamed the kernel of its DepthwiseConv2D; checkpoints have the earlier name.
         return super().add_weight(name="depthwise_kernel" if name == "kernel" else name, **kwargs)
 
-    def choose_implementation(self, images_shape, training=False):
+    def choose_implementation(self, images_shape: Shape, training: bool = False) -> str:
         """Returns the implementation that the layer uses for channels-last images of this shape.
 
         The choices are measured on CPU and estimated by the TPU compiler; see docs/implementations.md.
@@ -94,7 +97,7 @@ class DepthwiseCondConv2D(ExpertConv, keras.layers.DepthwiseConv2D):
         values = images_shape[1] * images_shape[2] * images_shape[3]
         return values <= (65536 if max(self.kernel_size) <= 3 else 16384)
 
-    def convolve(self, images, routing_weights, training):
+    def convolve(self, images: Tensor, routing_weights: Tensor, training: bool) -> Tensor:
         kernels = self.mix(routing_weights, self.kernel)
         implementation = self.choose_implementation(images.shape, training)
         if implementation == "taps":

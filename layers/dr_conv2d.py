@@ -1,6 +1,7 @@
 """Region-aware 2D convolution."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from convzoo.layers.checks import positive
 from convzoo.layers.custom_kernel_conv2d import CustomKernelConv2D
 from convzoo.layers.guided_mask import GuidedMask
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Activation, Initializer, Pair, Shape, Tensor
 
 _NARROW = 32  # channels up to which the TPU compiler estimates "bank_outputs" to be faster than "bank_loop"
 
@@ -104,26 +106,26 @@ class DRConv2D(CustomKernelConv2D):
     """
 
     GENERATORS = ("shared_bank", "grouped")
-    guided_mask = None  # the layer's own mask, if it was first called without one
+    guided_mask: GuidedMask | None = None  # the layer's own mask, if it was first called without one
     IMPLEMENTATIONS = ("bank_outputs", "bank_inputs", "bank_loop", "region_outputs", "region_inputs")
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        regions=8,
-        bank_size=8,
-        generator="shared_bank",
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        activation=None,
-        use_bias=True,
-        kernel_initializer=None,
-        routing_initializer=None,
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: Pair,
+        regions: int = 8,
+        bank_size: int = 8,
+        generator: str = "shared_bank",
+        strides: Pair = (1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Pair = (1, 1),
+        activation: Activation = None,
+        use_bias: bool = True,
+        kernel_initializer: Initializer = None,
+        routing_initializer: Initializer = None,
+        **kwargs: Any,
+    ) -> None:
         if generator not in self.GENERATORS:
             raise ValueError(f"generator={generator!r} is unknown; use 'shared_bank' or 'grouped'")
         positive(bank_size, "bank_size")
@@ -160,18 +162,19 @@ class DRConv2D(CustomKernelConv2D):
                 ("bank_outputs", "bank_inputs"), f"it requires a 1x1 kernel, not kernel_size={self.kernel_size}"
             )
 
-    def build(self, inputs_shape, region_mask_shape=None):
+    def build(self, inputs_shape: Shape, region_mask_shape: Shape | None = None) -> None:
         self.set_channels(inputs_shape)
         self._check_mask(region_mask_shape)
         if region_mask_shape is None and self.regions > 1:
-            self.guided_mask = GuidedMask(
+            guided_mask = GuidedMask(
                 self.regions,
                 data_format=self.data_format,
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
                 name="guided_mask",
             )
-            self.guided_mask.build(inputs_shape)
+            guided_mask.build(inputs_shape)
+            self.guided_mask = guided_mask
         units = self.regions * self.bank_size
         self.routing_kernel = self._add_weight("routing_kernel", (self.channels, units), self.routing_initializer)
         self.routing_bias = self._add_weight("routing_bias", (units,), "zeros")
@@ -199,11 +202,12 @@ class DRConv2D(CustomKernelConv2D):
                 f"{self.regions} regions"
             )
 
-    def _check_mask_is_present(self, region_mask):
-        if region_mask is None and self.regions > 1 and self.built and self.guided_mask is None:
+    def _own_mask(self) -> GuidedMask:
+        if self.guided_mask is None:
             raise ValueError(f"{self.name} was built for a given region_mask; call it with region_mask")
+        return self.guided_mask
 
-    def choose_implementation(self, images_shape, training=False):
+    def choose_implementation(self, images_shape: Shape, training: bool = False) -> str:
         """Returns the implementation that the layer uses for channels-last images of this shape.
 
         `training` has no effect. The choices are measured on CPU and estimated by the TPU compiler; see
@@ -220,11 +224,10 @@ class DRConv2D(CustomKernelConv2D):
             return "bank_inputs" if filters >= 2 * channels else "bank_loop"
         return "bank_outputs" if max(channels, filters) <= _NARROW else "bank_loop"  # not measured on GPU
 
-    def call(self, inputs, region_mask=None):
+    def call(self, inputs: Tensor, region_mask: Tensor | None = None) -> Tensor:
         self.compute_output_shape(inputs.shape)  # raises ValueError if the images are smaller than the kernel
-        self._check_mask_is_present(region_mask)
         if region_mask is None and self.regions > 1:
-            region_mask = self.guided_mask(inputs)
+            region_mask = self._own_mask()(inputs)
         images = window.to_channels_last(ops.cast(inputs, self.compute_dtype), self.data_format)
         if region_mask is not None:
             self._check_mask(region_mask.shape)
@@ -265,7 +268,7 @@ class DRConv2D(CustomKernelConv2D):
         coefficients = ops.matmul(ops.reshape(mask, (batch, height * width, regions)), self._mixing_weights(images))
         return ops.reshape(coefficients, (batch, height, width, self.bank_size))
 
-    def generate_kernels(self, images):
+    def generate_kernels(self, images: Tensor) -> Tensor:
         """Returns W for channels-last images, [batch, regions, kh * kw * channels, filters] in the compute dtype."""
         values = math.prod(self.kernel_size) * self.channels
         if self.generator == "shared_bank":
@@ -280,15 +283,16 @@ class DRConv2D(CustomKernelConv2D):
             kernels = ops.transpose(kernels, (1, 0, 2))
         return ops.reshape(ops.cast(kernels, self.compute_dtype), (-1, self.regions, values, self.filters))
 
-    def compute_output_spec(self, inputs, region_mask=None):
-        self._check_mask_is_present(region_mask)
+    def compute_output_spec(self, inputs: Tensor, region_mask: Tensor | None = None) -> keras.KerasTensor:
+        if region_mask is None and self.regions > 1 and self.built:
+            self._own_mask()
         return super().compute_output_spec(inputs, region_mask)
 
-    def compute_output_shape(self, inputs_shape, region_mask_shape=None):
+    def compute_output_shape(self, inputs_shape: Shape, region_mask_shape: Shape | None = None) -> Shape:
         self._check_mask(region_mask_shape)
         return super().compute_output_shape(inputs_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "regions": self.regions,

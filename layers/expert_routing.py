@@ -1,9 +1,12 @@
 """Routing of examples to experts."""
 
+from typing import Any
+
 import keras
 from keras import KerasTensor, ops
 
 from convzoo.layers.checks import positive
+from convzoo.layers.types import Activation, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -51,14 +54,14 @@ class ExpertRouting(keras.layers.Dense):
 
     def __init__(
         self,
-        num_experts,
-        activation="sigmoid",
-        *args,
-        data_format=None,
-        temperature=1.0,
-        annealing_steps=0,
-        **kwargs,
-    ):
+        num_experts: int,
+        activation: Activation = "sigmoid",
+        *args: Any,
+        data_format: str | None = None,
+        temperature: float = 1.0,
+        annealing_steps: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(positive(num_experts, "num_experts"), activation, *args, autocast=False, **kwargs)
         self.num_experts = num_experts
         self.data_format = keras.config.image_data_format() if data_format is None else data_format
@@ -71,7 +74,7 @@ class ExpertRouting(keras.layers.Dense):
         self.temperature = temperature
         self.annealing_steps = annealing_steps
 
-    def build(self, features_shape):
+    def build(self, features_shape: Shape) -> None:
         axis = self._channel_axis(len(features_shape))
         super().build((features_shape[0], features_shape[axis]))
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={axis: features_shape[axis]})
@@ -81,7 +84,7 @@ class ExpertRouting(keras.layers.Dense):
                 name="step", initializer="zeros", dtype="int32", trainable=False, aggregation="only_first_replica"
             )
 
-    def add_weight(self, **kwargs):
+    def add_weight(self, **kwargs: Any) -> keras.Variable:
         return super().add_weight(autocast=False, **kwargs)
 
     def _current_temperature(self, training):
@@ -92,7 +95,7 @@ class ExpertRouting(keras.layers.Dense):
             self.step.assign(self.step + 1)
         return self.temperature + (1.0 - self.temperature) * progress
 
-    def call(self, features, training=None):
+    def call(self, features: Tensor, training: bool | None = None) -> Tensor:
         rank = len(features.shape)
         pooled_axes = [axis for axis in range(1, rank) if axis != self._channel_axis(rank)]
         features = ops.cast(features, self.variable_dtype)
@@ -105,17 +108,17 @@ class ExpertRouting(keras.layers.Dense):
         logits = logits / self._current_temperature(training)
         return logits if self.activation is None else self.activation(logits)
 
-    def compute_output_shape(self, features_shape):
+    def compute_output_shape(self, features_shape: Shape) -> Shape:
         return (features_shape[0], self.num_experts)
 
-    def compute_output_spec(self, features, **kwargs):
+    def compute_output_spec(self, features: Tensor, **kwargs: Any) -> keras.KerasTensor:
         # The default would announce the compute dtype.
         return KerasTensor(self.compute_output_shape(features.shape), dtype=self.variable_dtype)
 
     def _channel_axis(self, rank):
         return 1 if self.data_format == "channels_first" else rank - 1
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["units"]
         names = ("num_experts", "data_format", "temperature", "annealing_steps")

@@ -1,11 +1,14 @@
 """The learned division of an image into regions."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from convzoo.layers import window
 from convzoo.layers.checks import positive
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Pair, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -43,7 +46,7 @@ class GuidedMask(keras.layers.Conv2D):
         ((2, 8, 8, 4), 1.0)
     """
 
-    def __init__(self, regions, kernel_size=1, use_bias=False, **kwargs):
+    def __init__(self, regions: int, kernel_size: Pair = 1, use_bias: bool = False, **kwargs: Any) -> None:
         for name in ("filters", "groups", "activation"):
             if name in kwargs:
                 raise ValueError(f"GuidedMask has no argument {name}; remove {name}={kwargs[name]!r}")
@@ -53,18 +56,18 @@ class GuidedMask(keras.layers.Conv2D):
         )
 
     @property
-    def regions(self):
+    def regions(self) -> int:
         """Number of regions."""
         return self.filters
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         images = window.to_channels_last(inputs, self.data_format)
         scores = ops.conv(
             images, kernel, self.strides, self.padding, data_format="channels_last", dilation_rate=self.dilation_rate
         )
         return window.from_channels_last(scores, self.data_format)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         axis = 1 if self.data_format == "channels_first" else -1
         scores = super().call(inputs)
         if get_target() == "lite":
@@ -87,7 +90,7 @@ class GuidedMask(keras.layers.Conv2D):
         first = ops.min(ops.where(is_largest, regions, self.regions), axis=axis, keepdims=True)
         return ops.cast(ops.equal(regions, first), scores.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for name in ("filters", "groups", "activation"):
             del config[name]

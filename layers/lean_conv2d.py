@@ -1,6 +1,7 @@
 """Lean 2D convolution: the sum of a sparse spatial stencil and a 1x1 convolution."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,6 +10,7 @@ from convzoo.layers import window
 from convzoo.layers.checks import positive
 from convzoo.layers.custom_kernel_conv2d import CustomKernelConv2D
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Activation, Initializer, Pair, Shape, Tensor
 
 _WINDOW = [(i, j) for i in range(3) for j in range(3)]
 # Taps (row, column) of a 3x3 kernel in each stencil, without the center.
@@ -23,7 +25,7 @@ _WIDE = {"cpu": 32, "lite": 32}
 _WIDE_ELSEWHERE = 128
 
 
-def count_groups(channels, filters, group_size):
+def count_groups(channels: int, filters: int, group_size: int | None) -> int | None:
     """Returns the number of groups of `group_size` (None: one group), or None if it does not divide both widths."""
     groups, rest = divmod(math.gcd(channels, filters), group_size or math.gcd(channels, filters))
     return None if rest else groups
@@ -88,18 +90,18 @@ class LeanConv2D(CustomKernelConv2D):
 
     def __init__(
         self,
-        filters,
-        stencil="5-point",
-        group_size=1,
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        filters: int,
+        stencil: str = "5-point",
+        group_size: int | None = 1,
+        strides: Pair = (1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Pair = (1, 1),
+        activation: Activation = None,
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             filters,
             3,
@@ -117,14 +119,15 @@ class LeanConv2D(CustomKernelConv2D):
         self.stencil = stencil
         self.group_size = None if group_size is None else positive(group_size, "group_size")
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.set_channels(inputs_shape)
-        self.groups = count_groups(self.channels, self.filters, self.group_size)
-        if self.groups is None:
+        groups = count_groups(self.channels, self.filters, self.group_size)
+        if groups is None:
             raise ValueError(
                 f"group_size={self.group_size} of {self.name} does not divide {self.channels} input channels and "
                 f"{self.filters} filters; use a divisor of {math.gcd(self.channels, self.filters)}"
             )
+        self.groups = groups
         # Channels and filters of a group.
         self._group_shape = self.channels // self.groups, self.filters // self.groups
         taps = len(STENCILS[self.stencil])
@@ -150,7 +153,7 @@ class LeanConv2D(CustomKernelConv2D):
             constraint=self.kernel_constraint,
         )
 
-    def choose_implementation(self, images_shape=None, training=False):
+    def choose_implementation(self, images_shape: Shape | None = None, training: bool = False) -> str:
         """Returns the implementation that the layer uses, for images of any shape, in training or not.
 
         The choices are measured on CPU and estimated by the TPU compiler; see docs/implementations.md.
@@ -162,7 +165,7 @@ class LeanConv2D(CustomKernelConv2D):
             return "split"
         return "dense" if self._count_blocks() == 1 else "blocks"
 
-    def call(self, inputs, transposed=False, training=None):
+    def call(self, inputs: Tensor, transposed: bool = False, training: bool | None = None) -> Tensor:
         images = window.to_channels_last(inputs, self.data_format)
         kernel, stencil = ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.stencil_kernel)
         if transposed:
@@ -239,11 +242,11 @@ class LeanConv2D(CustomKernelConv2D):
     def _dense_kernel(self, kernel, stencil):
         return self._in_window(self._block_diagonal(stencil, 1)[:, 0], center=kernel[0, 0])
 
-    def to_dense(self):
+    def to_dense(self) -> Tensor:
         """Returns the kernel [3, 3, channels, filters] of the dense convolution that computes the same."""
         return self._dense_kernel(ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.stencil_kernel))
 
-    def fit_dense(self, kernel):
+    def fit_dense(self, kernel: Tensor) -> None:
         """Sets the weights to the least-squares fit of a dense kernel: its entries where `to_dense()` has a weight.
 
         Args:
@@ -261,10 +264,12 @@ class LeanConv2D(CustomKernelConv2D):
         blocks = ops.diagonal(taps, axis1=1, axis2=3)  # [taps, channels, filters, groups]
         self.stencil_kernel.assign(ops.reshape(ops.transpose(blocks, (0, 1, 3, 2)), self.stencil_kernel.shape))
 
-    def compute_output_spec(self, inputs, transposed=False, training=None):
+    def compute_output_spec(
+        self, inputs: Tensor, transposed: bool = False, training: bool | None = None
+    ) -> keras.KerasTensor:
         if transposed:
             self._check_adjoint()
         return super().compute_output_spec(inputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "stencil": self.stencil, "group_size": self.group_size}

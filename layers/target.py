@@ -4,7 +4,7 @@ TARGETS = ("cpu", "gpu", "tpu", "lite")
 _target = "cpu"
 
 
-def set_target(target):
+def set_target(target: str) -> None:
     """Sets the kind of device for which layers with `implementation="auto"` choose their implementation.
 
     The fastest implementation on CPU is often the slowest on TPU, and a layer cannot see where its graph will run: a
@@ -29,7 +29,7 @@ def set_target(target):
     _target = target
 
 
-def get_target():
+def get_target() -> str:
     """Returns the kind of device that `set_target` set; "cpu" by default.
 
     Example:

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,6 +11,7 @@ from keras import ops
 from convzoo.layers import per_expert, window
 from convzoo.layers.custom_kernel_conv2d import CustomKernelConv2D
 from convzoo.layers.target import get_target
+from convzoo.layers.types import Activation, Pair, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="convzoo")
@@ -60,15 +63,15 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
 
     def __init__(
         self,
-        filters,
-        ratio=(1, 3),
-        order="given",
-        strides=(1, 1),
-        data_format=None,
-        activation=None,
-        use_bias=True,
-        **kwargs,
-    ):
+        filters: int,
+        ratio: Sequence[int] = (1, 3),
+        order: str = "given",
+        strides: Pair = (1, 1),
+        data_format: str | None = None,
+        activation: Activation = None,
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             filters,
             1,
@@ -87,7 +90,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
         self.order = order
 
     @property
-    def shares(self):
+    def shares(self) -> tuple[int, ...]:
         """The ratio, reversed if `order` says so."""
         return self.ratio if self.order == "given" else self.ratio[::-1]
 
@@ -101,7 +104,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
             )
         return [share * width // total for share in self.shares]
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.set_channels(inputs_shape)
         widths = zip(self._split(self.channels, "input channels"), self._split(self.filters, "filters"), strict=True)
         self.kernels = [
@@ -116,7 +119,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
         ]
         self.add_bias()
 
-    def choose_implementation(self, images_shape, training=False):
+    def choose_implementation(self, images_shape: Shape, training: bool = False) -> str:
         """Returns the implementation that the layer uses for channels-last images of this shape.
 
         The choices are measured on CPU and estimated by the TPU compiler; see docs/implementations.md.
@@ -131,7 +134,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
         products_per_copy = self.channels * self.filters / (self.channels + self.filters)
         return "slices" if products_per_copy > (60 if training else 120) else "dense"
 
-    def to_dense(self):
+    def to_dense(self) -> Tensor:
         """Returns the kernel [1, 1, channels, filters] of the dense convolution that computes the same."""
         rows = []
         before = 0
@@ -141,7 +144,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
             before += kernel.shape[3]
         return ops.concatenate(rows, axis=2)
 
-    def fit_dense(self, kernel):
+    def fit_dense(self, kernel: Tensor) -> None:
         """Sets the kernels to the least-squares fit of a dense kernel: its entries between channels of one group.
 
         Args:
@@ -157,7 +160,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
             weight.assign(kernel[:, :, row : row + rows, column : column + columns])
             row, column = row + rows, column + columns
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         images = window.to_channels_last(inputs, self.data_format)
         if self.choose_implementation(images.shape, bool(training)) == "dense":
             outputs = self.convolve(images, self.to_dense())
@@ -168,7 +171,7 @@ class UnevenPointwiseConv2D(CustomKernelConv2D):
             outputs = ops.concatenate(outputs, axis=3)
         return self.add_bias_and_activate(outputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "ratio": self.ratio, "order": self.order}
 
 

@@ -6,8 +6,10 @@ the extra one goes after the image. Images are [batch, height, width, channels].
 
 from keras import ops
 
+from convzoo.layers.types import Pair, Size, Tensor
 
-def to_channels_last(images, data_format):
+
+def to_channels_last(images: Tensor, data_format: str) -> Tensor:
     """Returns `images` of a Keras `data_format` as [batch, height, width, channels].
 
     TensorFlow's CPU kernels know no other layout, and XLA chooses its own whatever the layout of the graph.
@@ -15,12 +17,12 @@ def to_channels_last(images, data_format):
     return ops.transpose(images, (0, 2, 3, 1)) if data_format == "channels_first" else images
 
 
-def from_channels_last(images, data_format):
+def from_channels_last(images: Tensor, data_format: str) -> Tensor:
     """Returns [batch, height, width, channels] `images` in a Keras `data_format`."""
     return ops.transpose(images, (0, 3, 1, 2)) if data_format == "channels_first" else images
 
 
-def output_size(size, kernel, stride, padding, dilation):
+def output_size(size: Size, kernel: int, stride: int, padding: str, dilation: int) -> Size:
     """Returns the number of outputs along one axis of `size` pixels: an integer or integer tensor, None for None."""
     if size is None:
         return None
@@ -34,7 +36,7 @@ def output_sizes(sizes, kernel_size, strides, padding, dilation_rate):
     return tuple(output_size(size, k, s, padding, d) for size, k, s, d in axes)
 
 
-def margin(size, kernel, stride, padding, dilation):
+def margin(size: Size, kernel: int, stride: int, padding: str, dilation: int) -> Size:
     """Returns the number of zeros that `padding` puts before an axis of `size` pixels; the odd one goes after it."""
     if padding == "valid":
         return 0
@@ -88,7 +90,7 @@ def _first_tap_spans(images, kernel_size, strides, padding, dilation_rate):
     return spans
 
 
-def pair(value, name):
+def pair(value: Pair, name: str) -> tuple[int, ...]:
     """Returns `value` as a tuple of two positive integers."""
     result = (value, value) if isinstance(value, int) else tuple(value)
     if len(result) != 2 or not all(isinstance(v, int) and v > 0 for v in result):

@@ -114,7 +114,7 @@ def pyramid_shapes(
 
 def _check_positive(name, values):
     for value in values:
-        if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+        if not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
             raise ModelError(f"{name} must be positive numbers, not {value!r}")
 
 

@@ -27,6 +27,7 @@ import keras
 from keras import layers
 
 from convzoo.errors import ModelError
+from convzoo.layers.types import Pair
 from convzoo.models.operators import Operator, Part, PartLayers, Static
 from convzoo.models.weights import CLASSIFIER
 
@@ -88,7 +89,7 @@ class NetworkBuilder:
         first = self._operator.first_block
         replaced = part.kind in self._operator.parts
         if part.kind == "block":
-            replaced = replaced and self._parts.count("block") >= first
+            replaced = replaced and first is not None and self._parts.count("block") >= first
         self._parts.append(part.kind)
         return self._with(self._operator_layers(part) if replaced else PartLayers())
 
@@ -98,7 +99,7 @@ class NetworkBuilder:
         builder._layers = part_layers
         return builder
 
-    def conv(self, x, name, filters, kernel_size=1, strides=1, *, use_bias=False, dilation_rate=1):
+    def conv(self, x, name, filters, kernel_size=1, strides: Pair = 1, *, use_bias=False, dilation_rate=1):
         """Applies a convolution."""
         x, padding = self._pad(x, name, kernel_size, strides)
         return self._layers.conv(
@@ -114,7 +115,7 @@ class NetworkBuilder:
             **({"dilation_rate": dilation_rate} if dilation_rate != 1 else {}),
         )
 
-    def depthwise(self, x, name, kernel_size, strides=1, *, dilation_rate=1):
+    def depthwise(self, x, name, kernel_size, strides: Pair = 1, *, dilation_rate=1):
         """Applies a depthwise convolution."""
         x, padding = self._pad(x, name, kernel_size, strides)
         return self._layers.depthwise(

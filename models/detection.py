@@ -3,7 +3,7 @@
 import dataclasses
 import numbers
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ def create_detector(
     head_convs: int | None = None,
     min_level: int | None = None,
     max_level: int | None = None,
-    **overrides,
+    **overrides: Any,
 ) -> keras.Model:
     """Builds a single-shot detector, which predicts classes and a box at every anchor.
 
@@ -114,21 +114,22 @@ def create_detector(
     )
     _check(num_classes, input_shape, settings, lite, overrides)
     num_classes = int(num_classes)  # NumPy's small integers overflow in products
-    input_shape = tuple(map(int, input_shape))
+    height, width, channels = map(int, input_shape)
+    input_shape = (height, width, channels)
     features = create_model(backbone, None, input_shape, weights, operator, features=True, **overrides)
     first, last = (4, 5) if neck == "ssd" else (int(settings["min_level"]), int(settings["max_level"]))
     strides = tuple(2**level for level in range(first, last + 1))
     maps = _maps(features, backbone, [stride for stride in strides if stride <= 2**_BACKBONE_LEVEL])
     arguments = builder_arguments(backbone, weights, operator, **overrides)
-    operator = arguments["operator"]
-    if not isinstance(operator, Static) and set(operator.parts) <= {"classifier"}:
-        raise ModelError(f"{operator} replaces only the classifier, which a detector lacks; set first_block")
-    if operator.first_block is not None:  # it replaces blocks, so the extra maps too
-        operator = dataclasses.replace(operator, first_block=0)
+    replacing: Operator = arguments["operator"]
+    if not isinstance(replacing, Static) and set(replacing.parts) <= {"classifier"}:
+        raise ModelError(f"{replacing} replaces only the classifier, which a detector lacks; set first_block")
+    if replacing.first_block is not None:  # it replaces blocks, so the extra maps too
+        replacing = dataclasses.replace(replacing, first_block=0)
     norm = (arguments.get("bn_momentum", 0.97), arguments.get("bn_epsilon", 1e-3))
     depths = {"classes": num_classes, "boxes": 4}
     if neck == "ssd":
-        net = NetworkBuilder("relu6", "same", *norm, operator)
+        net = NetworkBuilder("relu6", "same", *norm, replacing)
         width = arguments.get("width_coefficient", 1.0)
         maps = _add_extra_maps(
             net, maps, [int(filters * width) for filters in settings["extra_filters"]], lite, input_shape
@@ -277,7 +278,7 @@ def _check(num_classes, input_shape, settings, lite, overrides):
             raise ModelError(f"{key} must be a tuple such as {examples[key]}, not {value!r}")
         low = 0 if key == "head_convs" else 1
         for item in value:
-            if not isinstance(item, numbers.Integral) or isinstance(item, bool) or not low <= item <= _LARGEST:
+            if not isinstance(item, numbers.Integral) or isinstance(item, bool) or not low <= int(item) <= _LARGEST:
                 raise ModelError(f"{key} must be integers from {low} to {_LARGEST}, not {item!r}")
     low, high = settings.get("min_level", MIN_LEVEL), settings.get("max_level", MAX_LEVEL)
     if not (low <= _BACKBONE_LEVEL <= high <= _HIGHEST_LEVEL):

@@ -51,7 +51,7 @@ def _efficientnet(name, params, madds, top1, *, width, depth, size, dropout, pub
 
 
 def _lite(name, params, madds, top1, *, width, depth, size, dropout):
-    preprocessing = Preprocessing((127.0,) * 3, (128.0,) * 3, crop_fraction=0.875)
+    preprocessing = Preprocessing((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), crop_fraction=0.875)
     register_model(
         mbconv_network,
         ModelInfo(name, "efficientnet", _LITE, params, madds, size, preprocessing, Reported(top1, _LITE)),
@@ -66,7 +66,7 @@ def _lite(name, params, madds, top1, *, width, depth, size, dropout):
 
 
 def _condconv(name, params, madds, top1, source, published, *, depth, operator):
-    preprocessing = Preprocessing((127.0,) * 3, (128.0,) * 3, crop_fraction=224 / (224 + 32))
+    preprocessing = Preprocessing((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), crop_fraction=224 / (224 + 32))
     reported = Reported(top1, source)
     register_model(
         mbconv_network,

@@ -2,6 +2,7 @@
 
 import numbers
 import os
+from typing import Any
 
 import keras
 from keras import layers
@@ -23,7 +24,7 @@ def create_embedder(
     weights: str | os.PathLike | None = None,
     *,
     embedding_size: int | None = None,
-    **overrides,
+    **overrides: Any,
 ) -> keras.Model:
     """Builds a network for verification: an embedding, and its cosine with the direction of each class.
 
@@ -54,7 +55,7 @@ def create_embedder(
         {'embeddings': (None, 128), 'cosines': (None, 100)}
     """
     for key, value in {"num_classes": num_classes, "embedding_size": embedding_size}.items():
-        is_positive = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+        is_positive = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
         if not is_positive and not (key == "embedding_size" and value is None):
             raise ModelError(f"{key} must be an integer of at least 1, not {value!r}")
     for key in ("features", "include_top"):

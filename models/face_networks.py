@@ -86,7 +86,9 @@ _MOBILE = "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verificati
 _SEESAW = "SeesawFaceNets: sparse and robust face verification model for mobile platform, arXiv 1908.09124"
 _FACES = {
     "input_size": 112,
-    "preprocessing": Preprocessing((127.5,) * 3, (128.0,) * 3, crop_fraction=1.0, interpolation="bilinear"),
+    "preprocessing": Preprocessing(
+        (127.5, 127.5, 127.5), (128.0, 128.0, 128.0), crop_fraction=1.0, interpolation="bilinear"
+    ),
     "num_classes": 85_742,  # identities of the refined MS-Celeb-1M (MS1M)
 }
 _UNEVEN = {"activation": "silu", "se_ratio": 0.25, "embedding_filters": 512}

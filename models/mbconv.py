@@ -49,8 +49,8 @@ def decode_stage(text: str) -> Stage:
     match = _STAGE.fullmatch(text)
     if match is None:
         raise ModelError(f"cannot parse the stage {text!r}; write it as 'r3_k5_s11_e6_i80_o112_se0.25'")
-    repeats, kernel_size, height, width, *channels = map(int, match.groups()[:7])
-    return Stage(repeats, kernel_size, (height, width), *channels, float(match[8] or 0))
+    repeats, kernel_size, height, width, expand_ratio, inputs, outputs = map(int, match.groups()[:7])
+    return Stage(repeats, kernel_size, (height, width), expand_ratio, inputs, outputs, float(match[8] or 0))
 
 
 def round_filters(filters: int, width_coefficient: float) -> int:

@@ -43,7 +43,7 @@ _RANGES = {
 _LISTED = 20  # names in a message
 
 
-def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defaults) -> None:
+def register_model(builder: Callable[..., keras.Model], info: ModelInfo, **defaults: Any) -> None:
     """Registers `info.name` as `builder` called with `defaults`.
 
     Args:
@@ -100,7 +100,7 @@ def create_model(
     input_shape: tuple[int | None, int | None, int] | None = None,
     weights: str | os.PathLike | None = None,
     operator: Operator | dict | None = None,
-    **overrides,
+    **overrides: Any,
 ) -> keras.Model:
     """Builds a registered network.
 
@@ -142,7 +142,7 @@ def create_model(
     _check_overrides(name, entry.builder, overrides)
     try:
         weights = None if weights is None else os.fspath(weights)
-        input_shape = None if input_shape is None else tuple(input_shape)
+        shape = None if input_shape is None else tuple(input_shape)
     except TypeError as error:
         raise ModelError(f"weights={weights!r} or input_shape={input_shape!r} has a wrong type: {error}") from error
     metadata = {} if weights is None else read_metadata(weights, name)
@@ -151,26 +151,24 @@ def create_model(
     if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
         raise ModelError(f"num_classes must be an integer of at least 1, not {num_classes!r}")
     num_classes = int(num_classes)
-    if input_shape is None:
-        input_shape = (entry.info.input_size, entry.info.input_size, 3)
+    if shape is None:
+        shape = (entry.info.input_size, entry.info.input_size, 3)
     given = {} if operator is None else {"operator": operator}
     arguments = _arguments(name, metadata, operator, overrides)
     try:
-        model = entry.builder(num_classes=num_classes, input_shape=tuple(input_shape), name=name, **arguments)
+        model = entry.builder(num_classes=num_classes, input_shape=shape, name=name, **arguments)
     except ModelError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:  # a layer rejects an argument
         settings = "".join(f", {key}={value!r}" for key, value in {**overrides, **given}.items())
-        raise ModelError(
-            f"{name} cannot be built with input_shape={tuple(input_shape)}{settings}: {first_line(error)}"
-        ) from error
+        raise ModelError(f"{name} cannot be built with input_shape={shape}{settings}: {first_line(error)}") from error
     if weights is not None:
         load_weights(model, weights)
     return model
 
 
 def builder_arguments(
-    name: str, weights: str | os.PathLike | None = None, operator: Operator | dict | None = None, **overrides
+    name: str, weights: str | os.PathLike | None = None, operator: Operator | dict | None = None, **overrides: Any
 ) -> dict[str, Any]:
     """Returns the keywords with which `create_model` calls the builder, but for `num_classes`, `input_shape`, `name`.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import numbers
 import os
+from typing import Any
 
 import keras
 from keras import layers
@@ -36,7 +37,7 @@ def create_segmenter(
     head_dropout_rate: float = 0.1,
     decoder: str = "deeplabv3plus",
     operator: Operator | dict | None = None,
-    **overrides,
+    **overrides: Any,
 ) -> keras.Model:
     """Builds a segmenter, which returns class logits for every pixel.
 
@@ -106,25 +107,27 @@ def create_segmenter(
         if key in overrides:
             raise ModelError(f"{key} cannot be overridden in a segmenter; remove it")
     if isinstance(backbone, keras.Model):
+        features = _features(backbone)
         of_names = {"input_shape": input_shape, "weights": weights, "operator": operator, **overrides}
         if given := [key for key, value in of_names.items() if value is not None]:
-            raise ModelError(f"{', '.join(given)} cannot be set for a model; build {backbone.name} with them")
-        features, backbone = _features(backbone), backbone.name
+            raise ModelError(f"{', '.join(given)} cannot be set for a model; build {features.name} with them")
     else:
         features = create_model(backbone, None, input_shape, weights, operator, features=True, **overrides)
         operator = builder_arguments(backbone, weights, operator, **overrides)["operator"]
     encoder = dilate(features, output_stride)
     # Of the operator, the head has 3x3 convolutions only.
-    has_operator = isinstance(operator, Operator) and operator.replaces_spatial
-    operator = dataclasses.replace(operator, first_block=0) if has_operator else None
+    if isinstance(operator, Operator) and operator.replaces_spatial:
+        spatial_operator = dataclasses.replace(operator, first_block=0)
+    else:
+        spatial_operator = None
     norm = (overrides.get("bn_momentum", 0.9), overrides.get("bn_epsilon", 1e-5))
-    block = NetworkBuilder("relu", "same", *norm, operator)
+    block = NetworkBuilder("relu", "same", *norm, spatial_operator)
     (images,) = encoder.inputs
     strides = strides_of(encoder)
     *finer, last = (x for key, x in encoder.output.items() if key != "head")
     if atrous_rates is None:
         atrous_rates = tuple(max(rate * 16 // strides[id(last)], 1) for rate in ATROUS_RATES)
-    spatial_conv = _separable if decoder == "deeplabv3plus" and not has_operator else _full
+    spatial_conv = _separable if decoder == "deeplabv3plus" and spatial_operator is None else _full
     try:
         x = _pyramid(block, last, filters, atrous_rates, spatial_conv)
     except ValueError as error:  # a layer rejects an argument
@@ -147,7 +150,7 @@ def create_segmenter(
     # Float32 logits under mixed_bfloat16 keep the loss exact.
     x = layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_conv")(x)
     logits = BilinearResize("channels_last", dtype="float32", name=f"{HEAD_PREFIX}head_resize")(x, images)
-    return keras.Model(images, logits, name=f"{backbone}{SEGMENTER}")
+    return keras.Model(images, logits, name=f"{features.name}{SEGMENTER}")
 
 
 def _features(model: keras.Model) -> keras.Model:

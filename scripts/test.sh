@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks style and runs the tests: all under the TensorFlow backend of Keras, layers and models also under JAX.
+# Checks style and types and runs the tests: all under the TensorFlow backend of Keras, layers and models also under JAX.
 #
 #   ./scripts/test.sh                              # the newest supported TensorFlow
 #   TENSORFLOW=2.19.1 ./scripts/test.sh            # another version, in a separate environment
@@ -18,6 +18,7 @@ use_environment cpu,cloud,test,tpu-compile "${TENSORFLOW:-}"
 
 ruff check .
 ruff format --check --quiet .
+basedpyright  # layers/ and models/
 shellcheck --external-sources scripts/*.sh scripts/*/*.sh .ci/run
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"

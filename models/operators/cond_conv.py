@@ -1,14 +1,16 @@
 """CondConv as an operator (arXiv 1904.04971)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
+import keras
 from keras import layers, ops
 
 from convzoo.errors import ModelError
 from convzoo.layers import CondConv2D, CondDense, DepthwiseCondConv2D
 from convzoo.models.operators.operator import Operator, check_choice, check_integer, copies
-from convzoo.models.operators.part import PartLayers
+from convzoo.models.operators.part import Part, PartLayers
 from convzoo.models.operators.routing import VARIANTS, RoutingBuilder
 
 _COND_LAYERS = {
@@ -97,10 +99,10 @@ class CondConv(Operator):
             )
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[str, ...]:
         return super().parts + tuple(part for part in ("stem", "head", "classifier") if getattr(self, part))
 
-    def start_network(self):
+    def start_network(self) -> Callable[[Part], PartLayers]:
         routing_builder = RoutingBuilder(
             self.routing,
             self.num_experts,
@@ -111,18 +113,18 @@ class CondConv(Operator):
         )
         return lambda part: _CondLayers(self, routing_builder, part)
 
-    def selects(self, layer):
+    def selects(self, layer: keras.Layer) -> bool:
         return super().selects(layer) and (self.classifier or type(layer) is not layers.Dense)
 
-    def why_not(self, layer):
+    def why_not(self, layer: keras.Layer) -> str | None:
         if type(layer) not in _COND_LAYERS:
             return "it is not a Conv2D, DepthwiseConv2D or Dense layer"
         return None
 
-    def replacement(self, layer, index):
+    def replacement(self, layer: keras.Layer, index: int) -> keras.Layer:
         return _COND_LAYERS[type(layer)].from_config({**layer.get_config(), "num_experts": self.num_experts})
 
-    def start_from(self, new, trained, noise, seed):
+    def start_from(self, new: keras.Layer, trained: keras.Layer, noise: float, seed: int) -> float:
         # With a zero kernel and bias every routing weight is sigmoid(0) = 1/2: their sum is num_experts / 2.
         for weight in new.routing.weights:
             weight.assign(ops.zeros(weight.shape))

@@ -1,14 +1,16 @@
 """DRConv as an operator (arXiv 2003.12243)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
+import keras
 from keras import layers, ops
 
 from convzoo.errors import ModelError
 from convzoo.layers import DRConv2D, GuidedMask
 from convzoo.models.operators.operator import Operator, check_choice, check_integer, config_for, copies
-from convzoo.models.operators.part import PartLayers
+from convzoo.models.operators.part import Part, PartLayers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,27 +64,27 @@ class DRConv(Operator):
     def _layer_arguments(self):
         return {"regions": self.regions, "bank_size": self.bank_size, "generator": self.generator}
 
-    def start_network(self):
+    def start_network(self) -> Callable[[Part], PartLayers]:
         return lambda part: _RegionLayers(self, self._layer_arguments, part)
 
-    def selects(self, layer):
+    def selects(self, layer: keras.Layer) -> bool:
         return super().selects(layer) and layer.kernel_size == (1, 1)
 
-    def why_not(self, layer):
+    def why_not(self, layer: keras.Layer) -> str | None:
         if type(layer) is not layers.Conv2D or layer.groups > 1:
             return "it is not a Conv2D with groups=1"
         if self.generator == "grouped" and layer.kernel_size != (1, 1):
             return f"a grouped generator cannot start from a trained {layer.kernel_size} kernel"
         return None
 
-    def replacement(self, layer, index):
+    def replacement(self, layer: keras.Layer, index: int) -> keras.Layer:
         return DRConv2D.from_config({**config_for(DRConv2D, layer), **self._layer_arguments})
 
     @property
-    def makes_copies(self):
+    def makes_copies(self) -> bool:
         return self.generator == "shared_bank"
 
-    def start_from(self, new, trained, noise, seed):
+    def start_from(self, new: keras.Layer, trained: keras.Layer, noise: float, seed: int) -> float:
         # With zero routing every unit is sigmoid(0) = 1/2, and the weights of a bank's base kernels sum to one.
         new.routing_kernel.assign(ops.zeros(new.routing_kernel.shape))
         new.routing_bias.assign(ops.zeros(new.routing_bias.shape))

@@ -2,14 +2,16 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import ClassVar
 
+import keras
 from keras import layers
 
 from convzoo.layers import LeanConv2D
 from convzoo.layers.lean_conv2d import STENCILS, count_groups
 from convzoo.models.operators.operator import Operator, check_choice, check_integer, config_for, fit
-from convzoo.models.operators.part import PartLayers
+from convzoo.models.operators.part import Part, PartLayers
 
 # The paper's "three-point separable" stencil in our reading: a line along one axis, then a line along the other.
 _ALTERNATING = "3-point-alternating"
@@ -62,16 +64,16 @@ class Lean(Operator):
         stencil = _ALTERNATING_STENCILS[index % 2] if self.stencil == _ALTERNATING else self.stencil
         return {"stencil": stencil, "group_size": self.group_size}
 
-    def start_network(self):
+    def start_network(self) -> Callable[[Part], PartLayers]:
         layer_arguments = map(self._layer_arguments, itertools.count())
         return lambda part: _LeanLayers(self, layer_arguments)
 
-    def why_no_effect(self, model):
+    def why_no_effect(self, model: keras.Model) -> str | None:
         if self.adjoint_step and not any(isinstance(layer, layers.Subtract) for layer in model.layers):
             return f"has adjoint_step=True, and {model.name} has no residual blocks of two 3x3 convolutions"
         return super().why_no_effect(model)
 
-    def why_not(self, layer):
+    def why_not(self, layer: keras.Layer) -> str | None:
         if type(layer) is not layers.Conv2D or layer.kernel_size != (3, 3) or layer.groups > 1:
             return "it is not a 3x3 Conv2D with groups=1"
         channels = layer.kernel.shape[2]
@@ -79,10 +81,10 @@ class Lean(Operator):
             return f"group_size={self.group_size} does not divide its {channels} channels and {layer.filters} filters"
         return None
 
-    def replacement(self, layer, index):
+    def replacement(self, layer: keras.Layer, index: int) -> keras.Layer:
         return LeanConv2D.from_config({**config_for(LeanConv2D, layer), **self._layer_arguments(index)})
 
-    def start_from(self, new, trained, noise, seed):
+    def start_from(self, new: keras.Layer, trained: keras.Layer, noise: float, seed: int) -> float:
         return fit(new, trained)
 
 

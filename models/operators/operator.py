@@ -118,19 +118,19 @@ class Static(Operator):
     first_block: int | None = dataclasses.field(default=None, init=False)
     may_replace_nothing: ClassVar = True
 
-    def start_network(self):
+    def start_network(self) -> Callable[[Part], PartLayers]:
         return lambda part: PartLayers()
 
-    def why_no_effect(self, model):
+    def why_no_effect(self, model: keras.Model) -> str | None:
         return None
 
-    def why_not(self, layer):
+    def why_not(self, layer: keras.Layer) -> str | None:
         return "it replaces nothing"
 
-    def replacement(self, layer, index):  # never called, because of `why_not`
+    def replacement(self, layer: keras.Layer, index: int) -> keras.Layer:  # never called, because of `why_not`
         raise NotImplementedError
 
-    def start_from(self, new, trained, noise, seed):
+    def start_from(self, new: keras.Layer, trained: keras.Layer, noise: float, seed: int) -> float:
         raise NotImplementedError
 
 

@@ -2,14 +2,16 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import ClassVar
 
+import keras
 from keras import initializers, layers
 
 from convzoo.errors import ModelError, first_line
 from convzoo.layers import ChannelShuffle, UnevenPointwiseConv2D
 from convzoo.models.operators.operator import Operator, check_choice, check_integer, config_for, fit
-from convzoo.models.operators.part import PartLayers
+from convzoo.models.operators.part import Part, PartLayers
 
 _EVEN = (1, 1)
 
@@ -78,11 +80,11 @@ class UnevenGroups(Operator):
         if self.order != "given" and self.ratio == self.ratio[::-1]:
             raise ModelError(f"order={self.order!r} has no effect: ratio={self.ratio} is symmetric; remove it")
 
-    def start_network(self):
+    def start_network(self) -> Callable[[Part], PartLayers]:
         count = itertools.count()
         return lambda part: _GroupLayers(self, part, count)
 
-    def why_not(self, layer):
+    def why_not(self, layer: keras.Layer) -> str | None:
         if type(layer) is not layers.Conv2D or layer.kernel_size != (1, 1) or layer.groups > 1:
             return "it is not a 1x1 Conv2D with groups=1"
         channels, total = layer.kernel.shape[2], sum(self.ratio)
@@ -90,11 +92,11 @@ class UnevenGroups(Operator):
             return f"the sum of ratio={self.ratio} does not divide its {channels} channels and {layer.filters} filters"
         return None
 
-    def replacement(self, layer, index):
+    def replacement(self, layer: keras.Layer, index: int) -> keras.Layer:
         config = config_for(UnevenPointwiseConv2D, layer)
         return UnevenPointwiseConv2D.from_config({**config, "ratio": self.ratio, "order": self.order})
 
-    def start_from(self, new, trained, noise, seed):
+    def start_from(self, new: keras.Layer, trained: keras.Layer, noise: float, seed: int) -> float:
         return fit(new, trained)
 
 
