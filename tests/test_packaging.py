@@ -79,7 +79,7 @@ def test_the_installed_command(distributions, tmp_path):
         "--config.model.overrides={'blocks':((8,2),(8,2))}",  # smaller than the network of the quickstart
         "eval --workdir=run --split=test[:64]",
         "export --workdir=run",
-        "classify --saved_model=run/saved_model image.png",
+        "classify --model=run/saved_model image.png",
     ]
     output = _check(
         *(sys.executable, "-c", _COMMANDS, site / "bin" / "convzoo"),
