@@ -10,15 +10,15 @@ _PROGRAM = f'''
 import sys
 from convzoo.benchmarks.studies.tuned_study import Row, TunedStudy, run
 
-def start(runner, seeds):
+def start(runner, keys):
     for row in runner._study.rows:
-        for seed in range(seeds):
-            record = runner._study.run(row, seed)
+        for key in keys:
+            record = runner._study.run(row, key)
             if record["status"] == "finished":
                 continue
-            print("trained", row["name"], seed)
+            print("trained", row["name"], key.seed)
             rate = row["config"]["optimizer"]["learning_rate"]
-            top1 = 0.9 - abs(rate - (0.1 if row["name"].startswith("low") else 0.2)) + 0.001 * seed
+            top1 = 0.9 - abs(rate - (0.1 if row["name"].startswith("low") else 0.2)) + 0.001 * key.seed
             record.update(status="finished", top1=top1, images_per_second=1.0, versions={{"tensorflow": "2"}})
     runner._on_run_end()
 
