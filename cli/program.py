@@ -176,11 +176,12 @@ def _find_config(argument):
     match = re.fullmatch(r"(--?config=)([A-Za-z]\w*)(:.*)?", argument)
     if match is None or os.path.isfile(match[2]):
         return argument
-    folder = os.path.dirname(importlib.import_module("convzoo.configs").__file__)
+    configs = importlib.import_module("convzoo.configs")
+    folder = os.path.dirname(configs.__file__)
     path = os.path.join(folder, f"{match[2]}.py")
     if not os.path.exists(path):
         names = sorted(name.removesuffix(".py") for name in os.listdir(folder) if name.endswith(".py"))
-        known = ", ".join(name for name in names if name not in ("__init__", "schema", "variants"))
+        known = ", ".join(name for name in names if name not in configs.NOT_EXPERIMENTS)
         raise ConfigError(f"there is no config {match[2]!r}; use the path of a file or one of {known}")
     return f"{match[1]}{path}{match[3] or ''}"
 
@@ -222,7 +223,7 @@ def _flag_error(error) -> str:
         return _config_file_error(error)
     if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
         field, *suggestion = error.args[0].args[0].splitlines()
-        advice = 'see configs/schema.py, and for settings that the file does not list --config.model.operator="{...}"'
+        advice = 'see configs/fields.py, and for settings that the file does not list --config.model.operator="{...}"'
         return " ".join([f"the config has no field {field} ({advice})", *suggestion])
     lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
     return lines[-1] if len(lines) > 1 and "Error whilst parsing" in lines[0] else lines[0]

@@ -1,1 +1,3 @@
-"""Experiments, one per file. `schema.py` defines the fields, `base.py` has the defaults."""
+"""Experiments, one per file. `fields.py` has the fields, `rules.py` the rules between them, `base.py` the defaults."""
+
+NOT_EXPERIMENTS = ("__init__", "fields", "rules", "schema", "variants")

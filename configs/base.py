@@ -1,6 +1,6 @@
 """The base experiment: every field with its default. An experiment starts from here and sets what differs.
 
-configs/schema.py has the meaning of every field. The config is locked: a field that does not exist is an error, in a
+configs/fields.py has the meaning of every field. The config is locked: a field that does not exist is an error, in a
 config file and on the command line.
 """
 

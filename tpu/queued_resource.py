@@ -39,7 +39,7 @@ class Request:
         project: Cloud project; None for that of gcloud.
         spot: Whether the TPUs may be preempted. They are then requested again.
         valid_until_duration: How long to wait for the TPUs, such as "6h"; None for no limit.
-        node_count: Number of TPU slices, each of which runs a training of its own.
+        node_count: Number of TPU slices; each runs its own training.
     """
 
     name: str
@@ -354,7 +354,7 @@ class _Queue:
 def _run(command):
     """Returns the standard output of a command. Kills it if a signal interrupts this program."""
     try:
-        # In a session of its own, so that Ctrl-C reaches only this program.
+        # In another session, so that Ctrl-C reaches only this program.
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -58,7 +58,7 @@ def train(
     Starts from its newest checkpoint, else from `config.init.weights`, else from random initialization.
 
     Args:
-        config: The config, with the fields of configs/schema.py.
+        config: The config, with the fields of configs/fields.py.
         folder: Workdir of the run, local or gs://; all workers must see the same folder.
         devices: The connected devices.
         evaluate: Whether to evaluate during training and to keep the best checkpoint.

@@ -7,7 +7,7 @@ import keras
 import ml_collections
 from keras import ops
 
-from convzoo.configs.schema import OPTIMIZER_DEFAULTS
+from convzoo.configs.fields import OPTIMIZER_DEFAULTS
 from convzoo.models.weights import CLASSIFIER, HEAD_PREFIXES
 from convzoo.training.keras_internals import (
     adam_moments,
@@ -179,7 +179,7 @@ class Muon(AdamW):
     is one matrix [height * width * inputs, filters], and one of several experts is a matrix for each.
 
     Muon updates the variables called "kernel" (also "kernel_0", "routing_kernel") with more than one filter. Keras's
-    Muon updates only matrices, of which a convolutional network has one besides its classifier, if any.
+    Muon updates only matrices, and the only matrix of most convolutional networks is their classifier.
 
     Args:
         learning_rate: A number or a schedule.

@@ -41,7 +41,7 @@ class TrainState:
 
     def variables(self) -> dict[str, tf.Variable]:
         """Returns all variables of a checkpoint by name."""
-        # A LossScaleOptimizer has an unused step of its own, which comes before that of the optimizer in it.
+        # A LossScaleOptimizer has an unused step counter, listed before that of the optimizer in it.
         optimizer = {variable.path.split("/", 1)[1]: variable.value for variable in self.optimizer.variables}
         return {
             **prefixed("model", model_variables(self.model)),

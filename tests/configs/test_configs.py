@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from convzoo import models
+from convzoo import configs, models
 from convzoo.configs import base, lean_resnet_imagenet, schema, seesawnet_imagenet
 from convzoo.configs.variants import variants
 from convzoo.errors import ConfigError
@@ -15,9 +15,7 @@ from convzoo.tasks import get_task
 from convzoo.training.experiment import augmentation, model_arguments
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
-EXPERIMENTS = [
-    path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("__init__", "base", "schema", "variants")
-]
+EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in (*configs.NOT_EXPERIMENTS, "base")]
 
 
 def _module(name):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers import tiny
 
 from convzoo import layers
-from convzoo.configs.schema import OPTIMIZER_DEFAULTS
+from convzoo.configs.fields import OPTIMIZER_DEFAULTS
 from convzoo.errors import ConfigError
 from convzoo.tasks import TASKS
 from convzoo.tpu.lowering import lower_step
